@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events, statistics and log lines.
+ */
+#ifndef FERRY_EVENT_H
+#define FERRY_EVENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ferry/state.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum ferry_event_type {
+	FERRY_EVENT_STATE	= 1,	/* state, where, safe: after a change */
+	FERRY_EVENT_PASS	= 2,	/* source: pass n of precopy begins */
+	FERRY_EVENT_LISTENING	= 3,	/* target: uri it can be reached at */
+};
+
+struct ferry_event {
+	uint32_t size;
+	uint32_t type;			/* enum ferry_event_type */
+	uint64_t time_ns;		/* CLOCK_MONOTONIC */
+	enum ferry_state state;
+	enum ferry_where where;
+	unsigned safe;			/* enum ferry_safe bits */
+	unsigned pass;
+	const char *text;		/* reason or uri; "" if none; borrowed */
+};
+
+enum ferry_log_level {
+	FERRY_LOG_ERROR, FERRY_LOG_WARN, FERRY_LOG_INFO, FERRY_LOG_DEBUG,
+};
+
+/*
+ * Given at creation of a source or target; copied.  Any slot may be NULL.
+ *
+ * event: called in order, one at a time, on whichever engine thread made the
+ * change, with no lock of the engine's that an API call would need: it may
+ * call any function of this source or target but *_free and *_wait.  It
+ * should return soon: the migration waits.
+ * log: any thread, several at once; one line without a newline.
+ */
+struct ferry_callbacks {
+	uint32_t size;
+	uint32_t reserved;
+	void *opaque;
+	void (*event)(void *opaque, const struct ferry_event *event);
+	void (*log)(void *opaque, enum ferry_log_level level,
+		    const char *line);
+};
+
+#define FERRY_CALLBACKS_INIT { .size = sizeof(struct ferry_callbacks) }
+
+/* Upper bounds of histogram buckets are FERRY_HIST_FIRST_NS << i. */
+#define FERRY_HIST_BUCKETS	32
+#define FERRY_HIST_FIRST_NS	1024
+
+struct ferry_stats {
+	uint32_t size;
+	enum ferry_state state;
+	enum ferry_where where;
+	unsigned safe;
+
+	uint64_t total_ns;		/* since start, until the end */
+	uint64_t setup_ns;
+	uint64_t pause_ns;		/* source: stop() called to RUN sent;
+					 * 0 until then */
+	uint64_t expected_pause_ns;	/* prediction while active */
+
+	uint64_t memory_bytes;		/* all blocks */
+	uint64_t remaining_bytes;	/* still owed */
+	uint64_t distinct_bytes;	/* sent or known zero at least once */
+	uint64_t sent_bytes;		/* everything, all channels */
+	uint64_t precopy_bytes;
+	uint64_t pause_bytes;		/* while stopped */
+	uint64_t postcopy_bytes;
+	uint64_t rate_bytes_per_s;	/* of the last pass or second */
+	uint64_t dirty_pages_per_s;
+
+	uint64_t normal_pages;
+	uint64_t zero_pages;
+	unsigned passes;
+	unsigned throttle_percent;
+
+	/* postcopy: requests seen (source) or faults taken (target) */
+	uint64_t requests;
+	uint64_t request_pages;
+	uint64_t dropped_pages;		/* target: second copies dropped */
+	uint64_t fault_sum_ns;		/* target: fault seen to page placed */
+	uint64_t fault_max_ns;
+	uint64_t fault_hist[FERRY_HIST_BUCKETS];
+	unsigned data_channels;
+	unsigned urgent_channels;
+	char error[240];		/* why it failed or paused, or "" */
+};
+
+#define FERRY_STATS_INIT { .size = sizeof(struct ferry_stats) }
+
+/* The p-th percentile (0 to 100) of such a histogram, as the upper bound of
+ * its bucket interpolated linearly; 0 when empty. */
+uint64_t ferry_hist_percentile_ns(const uint64_t hist[FERRY_HIST_BUCKETS],
+				  double p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Parameters: what the user wants of a migration, by name.
+ *
+ * The names, units and defaults stand in one table inside the library, which
+ * serves this API, QMP (migrate-set-capabilities, migrate-set-parameters) and
+ * the command line alike; walk it with ferry_param_info().  Names without
+ * the x-ferry- prefix are QEMU's and mean what they mean there.
+ */
+#ifndef FERRY_PARAMS_H
+#define FERRY_PARAMS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ferry/err.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ferry_params;
+
+enum ferry_param_type {
+	FERRY_PARAM_BOOL,	/* "on"/"off", "true"/"false"; 0 or 1 */
+	FERRY_PARAM_UINT,	/* decimal, with k M G T (1024) for bytes */
+	FERRY_PARAM_CHOICE,	/* one of `choices`; its index */
+};
+
+struct ferry_param_info {
+	const char *name;
+	enum ferry_param_type type;
+	const char *unit;	/* "bytes/s", "ms", "pages", ... or "" */
+	const char *const *choices;	/* CHOICE: NULL-terminated, else NULL */
+	uint64_t def, min, max;
+	int is_capability;	/* QMP lists it as a capability */
+	int while_running;	/* may be changed during a migration */
+	const char *help;	/* one sentence */
+};
+
+/* Row i of the table, or NULL past its end.  Static. */
+const struct ferry_param_info *ferry_param_info(size_t i);
+
+/* All at their defaults.  NULL when memory is out.  Owned by the caller. */
+struct ferry_params *ferry_params_new(void);
+void ferry_params_free(struct ferry_params *p);
+
+/* Fails with FERRY_E_INVALID for an unknown name or a value out of range; the
+ * message lists what is allowed.  Not thread-safe on one object. */
+int ferry_params_set(struct ferry_params *p, const char *name,
+		     const char *value, struct ferry_err *e);
+int ferry_params_set_uint(struct ferry_params *p, const char *name,
+			  uint64_t value, struct ferry_err *e);
+
+/* The value (a bool as 0 or 1, a choice as its index). */
+int ferry_params_get(const struct ferry_params *p, const char *name,
+		     uint64_t *value, struct ferry_err *e);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

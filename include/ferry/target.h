@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The target: takes the VM.
+ *
+ * One object is one incoming migration.  All functions may be called from any
+ * thread; only ferry_target_wait() and ferry_target_free() block.
+ * Precopy or postcopy, ferry or QEMU at the other end: it finds out by itself.
+ */
+#ifndef FERRY_TARGET_H
+#define FERRY_TARGET_H
+
+#include <ferry/event.h>
+#include <ferry/params.h>
+#include <ferry/vm.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ferry_target;
+
+/*
+ * The VM is described as at the source and not running; its memory has not
+ * been touched (or its content does not matter: it is dropped).
+ * params and cb may be NULL; both are copied.
+ */
+struct ferry_target *ferry_target_new(struct ferry_vm *vm,
+				      const struct ferry_params *params,
+				      const struct ferry_callbacks *cb,
+				      struct ferry_err *e);
+
+/*
+ * Wait for a source at this address: tcp:HOST:PORT (port 0: any free one),
+ * unix:PATH, fd:N (a connected socket, or a pipe or file to read), file:PATH.
+ * Returns when it can be reached.  Strangers that connect are turned away and
+ * do not disturb it.
+ */
+int ferry_target_listen(struct ferry_target *t, const char *uri,
+			struct ferry_err *e);
+
+/*
+ * The address with the port that was chosen, into buf; as a string that
+ * ferry_source_start() takes.  Needs a successful listen.
+ */
+int ferry_target_uri(struct ferry_target *t, char *buf, size_t bytes,
+		     struct ferry_err *e);
+
+/* Give up waiting or loading: refused after the commit. */
+int ferry_target_cancel(struct ferry_target *t, struct ferry_err *e);
+
+/* Wait for the end, as ferry_source_wait(): 0: all of the VM is here. */
+int ferry_target_wait(struct ferry_target *t, int timeout_ms,
+		      struct ferry_err *e);
+
+/* May the embedder run the VM here now?  0, or -1 with why not. */
+int ferry_target_may_run(struct ferry_target *t, struct ferry_err *e);
+
+void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out);
+
+/*
+ * Ends threads and connections and frees.  Before completion of a postcopy
+ * this loses the VM unless the source can be resumed: missing pages never
+ * come, and a thread that waits for one is released with SIGBUS or zeroes.
+ */
+void ferry_target_free(struct ferry_target *t);
+
+/* Take a VM with all defaults; returns when it has all arrived. */
+int ferry_receive(struct ferry_vm *vm, const char *uri, struct ferry_err *e);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

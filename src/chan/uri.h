@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Addresses, as QEMU writes them: tcp:HOST:PORT (HOST empty, a name, IPv4, or
+ * IPv6 in brackets), unix:PATH, fd:N, file:PATH[,offset=N].
+ */
+#ifndef FERRY_CHAN_URI_H
+#define FERRY_CHAN_URI_H
+
+#include <stdbool.h>
+
+#include "chan/chan.h"
+
+enum ferry_uri_kind {
+	FERRY_URI_TCP, FERRY_URI_UNIX, FERRY_URI_FD, FERRY_URI_FILE,
+};
+
+struct ferry_uri {
+	enum ferry_uri_kind kind;
+	char host[256];
+	char port[8];
+	char path[4096];
+	int fd;
+	uint64_t offset;
+};
+
+FERRY_CHECKED int ferry_uri_parse(struct ferry_uri *u, const char *text,
+				  struct ferry_err *e);
+
+/* What a channel to this address will be able to do (enum ferry_chan_features),
+ * without connecting; for an fd by looking at it. */
+unsigned ferry_uri_features(const struct ferry_uri *u);
+
+/*
+ * Connect (or open for writing).  Gives up after timeout_ms, and soon after
+ * *cancel becomes true (may be NULL).  Each call makes a new connection, but
+ * fd:N works once (the fd is duplicated).
+ */
+struct ferry_chan *ferry_uri_dial(const struct ferry_uri *u,
+				  uint32_t timeout_ms,
+				  const _Atomic bool *cancel,
+				  struct ferry_err *e);
+
+/* ---- listening --------------------------------------------------------- */
+
+struct ferry_listener;
+
+/* tcp and unix only.  A stale unix socket file (nobody listens) is replaced,
+ * a live one is an error. */
+struct ferry_listener *ferry_listen(const struct ferry_uri *u,
+				    struct ferry_err *e);
+
+/* For poll(): readable when accept would not block. */
+int ferry_listener_fd(const struct ferry_listener *l);
+
+/* NULL and *e; FERRY_E_TIMEOUT when nobody is waiting (never blocks). */
+struct ferry_chan *ferry_listener_accept(struct ferry_listener *l,
+					 struct ferry_err *e);
+
+/* URI with the chosen port, one that ferry_uri_parse() takes. */
+void ferry_listener_uri(const struct ferry_listener *l, char *buf,
+			size_t bytes);
+
+/* Closes, and removes a unix socket's file.  NULL is allowed. */
+void ferry_listener_close(struct ferry_listener *l);
+
+#endif
