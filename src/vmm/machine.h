@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A virtual machine: memory, vCPUs, interrupt chips, serial port.  What runs
+ * it from outside (QMP, signals, migration) is control.c; this is the thing
+ * that is controlled.
+ *
+ * Threads: one per vCPU, inside; every function here is called by the control
+ *          thread or by the migration engine's callbacks, and takes the
+ *          machine's lock.  Callbacks below come from vCPU threads.
+ */
+#ifndef FERRY_VMM_MACHINE_H
+#define FERRY_VMM_MACHINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <ferry/vm.h>
+
+#include "base/err.h"
+
+#define FERRY_VMM_VCPUS_MAX	16u
+#define FERRY_VMM_RAM_MAX	(64ull << 30)
+#define FERRY_VMM_HOLE_START	0xc0000000ull	/* RAM below 4 GiB ends here */
+#define FERRY_VMM_HOLE_END	0x100000000ull
+
+struct ferry_machine;
+
+struct ferry_machine_config {
+	const char	*name;		/* of this VM, for people */
+	unsigned	 vcpus;		/* 1 to 16 */
+	uint64_t	 ram_bytes;	/* a multiple of 2 MiB, up to 64 GiB */
+	bool		 hugepages;	/* 2 MiB pages */
+	const char	*kernel;	/* PVH ELF or bzImage; NULL: nothing is
+					 * loaded (it comes by migration) */
+	const char	*initrd;	/* or NULL */
+	const char	*cmdline;	/* or NULL */
+	const char	*serial;	/* stdio, null, file:PATH, unix:PATH */
+
+	/*
+	 * From a vCPU thread, without the machine's lock: the guest asked for
+	 * power-off or reset, or a vCPU cannot go on (text says why).  The
+	 * vCPU waits until control has acted.
+	 */
+	void (*on_shutdown)(void *opaque);
+	void (*on_reset)(void *opaque);
+	void (*on_panic)(void *opaque, const char *text);
+	void *opaque;
+};
+
+/*
+ * Everything is checked and made; no vCPU runs.  RAM is one block "pc.ram"
+ * (one memfd; the part above the hole is mapped at 4 GiB).
+ */
+struct ferry_machine *
+ferry_machine_new(const struct ferry_machine_config *config,
+		  struct ferry_err *e);
+
+/* Stops the vCPUs and frees. */
+void ferry_machine_free(struct ferry_machine *m);
+
+/*
+ * The machine as the engine sees it: memory, KVM dirty log, every piece of
+ * vCPU and VM state as a section, facts (vcpus, cpu-features, cpu-vendor,
+ * ram layout is implied).  Made by the caller with ferry_vm_new(); this fills
+ * it.  The VM's ops are control.c's, which call the functions below.
+ */
+FERRY_CHECKED int ferry_machine_describe(struct ferry_machine *m,
+					 struct ferry_vm *vm,
+					 struct ferry_err *e);
+
+/* The engine is told of the monitor's own writes to guest memory through this
+ * VM (NULL: nobody is told). */
+void ferry_machine_set_vm(struct ferry_machine *m, struct ferry_vm *vm);
+
+/* Let the vCPUs run; no-op when they do. */
+FERRY_CHECKED int ferry_machine_run(struct ferry_machine *m,
+				    struct ferry_err *e);
+
+/* On return no vCPU runs and the serial port is still: nothing writes guest
+ * memory.  No-op when stopped.  Works while a vCPU waits for a missing page
+ * only after that page came: callers in postcopy must expect to wait. */
+void ferry_machine_pause(struct ferry_machine *m);
+
+bool ferry_machine_running(struct ferry_machine *m);
+
+/* 0 to 99 percent of the time not running; 0: full speed. */
+void ferry_machine_throttle(struct ferry_machine *m, unsigned percent);
+
+/* Back to the state right after power-on with the same kernel loaded anew;
+ * stopped machine only.  Not for a machine that came by migration without a
+ * kernel: FERRY_E_STATE. */
+FERRY_CHECKED int ferry_machine_reset(struct ferry_machine *m,
+				      struct ferry_err *e);
+
+/* The heartbeat port (0xfe): longest and last gap between two bytes that the
+ * guest wrote, by the host's clock, and how many; since the last call. */
+struct ferry_heartbeat {
+	uint64_t	beats;
+	uint64_t	longest_gap_ns;
+	uint64_t	last_ns;	/* CLOCK_MONOTONIC of the last byte */
+};
+void ferry_machine_heartbeat(struct ferry_machine *m,
+			     struct ferry_heartbeat *out);
+
+#endif
