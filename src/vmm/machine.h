@@ -23,6 +23,10 @@
 #define FERRY_VMM_HOLE_START	0xc0000000ull	/* RAM below 4 GiB ends here */
 #define FERRY_VMM_HOLE_END	0x100000000ull
 
+/* What ferry_vm_new() is told: the layout of memory, ports and interrupts that
+ * this monitor gives a guest.  A change that a guest could see is a new one. */
+#define FERRY_MACHINE_TYPE	"ferry-pc-1"
+
 struct ferry_machine;
 
 struct ferry_machine_config {
@@ -34,12 +38,18 @@ struct ferry_machine_config {
 					 * loaded (it comes by migration) */
 	const char	*initrd;	/* or NULL */
 	const char	*cmdline;	/* or NULL */
-	const char	*serial;	/* stdio, null, file:PATH, unix:PATH */
+	const char	*serial;	/* stdio, null, file:PATH (appended to),
+					 * unix:PATH (a server; one client at a
+					 * time); NULL: null */
+	const char	*cpu_mask;	/* CPU features to keep from the guest,
+					 * as in the fact "cpu-features",
+					 * separated by commas; or NULL */
 
 	/*
 	 * From a vCPU thread, without the machine's lock: the guest asked for
-	 * power-off or reset, or a vCPU cannot go on (text says why).  The
-	 * vCPU waits until control has acted.
+	 * power-off or reset, or a vCPU cannot go on (text says why).  They
+	 * must not call back into the machine.  After the call that vCPU
+	 * waits, as if paused, until pause and run; the others go on.
 	 */
 	void (*on_shutdown)(void *opaque);
 	void (*on_reset)(void *opaque);
@@ -88,7 +98,8 @@ void ferry_machine_throttle(struct ferry_machine *m, unsigned percent);
 
 /* Back to the state right after power-on with the same kernel loaded anew;
  * stopped machine only.  Not for a machine that came by migration without a
- * kernel: FERRY_E_STATE. */
+ * kernel: FERRY_E_STATE.  RAM that the kernel does not cover keeps its content,
+ * as on hardware. */
 FERRY_CHECKED int ferry_machine_reset(struct ferry_machine *m,
 				      struct ferry_err *e);
 
