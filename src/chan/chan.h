@@ -11,7 +11,9 @@
  * Life:    close() frees, and may run only when no other call is under way.
  *          A layer owns what it wraps.
  * Errors:  hot calls return -errno and make no text; -ETIMEDOUT when the peer
- *          was silent (or took nothing) for the channel's timeout.
+ *          was silent (or took nothing) for the channel's timeout; -ESHUTDOWN
+ *          after shutdown(), so that our own end of the stream is never taken
+ *          for the peer's.
  */
 #ifndef FERRY_CHAN_CHAN_H
 #define FERRY_CHAN_CHAN_H
@@ -54,11 +56,13 @@ struct ferry_chan_ops {
 			  int n);
 
 	/* Make this and every later read and write, here and at the peer,
-	 * fail or end soon.  Any thread, any number of times. */
+	 * fail or end soon (the peer of a pipe sees it at close()).  Any
+	 * thread, any number of times. */
 	void (*shutdown)(struct ferry_chan *c);
 
 	/*
-	 * Wait until a read (POLLIN) or write (POLLOUT) would make progress;
+	 * Wait until a read (POLLIN, by the reader) or write (POLLOUT, by the
+	 * writer) would make progress, be it by failing.
 	 * timeout_ms < 0: for ever.  1: ready; 0: time is up; <0: -errno.
 	 */
 	int (*wait)(struct ferry_chan *c, short events, int timeout_ms);
@@ -70,12 +74,13 @@ struct ferry_chan_ops {
 	 * hint, ignored where there is no such thing. */
 	void (*limit_unsent)(struct ferry_chan *c, uint32_t bytes);
 
-	/* Silence longer than this is -ETIMEDOUT; 0: never. */
+	/* Silence longer than this is -ETIMEDOUT; 0: never.  From the next
+	 * wait on; a call that is blocked already keeps its time. */
 	void (*set_timeout)(struct ferry_chan *c, uint32_t read_ms,
 			    uint32_t write_ms);
 
 	/* Push what is buffered towards the medium (file: fdatasync).
-	 * 0 or -errno. */
+	 * By the writer.  0 or -errno. */
 	int (*flush)(struct ferry_chan *c);
 
 	/* Free everything; the only call that ends the object. */
@@ -109,6 +114,11 @@ FERRY_CHECKED int ferry_chan_writev(struct ferry_chan *c, struct iovec *iov,
 FERRY_CHECKED int ferry_chan_readv(struct ferry_chan *c, struct iovec *iov,
 				   int n, struct ferry_err *e);
 
+/* Text for a hot call that returned rc (0: end of stream, or -errno), as
+ * "channel data 3: <op>: ...".  Returns -1. */
+int ferry_chan_err(const struct ferry_chan *c, const char *op, ssize_t rc,
+		   struct ferry_err *e);
+
 /* close() that accepts NULL, for FERRY_AUTO_CHAN. */
 void ferry_chan_close(struct ferry_chan *c);
 
@@ -122,29 +132,49 @@ static inline void ferry_cleanup_chan(struct ferry_chan **c)
 
 /* ---- sockets and files ------------------------------------------------ */
 
-/* A connected socket, pipe or tty; takes the fd (also on failure).  The kind
- * (tcp, unix, pipe) and its features are found out. */
+/*
+ * A connected stream socket, pipe, tty or open file; takes the fd (also on
+ * failure).  The kind (tcp, unix, pipe, ...) and its features are found out.
+ *
+ * O_NONBLOCK belongs to the open file description, which others may share (a
+ * shell its terminal, a parent its pipe).  Sockets do not need it and keep
+ * theirs.  A pipe or tty gets it while the channel lives; close() puts back
+ * what was there.  So one description, one channel (a pipe's two ends are two
+ * descriptions).
+ */
 struct ferry_chan *ferry_chan_fd(int fd, struct ferry_err *e);
 
 /* Two ends of an in-memory connection (a socketpair). */
 FERRY_CHECKED int ferry_chan_pair(struct ferry_chan *end[2],
 				  struct ferry_err *e);
 
-/* A file: write truncates or creates it (mode 0600), read opens it. */
+/* A file: write truncates or creates it (mode 0600), read opens it.  A fifo
+ * or device at that path is taken for what it is. */
 struct ferry_chan *ferry_chan_file(const char *path, int for_write,
 				   struct ferry_err *e);
 
+/* The same from `offset` on: write keeps what is before it and drops what is
+ * behind. */
+struct ferry_chan *ferry_chan_file_at(const char *path, int for_write,
+				      uint64_t offset, struct ferry_err *e);
+
 /* ---- layers ------------------------------------------------------------ */
 
-/* Limit writes to *rate bytes/s (0: none), read at each write, so that it may
- * change; owns inner.  NULL on failure (inner is then still the caller's). */
+/*
+ * Limit writes to *rate bytes/s (0: none), read at each write and at least
+ * every 50 ms while one waits, so that it may change; owns inner.  A write
+ * takes at most 5 ms worth, so that the wire is never silent for long.
+ * NULL on failure (inner is then still the caller's).
+ */
 struct ferry_chan *ferry_chan_rate(struct ferry_chan *inner,
 				   const _Atomic uint64_t *rate,
 				   struct ferry_err *e);
 
 /*
  * Fault injection.  `at` counts octets of one direction since the channel was
- * made; UINT64_MAX: never.
+ * made; UINT64_MAX: never.  A cut looks like a lost connection: exactly `at`
+ * octets pass, then inner is shut down and every call here, reads and writes,
+ * returns -ECONNRESET.  A stall ends with shutdown() or the channel's timeout.
  */
 struct ferry_fault {
 	uint64_t	cut_write_at;	/* shut down when written == at */
@@ -155,7 +185,7 @@ struct ferry_fault {
 	uint64_t	stall_write_at;	/* take no more (until shutdown) */
 	uint64_t	stall_read_at;
 	uint32_t	delay_us;	/* before each write */
-	uint32_t	most_bytes;	/* of one readv or writev; 0: no limit */
+	uint32_t	most_bytes;	/* of one call; 0: no limit */
 };
 
 #define FERRY_FAULT_NONE {						\
@@ -163,6 +193,7 @@ struct ferry_fault {
 	.corrupt_write_at = UINT64_MAX, .corrupt_read_at = UINT64_MAX,	\
 	.stall_write_at = UINT64_MAX, .stall_read_at = UINT64_MAX }
 
+/* Owns inner, as ferry_chan_rate() does; *fault is copied. */
 struct ferry_chan *ferry_chan_fault(struct ferry_chan *inner,
 				    const struct ferry_fault *fault,
 				    struct ferry_err *e);

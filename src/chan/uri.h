@@ -2,6 +2,10 @@
 /*
  * Addresses, as QEMU writes them: tcp:HOST:PORT (HOST empty, a name, IPv4, or
  * IPv6 in brackets), unix:PATH, fd:N, file:PATH[,offset=N].
+ *
+ * An empty host is every address when listening and 127.0.0.1 when dialling;
+ * port 0 is for listening only.
+ * Threads: any; a listener has one user at a time.
  */
 #ifndef FERRY_CHAN_URI_H
 #define FERRY_CHAN_URI_H
@@ -23,21 +27,32 @@ struct ferry_uri {
 	uint64_t offset;
 };
 
+/* Also checks that fd N is open here. */
 FERRY_CHECKED int ferry_uri_parse(struct ferry_uri *u, const char *text,
 				  struct ferry_err *e);
 
+/* The text again, cut to fit; for messages, and for parsing if it fits. */
+void ferry_uri_format(const struct ferry_uri *u, char *buf, size_t bytes);
+
 /* What a channel to this address will be able to do (enum ferry_chan_features),
- * without connecting; for an fd by looking at it. */
+ * without connecting; for an fd or a file by looking at it.  A file says
+ * READ and WRITE: one of them, as it is opened. */
 unsigned ferry_uri_features(const struct ferry_uri *u);
 
 /*
- * Connect (or open for writing).  Gives up after timeout_ms, and soon after
- * *cancel becomes true (may be NULL).  Each call makes a new connection, but
- * fd:N works once (the fd is duplicated).
+ * Connect (or open for writing).  Gives up after timeout_ms (0: when the
+ * kernel does), and within 50 ms of *cancel becoming true (may be NULL); only
+ * looking up a name cannot be interrupted.  Every address of a name is tried.
+ * Each call makes a new connection, but fd:N works once (the fd is duplicated).
  */
 struct ferry_chan *ferry_uri_dial(const struct ferry_uri *u,
 				  uint32_t timeout_ms,
 				  const _Atomic bool *cancel,
+				  struct ferry_err *e);
+
+/* Where a target reads what cannot be listened at: fd:N (duplicated) and
+ * file: (opened for reading, from its offset). */
+struct ferry_chan *ferry_uri_open(const struct ferry_uri *u,
 				  struct ferry_err *e);
 
 /* ---- listening --------------------------------------------------------- */

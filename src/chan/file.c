@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Files on a disk.  Reads and writes wait for the disk at most, so nothing
+ * needs to be woken; shutdown takes effect at the next call.
+ */
+#include "chan/stream.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+static ssize_t try_readv(struct ferry_stream *s, const struct iovec *iov,
+			 int n)
+{
+	ssize_t rc = readv(s->fd, iov, ferry_stream_iovs(n));
+
+	return rc < 0 ? -errno : rc;
+}
+
+static ssize_t try_writev(struct ferry_stream *s, const struct iovec *iov,
+			  int n)
+{
+	ssize_t rc = writev(s->fd, iov, ferry_stream_iovs(n));
+
+	return rc < 0 ? -errno : rc;
+}
+
+static int prepare(struct ferry_stream *s, struct ferry_err *e)
+{
+	(void)s, (void)e;
+	return 0;
+}
+
+static int flush(struct ferry_chan *c)
+{
+	return fdatasync(ferry_stream_of(c)->fd) ? -errno : 0;
+}
+
+const struct ferry_stream_kind ferry_stream_file = {
+	.ops = {
+		.kind = "file",
+		.readv = ferry_stream_readv,
+		.writev = ferry_stream_writev,
+		.shutdown = ferry_stream_shutdown,
+		.wait = ferry_stream_wait,
+		.features = ferry_stream_features,
+		.limit_unsent = ferry_stream_no_limit,
+		.set_timeout = ferry_stream_set_timeout,
+		.flush = flush,
+		.close = ferry_stream_close,
+	},
+	.try_readv = try_readv,
+	.try_writev = try_writev,
+	.prepare = prepare,
+	.wake = ferry_stream_no_wake,
+	.release = ferry_stream_no_release,
+};
+
+/* O_NONBLOCK: a fifo that nobody has opened yet must not hold us here. */
+static int open_path(const char *path, int for_write, struct ferry_err *e)
+{
+	int flags = for_write ? O_WRONLY | O_CREAT : O_RDONLY;
+	int fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+
+	if (fd >= 0)
+		return fd;
+	if (errno == ENXIO)
+		return ferry_err_set(e, FERRY_E_IO, 0, "open: it is a socket, "
+				     "or a fifo that nobody reads");
+	return ferry_err_set(e, FERRY_E_IO, errno, "open");
+}
+
+/* Start at offset; a writer drops what lies behind it. */
+static int seek_to(int fd, int for_write, uint64_t offset, struct ferry_err *e)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return ferry_err_set(e, FERRY_E_IO, errno, "stat");
+	if (for_write && S_ISREG(st.st_mode) && ftruncate(fd, (off_t)offset))
+		return ferry_err_set(e, FERRY_E_IO, errno,
+				     "truncate to %" PRIu64, offset);
+	if (offset && lseek(fd, (off_t)offset, SEEK_SET) < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno, "seek to %" PRIu64,
+				     offset);
+	return 0;
+}
+
+static struct ferry_chan *open_at(const char *path, int for_write,
+				  uint64_t offset, struct ferry_err *e)
+{
+	FERRY_AUTO_FD fd = open_path(path, for_write, e);
+
+	if (fd < 0 || seek_to(fd, for_write, offset, e))
+		return NULL;
+	return ferry_chan_fd(ferry_steal_fd(&fd), e);
+}
+
+struct ferry_chan *ferry_chan_file_at(const char *path, int for_write,
+				      uint64_t offset, struct ferry_err *e)
+{
+	struct ferry_chan *c = open_at(path, for_write, offset, e);
+
+	/* Of a long path enough, and room for the reason. */
+	if (!c)
+		ferry_err_wrap(e, "%s %.160s", for_write ? "write" : "read",
+			       path);
+	return c;
+}
+
+struct ferry_chan *ferry_chan_file(const char *path, int for_write,
+				   struct ferry_err *e)
+{
+	return ferry_chan_file_at(path, for_write, 0, e);
+}
