@@ -13,7 +13,7 @@
 #include "mem/mem.h"
 
 /* Calls fn for each run of touched pages, ascending and disjoint; stops and
- * returns -1 if fn does. */
+ * returns -1 if fn does not return 0 (which should have filled *e). */
 FERRY_CHECKED int ferry_extent_walk(struct ferry_mem_block *b,
 				    int (*fn)(void *arg, uint64_t first,
 					      uint64_t pages),
