@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening a userfaultfd, which four things can forbid: a kernel without it,
+ * the mode of /dev/userfaultfd, vm.unprivileged_userfaultfd, and a seccomp
+ * filter.  Any thread.
+ */
+#include "mem/uffd_open.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "mem/kernel.h"
+
+#define DEVICE	"/dev/userfaultfd"
+#define SYSCTL	"/proc/sys/vm/unprivileged_userfaultfd"
+
+static int open_device(void)
+{
+	FERRY_AUTO_FD dev = open(DEVICE, O_RDWR | O_CLOEXEC);
+
+	if (dev < 0)
+		return -1;
+	return ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+}
+
+static int open_call(void)
+{
+	return (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+}
+
+static int open_user_only(void)
+{
+	return (int)syscall(SYS_userfaultfd,
+			    O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+}
+
+int ferry_uffd_open_raw(bool user_only, const char **how,
+			struct ferry_uffd_why *why)
+{
+	int fd;
+
+	*why = (struct ferry_uffd_why){ 0 };
+	*how = DEVICE;
+	fd = open_device();
+	if (fd >= 0)
+		return fd;
+	why->dev = errno;
+
+	*how = "system call";
+	fd = open_call();
+	if (fd >= 0)
+		return fd;
+	why->call = errno;
+
+	*how = "system call, user mode only";
+	return user_only ? open_user_only() : -1;
+}
+
+int ferry_uffd_handshake(int fd, uint64_t features, uint64_t *have)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+
+	if (ioctl(fd, UFFDIO_API, &api))
+		return -errno;
+	*have = api.features;
+	return 0;
+}
+
+/* What the sysctl says: 0, 1, or -1 when it cannot be read. */
+static int unprivileged(void)
+{
+	FERRY_AUTO_FILE f = fopen(SYSCTL, "re");
+	int v;
+
+	return f && fscanf(f, "%d", &v) == 1 ? v : -1;
+}
+
+void ferry_uffd_fix(const struct ferry_uffd_why *why, char *buf, size_t bytes)
+{
+	if (why->call == ENOSYS)
+		snprintf(buf, bytes,
+			 "run a kernel with CONFIG_USERFAULTFD=y (or allow the userfaultfd system call in the container's seccomp profile)");
+	else if (why->dev == EACCES)
+		snprintf(buf, bytes, "as root: setfacl -m u:%u:rw " DEVICE
+			 " (or: sysctl -w vm.unprivileged_userfaultfd=1)",
+			 geteuid());
+	else if (unprivileged() == 0 && geteuid() != 0)
+		snprintf(buf, bytes,
+			 "as root: sysctl -w vm.unprivileged_userfaultfd=1");
+	else
+		snprintf(buf, bytes,
+			 "allow " DEVICE " or the userfaultfd system call (or CAP_SYS_PTRACE) in the container's device, seccomp and capability settings");
+}
+
+static int refuse(const struct ferry_uffd_why *why, struct ferry_err *e)
+{
+	char fix[200];
+
+	ferry_uffd_fix(why, fix, sizeof(fix));
+	return ferry_err_set(e, why->call == ENOSYS ? FERRY_E_UNSUPPORTED :
+			     FERRY_E_PERM, 0,
+			     "userfaultfd cannot be opened; %s", fix);
+}
+
+int ferry_uffd_open_as(struct ferry_uffd *u, uint64_t want, bool user_only,
+		       struct ferry_err *e)
+{
+	struct ferry_uffd_why why;
+	FERRY_AUTO_FD ask = -1;
+	FERRY_AUTO_FD fd = -1;
+	uint64_t have = 0;
+	int rc;
+
+	*u = (struct ferry_uffd){ .fd = -1, .how = "" };
+
+	/* A kernel fails the handshake for a feature it does not know, and
+	 * there is one handshake per descriptor: so one only asks. */
+	ask = ferry_uffd_open_raw(user_only, &u->how, &why);
+	if (ask < 0)
+		return refuse(&why, e);
+	fd = ferry_uffd_open_raw(user_only, &u->how, &why);
+	if (fd < 0)
+		return refuse(&why, e);
+
+	rc = ferry_uffd_handshake(ask, 0, &have);
+	u->features = want & have;
+	if (!rc)
+		rc = ferry_uffd_handshake(fd, u->features, &have);
+	if (rc)
+		return ferry_err_set(e, FERRY_E_UNSUPPORTED, -rc,
+				     "userfaultfd handshake, features 0x%llx",
+				     (unsigned long long)u->features);
+	u->fd = ferry_steal_fd(&fd);
+	return 0;
+}
+
+int ferry_uffd_open(struct ferry_uffd *u, uint64_t want, struct ferry_err *e)
+{
+	return ferry_uffd_open_as(u, want, false, e);
+}

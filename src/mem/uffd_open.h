@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How a userfaultfd was got, or why not and what to change.  Inside mem/ only.
+ */
+#ifndef FERRY_MEM_UFFD_OPEN_H
+#define FERRY_MEM_UFFD_OPEN_H
+
+#include "mem/uffd.h"
+
+/* What each way said; 0 where it was not tried or worked. */
+struct ferry_uffd_why {
+	int	dev;		/* errno of /dev/userfaultfd */
+	int	call;		/* errno of the system call */
+};
+
+/*
+ * A userfaultfd before its handshake, or -1 and *why.  With `user_only` a
+ * third way is tried that needs no permission, but whose faults inside the
+ * kernel fail instead of waiting: good for asynchronous write protection,
+ * where nobody ever waits, and for nothing else.
+ */
+int ferry_uffd_open_raw(bool user_only, const char **how,
+			struct ferry_uffd_why *why);
+
+/* The handshake: may be made once per descriptor.  *have: all that the kernel
+ * knows.  0 or -errno. */
+int ferry_uffd_handshake(int fd, uint64_t features, uint64_t *have);
+
+/* ferry_uffd_open(), with the choice above. */
+FERRY_CHECKED int ferry_uffd_open_as(struct ferry_uffd *u, uint64_t want,
+				     bool user_only, struct ferry_err *e);
+
+/* The command or setting that would make ferry_uffd_open() work. */
+void ferry_uffd_fix(const struct ferry_uffd_why *why, char *buf, size_t bytes);
+
+#endif
