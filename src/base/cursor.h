@@ -5,7 +5,8 @@
  * Integers are big-endian, as in QEMU's protocol.  A read or write that does
  * not fit sets `bad`, yields zero, and moves nothing; codecs check `bad` once,
  * at the end.  A reader whose data may still grow (a stream) tells "short"
- * from "wrong" by `bad`: running out of octets is the only thing that sets it.
+ * from "wrong" by `bad`: running out of octets is the only thing that sets it,
+ * and `lack` then says how many octets the first short read was missing.
  *
  * Threads: one cursor, one thread.  Memory: borrowed from the caller.
  */
@@ -21,6 +22,7 @@ struct ferry_rd {
 	const uint8_t	*p;
 	const uint8_t	*end;
 	bool		 bad;
+	size_t		 lack;
 };
 
 struct ferry_wr {
@@ -64,7 +66,10 @@ static inline const uint8_t *ferry_rd_bytes(struct ferry_rd *r, size_t n)
 {
 	const uint8_t *at = r->p;
 
-	if (r->bad || ferry_rd_left(r) < n) {
+	if (r->bad)
+		return NULL;
+	if (ferry_rd_left(r) < n) {
+		r->lack = n - ferry_rd_left(r);
 		r->bad = true;
 		return NULL;
 	}
