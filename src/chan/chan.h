@@ -74,8 +74,13 @@ struct ferry_chan_ops {
 	 * hint, ignored where there is no such thing. */
 	void (*limit_unsent)(struct ferry_chan *c, uint32_t bytes);
 
-	/* Silence longer than this is -ETIMEDOUT; 0: never.  From the next
-	 * wait on; a call that is blocked already keeps its time. */
+	/*
+	 * Silence longer than this is -ETIMEDOUT; 0: never.  From the next
+	 * wait on; a call that is blocked already keeps its time.  With TCP
+	 * write_ms also bounds how long octets that the kernel took may stay
+	 * unacknowledged, or wait for a receiver that reads nothing: then the
+	 * connection fails, even if nobody writes.
+	 */
 	void (*set_timeout)(struct ferry_chan *c, uint32_t read_ms,
 			    uint32_t write_ms);
 

@@ -182,6 +182,25 @@ static void who_left_before_accept_is_no_error_of_the_listener(void **state)
 	ferry_listener_close(l);
 }
 
+/* localhost is often ::1 first, where nobody listens. */
+static void every_address_of_a_name_is_tried(void **state)
+{
+	struct ferry_listener *l = listen_at("tcp:127.0.0.1:0", NULL);
+	struct ferry_chan *c;
+	struct ferry_uri u;
+	char text[64];
+
+	(void)state;
+	assert_non_null(l);
+	ferry_listener_uri(l, text, sizeof(text));
+	u = parsed(text);
+	strcpy(u.host, "localhost");
+	c = ferry_uri_dial(&u, 10000, NULL, NULL);
+	assert_non_null(c);
+	ferry_chan_close(c);
+	ferry_listener_close(l);
+}
+
 /* ---- failing to connect ------------------------------------------------ */
 
 static void a_refused_connection_is_one_sentence(void **state)
@@ -216,42 +235,73 @@ static void a_missing_unix_socket_is_one_sentence(void **state)
 				   "No such file or directory");
 }
 
-/* A unix listener whose backlog is full: connect() would block. */
+/* A listener with a full backlog: connect() would block. */
 struct full {
-	struct sockaddr_un sa;
+	struct ferry_uri uri;
 	int fd, in;
 };
 
-static void make_full(struct full *f)
+static void make_full(struct full *f, const struct sockaddr *sa, socklen_t len)
 {
-	int flags = SOCK_STREAM | SOCK_NONBLOCK;
+	struct sockaddr_storage at;
+	socklen_t at_len = sizeof(at);
 
-	f->sa = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	strcpy(f->sa.sun_path, tmp_path(&tmp, "full"));
-	f->fd = socket(AF_UNIX, flags, 0);
-	assert_ok(bind(f->fd, (struct sockaddr *)&f->sa, sizeof(f->sa)));
+	f->fd = socket(sa->sa_family, SOCK_STREAM, 0);
+	assert_ok(bind(f->fd, sa, len));
 	assert_ok(listen(f->fd, 0));
-	f->in = socket(AF_UNIX, flags, 0);
-	assert_ok(connect(f->in, (struct sockaddr *)&f->sa, sizeof(f->sa)));
+	assert_ok(getsockname(f->fd, (struct sockaddr *)&at, &at_len));
+	f->in = socket(sa->sa_family, SOCK_STREAM, 0);
+	assert_ok(connect(f->in, (struct sockaddr *)&at, at_len));
+}
+
+static void make_full_unix(struct full *f)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+	f->uri = parsed(unix_uri("full"));
+	strcpy(sa.sun_path, tmp.path);
+	make_full(f, (struct sockaddr *)&sa, sizeof(sa));
+}
+
+static void make_full_tcp(struct full *f)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET };
+	socklen_t len = sizeof(sa);
+	char text[64];
+
+	sa.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	make_full(f, (struct sockaddr *)&sa, len);
+	assert_ok(getsockname(f->fd, (struct sockaddr *)&sa, &len));
+	snprintf(text, sizeof(text), "tcp:127.0.0.1:%u", ntohs(sa.sin_port));
+	f->uri = parsed(text);
+}
+
+static void (*const make_full_of[])(struct full *f) = {
+	make_full_unix, make_full_tcp,
+};
+
+static void free_full(struct full *f)
+{
+	close(f->in);
+	close(f->fd);
 }
 
 static void dialling_gives_up_in_time(void **state)
 {
-	uint64_t since = ferry_now_ns();
-	struct ferry_err e = { 0 };
-	struct ferry_uri u;
-	struct full f;
-
 	(void)state;
 	tmp_make(&tmp);
-	make_full(&f);
-	u = parsed(unix_uri("full"));
-	assert_null(ferry_uri_dial(&u, 60, NULL, &e));
-	assert_true(ferry_now_ns() - since >= 60 * FERRY_NS_PER_MS);
-	assert_int_equal(e.code, FERRY_E_TIMEOUT);
-	assert_non_null(strstr(e.msg, "full: no answer in time"));
-	close(f.in);
-	close(f.fd);
+	for (size_t i = 0; i < FERRY_LEN(make_full_of); i++) {
+		uint64_t since = ferry_now_ns();
+		struct ferry_err e = { 0 };
+		struct full f;
+
+		make_full_of[i](&f);
+		assert_null(ferry_uri_dial(&f.uri, 60, NULL, &e));
+		assert_true(ferry_now_ns() - since >= 60 * FERRY_NS_PER_MS);
+		assert_int_equal(e.code, FERRY_E_TIMEOUT);
+		assert_non_null(strstr(e.msg, ": no answer in time"));
+		free_full(&f);
+	}
 	tmp_remove(&tmp);
 }
 
@@ -263,27 +313,26 @@ static void cancel_soon(void *arg)
 
 static void dialling_can_be_cancelled(void **state)
 {
-	_Atomic bool cancel = false;
-	struct ferry_thread t = { 0 };
-	struct ferry_err e = { 0 };
-	struct ferry_uri u;
-	struct full f;
-
 	(void)state;
 	tmp_make(&tmp);
-	make_full(&f);
-	u = parsed(unix_uri("full"));
-	assert_ok(ferry_thread_start(&t, "cancel", cancel_soon, &cancel,
-				     NULL));
-	assert_null(ferry_uri_dial(&u, 0, &cancel, &e));
-	ferry_thread_join(&t);
-	assert_int_equal(e.code, FERRY_E_CANCELLED);
+	for (size_t i = 0; i < FERRY_LEN(make_full_of); i++) {
+		_Atomic bool cancel = false;
+		struct ferry_thread t = { 0 };
+		struct ferry_err e = { 0 };
+		struct full f;
 
-	/* And before it begins. */
-	assert_null(ferry_uri_dial(&u, 0, &cancel, &e));
-	assert_int_equal(e.code, FERRY_E_CANCELLED);
-	close(f.in);
-	close(f.fd);
+		make_full_of[i](&f);
+		assert_ok(ferry_thread_start(&t, "cancel", cancel_soon,
+					     &cancel, NULL));
+		assert_null(ferry_uri_dial(&f.uri, 0, &cancel, &e));
+		ferry_thread_join(&t);
+		assert_int_equal(e.code, FERRY_E_CANCELLED);
+
+		/* And before it begins. */
+		assert_null(ferry_uri_dial(&f.uri, 0, &cancel, &e));
+		assert_int_equal(e.code, FERRY_E_CANCELLED);
+		free_full(&f);
+	}
 	tmp_remove(&tmp);
 }
 
@@ -447,6 +496,7 @@ int main(void)
 		TEST(accept_never_blocks),
 		TEST(many_can_wait_to_be_accepted),
 		TEST(who_left_before_accept_is_no_error_of_the_listener),
+		TEST(every_address_of_a_name_is_tried),
 		TEST(a_refused_connection_is_one_sentence),
 		TEST(a_name_that_nobody_has_is_said),
 		TEST(a_missing_unix_socket_is_one_sentence),

@@ -213,6 +213,23 @@ static void a_read_octet_is_corrupted(void **state)
 	}
 }
 
+static void a_read_up_to_the_corrupt_octet_is_clean(void **state)
+{
+	struct ferry_fault f = FERRY_FAULT_NONE;
+	struct ferry_chan *end[2];
+	uint8_t got[BYTES];
+
+	(void)state;
+	f.corrupt_read_at = 50;
+	make_faulty(end, &f);
+	assert_ok(write_pattern(end[1]));
+	assert_int_equal(read_some(end[0], got, 50), 50);
+	expect_pattern(got, 50, UINT64_MAX, 0);
+	assert_int_equal(read_some(end[0], got + 50, 50), 50);
+	expect_pattern(got, BYTES, 50, 0xff);
+	close_both(end);
+}
+
 static void a_stalled_write_ends_with_shutdown(void **state)
 {
 	(void)state;
@@ -322,6 +339,7 @@ int main(void)
 		TEST(a_write_cut_wakes_the_reader),
 		TEST(a_written_octet_is_corrupted_on_a_copy),
 		TEST(a_read_octet_is_corrupted),
+		TEST(a_read_up_to_the_corrupt_octet_is_clean),
 		TEST(a_stalled_write_ends_with_shutdown),
 		TEST(a_stall_obeys_the_timeout),
 		TEST(calls_can_be_kept_short),
