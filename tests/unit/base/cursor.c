@@ -42,10 +42,13 @@ static void reading_past_the_end_yields_zero_and_moves_nothing(void **state)
 	(void)state;
 	assert_int_equal(ferry_rd_be64(&r), 0);
 	assert_true(r.bad);
+	assert_int_equal(r.lack, 1);
 	assert_int_equal(ferry_rd_left(&r), 7);
 	/* What would fit does not count any more: bad is for good. */
 	assert_int_equal(ferry_rd_u8(&r), 0);
 	assert_null(ferry_rd_bytes(&r, 1));
+	assert_null(ferry_rd_bytes(&r, 100));
+	assert_int_equal(r.lack, 1);
 	assert_int_equal(ferry_rd_left(&r), 7);
 }
 
