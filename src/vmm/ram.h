@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's RAM: one memfd, one mapping, seen by the guest in one or two
+ * pieces, below 3 GiB and from 4 GiB on.
+ *
+ * Threads: vCPUs write it through KVM; the monitor's own writes come from the
+ *          control thread with no vCPU running, and only through here, so that
+ *          the engine is told of each.
+ */
+#ifndef FERRY_VMM_RAM_H
+#define FERRY_VMM_RAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ferry/vm.h>
+
+#include "base/err.h"
+
+struct ferry_file;
+
+#define FERRY_RAM_SLOTS_MAX	2u
+
+struct ferry_ram {
+	int		 fd;		/* -1: none */
+	uint8_t		*base;
+	uint64_t	 bytes;
+	uint32_t	 page_bytes;
+	struct ferry_vm	*vm;		/* told of our writes, or NULL */
+};
+
+#define FERRY_RAM_NONE { .fd = -1 }
+
+FERRY_CHECKED int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes,
+				 bool hugepages, struct ferry_err *e);
+void ferry_ram_fini(struct ferry_ram *ram);
+
+/* How much of it lies below the hole. */
+uint64_t ferry_ram_low_bytes(const struct ferry_ram *ram);
+
+/* The pieces as the guest sees them; returns how many. */
+size_t ferry_ram_slots(const struct ferry_ram *ram,
+		       struct ferry_kvm_slot slots[FERRY_RAM_SLOTS_MAX]);
+
+/* Where [gpa, gpa + bytes) is in this process, or NULL when not all of it is
+ * RAM. */
+void *ferry_ram_at(const struct ferry_ram *ram, uint64_t gpa, uint64_t bytes);
+
+/* The monitor's writes; what names the object in errors. */
+FERRY_CHECKED int ferry_ram_write(struct ferry_ram *ram, uint64_t gpa,
+				  const void *data, uint64_t bytes,
+				  const char *what, struct ferry_err *e);
+FERRY_CHECKED int ferry_ram_zero(struct ferry_ram *ram, uint64_t gpa,
+				 uint64_t bytes, const char *what,
+				 struct ferry_err *e);
+FERRY_CHECKED int ferry_ram_load(struct ferry_ram *ram, uint64_t gpa,
+				 const struct ferry_file *f, uint64_t at,
+				 uint64_t bytes, const char *what,
+				 struct ferry_err *e);
+
+#endif
