@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* See gate.h. */
+#include "vmm/gate.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/thread.h"
+
+static void ignore(int sig)
+{
+	(void)sig;
+}
+
+void ferry_gate_init(struct ferry_gate *g)
+{
+	struct sigaction sa = { .sa_handler = ignore };	/* no SA_RESTART */
+
+	sigaction(SIGRTMIN, &sa, NULL);	/* cannot fail: both are valid */
+	memset(g, 0, sizeof(*g));
+	pthread_mutex_init(&g->lock, NULL);
+	ferry_cond_init(&g->changed);
+}
+
+void ferry_gate_fini(struct ferry_gate *g)
+{
+	pthread_cond_destroy(&g->changed);
+	pthread_mutex_destroy(&g->lock);
+}
+
+void ferry_gate_seat(struct ferry_gate *g, struct ferry_seat *s)
+{
+	g->seat[g->seats++] = s;
+}
+
+static void kick_all_locked(struct ferry_gate *g)
+{
+	for (unsigned i = 0; i < g->seats; i++) {
+		if (!g->seat[i]->inside)
+			continue;
+		__atomic_store_n(g->seat[i]->immediate_exit, 1,
+				 __ATOMIC_RELAXED);
+		pthread_kill(g->seat[i]->thread, SIGRTMIN);
+	}
+}
+
+void ferry_gate_open(struct ferry_gate *g)
+{
+	pthread_mutex_lock(&g->lock);
+	if (!g->open) {
+		for (unsigned i = 0; i < g->seats; i++)
+			g->seat[i]->sits_out = false;
+		g->open = true;
+		pthread_cond_broadcast(&g->changed);
+	}
+	pthread_mutex_unlock(&g->lock);
+}
+
+void ferry_gate_close(struct ferry_gate *g)
+{
+	pthread_mutex_lock(&g->lock);
+	g->open = false;
+	kick_all_locked(g);
+	while (g->inside)
+		pthread_cond_wait(&g->changed, &g->lock);
+	pthread_mutex_unlock(&g->lock);
+}
+
+bool ferry_gate_is_open(struct ferry_gate *g)
+{
+	bool open;
+
+	pthread_mutex_lock(&g->lock);
+	open = g->open;
+	pthread_mutex_unlock(&g->lock);
+	return open;
+}
+
+void ferry_gate_hold(struct ferry_gate *g, uint64_t until_ns)
+{
+	pthread_mutex_lock(&g->lock);
+	g->hold_until_ns = until_ns;
+	if (until_ns)
+		kick_all_locked(g);
+	pthread_cond_broadcast(&g->changed);
+	pthread_mutex_unlock(&g->lock);
+}
+
+void ferry_gate_quit(struct ferry_gate *g)
+{
+	pthread_mutex_lock(&g->lock);
+	g->quit = true;
+	kick_all_locked(g);
+	pthread_cond_broadcast(&g->changed);
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void leave_locked(struct ferry_gate *g, struct ferry_seat *s)
+{
+	if (!s->inside)
+		return;
+	s->inside = false;
+	if (--g->inside == 0)
+		pthread_cond_broadcast(&g->changed);
+}
+
+/* When this vCPU may run, as things stand. */
+static uint64_t opens_at_locked(const struct ferry_gate *g,
+				const struct ferry_seat *s)
+{
+	if (g->quit)
+		return 0;
+	if (!g->open || s->sits_out)
+		return UINT64_MAX;
+	return g->hold_until_ns;
+}
+
+bool ferry_gate_enter(struct ferry_gate *g, struct ferry_seat *s)
+{
+	uint64_t at;
+	bool quit;
+
+	pthread_mutex_lock(&g->lock);
+	leave_locked(g, s);
+	s->thread = pthread_self();
+	while ((at = opens_at_locked(g, s)) > ferry_now_ns())
+		ferry_cond_wait_until(&g->changed, &g->lock, at);
+	quit = g->quit;
+	if (!quit) {
+		s->inside = true;
+		g->inside++;
+		__atomic_store_n(s->immediate_exit, 0, __ATOMIC_RELAXED);
+	}
+	pthread_mutex_unlock(&g->lock);
+	return !quit;
+}
+
+void ferry_gate_sit_out(struct ferry_gate *g, struct ferry_seat *s)
+{
+	pthread_mutex_lock(&g->lock);
+	s->sits_out = true;
+	pthread_mutex_unlock(&g->lock);
+}
