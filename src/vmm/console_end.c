@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* See console_end.h. */
+#include "vmm/console_end.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+static int open_null(struct ferry_console_end *end, const char *rest,
+		     struct ferry_err *e)
+{
+	(void)end;
+	(void)rest;
+	(void)e;
+	return 0;
+}
+
+/*
+ * Keys reach the guest one by one and unechoed; ^C stays ours.  Only when the
+ * terminal is this process's to change: in the background it would stop us.
+ */
+static void set_terminal(struct ferry_console_end *end)
+{
+	struct termios t;
+
+	if (!isatty(STDIN_FILENO) || tcgetpgrp(STDIN_FILENO) != getpgrp() ||
+	    tcgetattr(STDIN_FILENO, &end->terminal))
+		return;
+	t = end->terminal;
+	t.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+	t.c_iflag &= ~(tcflag_t)ICRNL;
+	end->restore = !tcsetattr(STDIN_FILENO, TCSANOW, &t);
+}
+
+static int open_stdio(struct ferry_console_end *end, const char *rest,
+		      struct ferry_err *e)
+{
+	(void)rest;
+	(void)e;
+	set_terminal(end);
+	end->in_fd = STDIN_FILENO;
+	end->out_fd = STDOUT_FILENO;
+	return 0;
+}
+
+static int open_file(struct ferry_console_end *end, const char *path,
+		     struct ferry_err *e)
+{
+	end->out_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
+			   0666);
+	if (end->out_fd < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno, "open");
+	return 0;
+}
+
+/* A socket that nobody listens on was left behind and may be replaced. */
+static bool is_stale(const struct sockaddr_un *sa)
+{
+	FERRY_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	return connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) &&
+	       errno == ECONNREFUSED;
+}
+
+static int open_unix(struct ferry_console_end *end, const char *path,
+		     struct ferry_err *e)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	FERRY_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC |
+				  SOCK_NONBLOCK, 0);
+	int err;
+
+	if (fd < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno, "socket");
+	if (strlen(path) >= sizeof(sa.sun_path))
+		return ferry_err_set(e, FERRY_E_INVALID, ENAMETOOLONG,
+				     "socket path");
+	strcpy(sa.sun_path, path);
+	err = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
+	if (err && errno == EADDRINUSE && is_stale(&sa)) {
+		unlink(path);
+		err = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
+	}
+	if (err || listen(fd, 4))
+		return ferry_err_set(e, FERRY_E_IO, errno, "listen");
+	end->path = strdup(path);
+	end->listen_fd = ferry_steal_fd(&fd);
+	return 0;
+}
+
+static const struct {
+	const char	*prefix;
+	enum ferry_console_kind kind;
+	bool		 takes_path;
+	int (*open)(struct ferry_console_end *end, const char *rest,
+		    struct ferry_err *e);
+} ends[] = {
+	{ "null",  FERRY_CONSOLE_NULL,	false,	open_null },
+	{ "stdio", FERRY_CONSOLE_STDIO,	false,	open_stdio },
+	{ "file:", FERRY_CONSOLE_FILE,	true,	open_file },
+	{ "unix:", FERRY_CONSOLE_UNIX,	true,	open_unix },
+};
+
+int ferry_console_end_open(struct ferry_console_end *end, const char *where,
+			   struct ferry_err *e)
+{
+	for (size_t i = 0; i < FERRY_LEN(ends); i++) {
+		size_t n = strlen(ends[i].prefix);
+
+		if (strncmp(where, ends[i].prefix, n) ||
+		    ends[i].takes_path != (where[n] != '\0'))
+			continue;
+		end->kind = ends[i].kind;
+		return ends[i].open(end, where + n, e);
+	}
+	return ferry_err_set(e, FERRY_E_INVALID, 0,
+			     "none of null, stdio, file:PATH, unix:PATH");
+}
+
+void ferry_console_end_close(struct ferry_console_end *end)
+{
+	if (end->restore)
+		tcsetattr(STDIN_FILENO, TCSANOW, &end->terminal);
+	if (end->path)
+		unlink(end->path);
+	free(end->path);
+	ferry_cleanup_fd(&end->listen_fd);
+	if (end->kind != FERRY_CONSOLE_STDIO)
+		ferry_cleanup_fd(&end->out_fd);
+	*end = (struct ferry_console_end)FERRY_CONSOLE_END_NONE;
+}
+
+void ferry_console_end_accept(struct ferry_console_end *end)
+{
+	end->out_fd = accept4(end->listen_fd, NULL, NULL,
+			      SOCK_CLOEXEC | SOCK_NONBLOCK);
+	end->in_fd = end->out_fd;
+}
+
+ssize_t ferry_console_end_write(struct ferry_console_end *end,
+				const void *data, size_t bytes)
+{
+	ssize_t n;
+
+	if (end->kind == FERRY_CONSOLE_UNIX)
+		n = send(end->out_fd, data, bytes, MSG_NOSIGNAL);
+	else	/* SIGPIPE is blocked in this thread */
+		n = write(end->out_fd, data, bytes);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	return n;
+}
+
+void ferry_console_end_hang_up(struct ferry_console_end *end)
+{
+	if (end->kind == FERRY_CONSOLE_UNIX) {
+		ferry_cleanup_fd(&end->out_fd);
+		end->in_fd = -1;
+	}
+	/* stdio and file: the rest goes nowhere */
+	end->out_fd = -1;
+}
+
+void ferry_console_end_no_input(struct ferry_console_end *end)
+{
+	end->in_fd = -1;
+	if (end->kind == FERRY_CONSOLE_UNIX)
+		ferry_console_end_hang_up(end);
+}
