@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""What `meson install` gives, used by a program that has nothing else."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(os.environ.get('FERRY_SOURCE',
+                             Path(__file__).resolve().parents[2]))
+BUILD = Path(os.environ.get('FERRY_BUILD', SOURCE / 'build'))
+EXAMPLE = SOURCE / 'examples/embed.c'
+TIMEOUT_S = 120
+
+
+def run(*command, **more):
+    done = subprocess.run(command, text=True, check=False,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=TIMEOUT_S, **more)
+    assert done.returncode == 0, f'{command}: {done.stdout}'
+    return done.stdout
+
+
+class Installed:
+    """A tree made by DESTDIR, and how to build against it."""
+
+    def __init__(self, root):
+        self.root = root
+        run('meson', 'install', '-C', BUILD, '--no-rebuild', '--destdir',
+            root)
+        pc = self.find('ferry.pc')
+        self.prefix = next(line.split('=', 1)[1].strip()
+                           for line in pc.read_text().splitlines()
+                           if line.startswith('prefix='))
+        self.env = os.environ | {
+            'PKG_CONFIG_LIBDIR': str(pc.parent),
+            'PKG_CONFIG_SYSROOT_DIR': str(root),
+            'LD_LIBRARY_PATH': str(self.find('libferry.so').parent),
+        }
+
+    def find(self, name):
+        found = list(self.root.rglob(name))
+        assert len(found) == 1, f'{name} is installed {len(found)} times'
+        return found[0]
+
+    def pkg_config(self, *options):
+        return run('pkg-config', *options, 'ferry', env=self.env).split()
+
+    def compile(self, source, out, *libraries):
+        run('gcc', '-std=c11', '-Wall', '-Werror', *self.pkg_config('--cflags'),
+            '-o', out, source, *libraries)
+        return out
+
+
+@pytest.fixture(scope='session', name='installed')
+def fixture_installed(tmp_path_factory):
+    if not (BUILD / 'src/libferry.so').exists():
+        pytest.skip('libferry is not built')
+    return Installed(tmp_path_factory.mktemp('dest'))
+
+
+@pytest.fixture(name='example')
+def fixture_example(installed):
+    if not EXAMPLE.exists():
+        pytest.skip('examples/embed.c does not exist')
+    return installed
+
+
+def test_headers_libraries_and_command_are_there(installed):
+    for header in (SOURCE / 'include/ferry').glob('*.h'):
+        installed.find(header.name)
+    assert installed.find('libferry.a').stat().st_size > 0
+    assert os.readlink(installed.find('libferry.so')) == 'libferry.so.0'
+    if (BUILD / 'ferry').exists():
+        assert os.access(installed.root / installed.prefix.lstrip('/') /
+                         'bin/ferry', os.X_OK)
+
+
+def test_the_installed_command_finds_its_library(installed):
+    if not (BUILD / 'ferry').exists():
+        pytest.skip('the command is not built')
+    command = installed.root / installed.prefix.lstrip('/') / 'bin/ferry'
+    run(command, '--help', env=installed.env)
+
+
+def test_the_version_of_the_package_is_the_libraries(installed, tmp_path):
+    source = tmp_path / 'version.c'
+    source.write_text('#include <stdio.h>\n#include <ferry/ferry.h>\n'
+                      'int main(void)\n'
+                      '{ return puts(ferry_version()) < 0; }\n')
+    program = installed.compile(source, tmp_path / 'version',
+                                *installed.pkg_config('--libs'))
+    shown = run(program, env=installed.env).strip()
+    assert [shown] == installed.pkg_config('--modversion')
+
+
+def test_the_example_runs_on_the_shared_library(example, tmp_path):
+    program = example.compile(EXAMPLE, tmp_path / 'embed',
+                              *example.pkg_config('--libs'))
+    run(program, env=example.env)
+
+
+def test_the_example_runs_on_the_static_library(example, tmp_path):
+    program = example.compile(EXAMPLE, tmp_path / 'embed',
+                              example.find('libferry.a'), '-pthread')
+    run(program)

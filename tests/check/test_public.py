@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""The public API as others meet it: headers, exported names, version."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import csource
+
+SOURCE = Path(os.environ.get('FERRY_SOURCE',
+                             Path(__file__).resolve().parents[2]))
+BUILD = Path(os.environ.get('FERRY_BUILD', SOURCE / 'build'))
+INCLUDE = SOURCE / 'include'
+HEADERS = sorted(p.relative_to(INCLUDE).as_posix()
+                 for p in INCLUDE.glob('ferry/*.h'))
+
+COMPILERS = {
+    'c11': ['gcc', '-x', 'c', '-std=c11', '-pedantic-errors'],
+    'c17-clang': ['clang', '-x', 'c', '-std=c17', '-pedantic-errors'],
+    'c++17': ['g++', '-x', 'c++', '-std=c++17', '-pedantic-errors'],
+}
+
+
+def declared():
+    """Functions of the public headers."""
+    return {name for header in HEADERS
+            for name in csource.read(INCLUDE / header).prototypes}
+
+
+def mapped():
+    """Names between global: and local: of the version script."""
+    text = (SOURCE / 'src/ferry.map').read_text(encoding='utf-8')
+    text = re.sub(r'/\*.*?\*/', '', text, flags=re.S)
+    names = []
+    for part in re.findall(r'global:(.*?)(?:local:|\})', text, re.S):
+        names += part.replace(';', ' ').split()
+    return names
+
+
+def nm(library, *options):
+    """[(type, name)] of the symbols that a library defines."""
+    out = subprocess.run(['nm', *options, '--defined-only', library],
+                         text=True, capture_output=True, check=True).stdout
+    rows = [line.split() for line in out.splitlines()]
+    return [(r[1], r[2]) for r in rows if len(r) == 3]
+
+
+def built(name):
+    path = BUILD / 'src' / name
+    if not path.exists():
+        pytest.skip(f'{path} is not built')
+    return path
+
+
+@pytest.mark.parametrize('compiler', COMPILERS)
+@pytest.mark.parametrize('header', HEADERS)
+def test_each_header_compiles_alone(header, compiler):
+    done = subprocess.run(
+        [*COMPILERS[compiler], '-Wall', '-Wextra', '-Werror',
+         '-fsyntax-only', f'-I{INCLUDE}', '-'],
+        input=f'#include <{header}>\n', text=True, capture_output=True,
+        check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_header_is_in_the_one_that_includes_all():
+    all_of_it = csource.read(INCLUDE / 'ferry/ferry.h').includes
+    assert {i.path for i in all_of_it} == set(HEADERS) - {'ferry/ferry.h'}
+
+
+def test_each_header_is_installed():
+    text = (INCLUDE / 'meson.build').read_text(encoding='utf-8')
+    assert set(re.findall(r"'(ferry/\w+\.h)'", text)) == set(HEADERS)
+
+
+def test_the_map_names_what_the_headers_declare():
+    names = mapped()
+    assert sorted(names) == sorted(declared())
+    assert names == sorted(names), 'keep src/ferry.map in order'
+
+
+def test_the_library_exports_what_the_map_names():
+    library = built('libferry.so')
+    exported = {name.split('@')[0] for kind, name in nm(library, '-D')
+                if kind != 'A'}
+    assert exported == set(mapped())
+
+
+def test_names_in_the_static_library_are_ours():
+    library = built('libferry.a')
+    strangers = {name for kind, name in nm(library, '-g')
+                 if not name.startswith('ferry_')}
+    assert strangers == set()
+
+
+def test_the_header_has_the_version_of_the_project():
+    header = (INCLUDE / 'ferry/version.h').read_text(encoding='utf-8')
+    meson = (SOURCE / 'meson.build').read_text(encoding='utf-8')
+    numbers = re.findall(r'FERRY_VERSION_(?:MAJOR|MINOR|MICRO)\s+(\d+)',
+                         header)
+    assert re.search(r"version : '([\d.]+)'", meson)[1] == '.'.join(numbers)
+
+
