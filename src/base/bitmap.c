@@ -47,7 +47,7 @@ uint64_t ferry_bitmap_set_range(struct ferry_bitmap *b, uint64_t first,
 	for (uint64_t w = first / 64; n && w * 64 < end; w++) {
 		uint64_t m = mask_in_word(w, first, end);
 		uint64_t old = atomic_fetch_or_explicit(&b->word[w], m,
-							memory_order_acq_rel);
+							memory_order_seq_cst);
 
 		changed += (uint64_t)__builtin_popcountll(m & ~old);
 	}
@@ -62,39 +62,51 @@ uint64_t ferry_bitmap_clear_range(struct ferry_bitmap *b, uint64_t first,
 	for (uint64_t w = first / 64; n && w * 64 < end; w++) {
 		uint64_t m = mask_in_word(w, first, end);
 		uint64_t old = atomic_fetch_and_explicit(&b->word[w], ~m,
-							 memory_order_acq_rel);
+							 memory_order_seq_cst);
 
 		changed += (uint64_t)__builtin_popcountll(m & old);
 	}
 	return changed;
 }
 
-/* First bit at or after `from` whose value, xored with flip, is 1. */
+/* First bit in [from, end) whose value, xored with flip, is 1; else end. */
 static uint64_t next_bit(const struct ferry_bitmap *b, uint64_t from,
-			 uint64_t flip)
+			 uint64_t end, uint64_t flip)
 {
-	if (from >= b->bits)
-		return b->bits;
+	if (from >= end)
+		return end;
 
-	for (uint64_t w = from / 64; w < b->words; w++) {
+	for (uint64_t w = from / 64; w * 64 < end; w++) {
 		uint64_t v = atomic_load_explicit(&b->word[w],
-						  memory_order_acquire) ^ flip;
+						  memory_order_seq_cst) ^ flip;
 
-		v &= mask_in_word(w, from, b->bits);
+		v &= mask_in_word(w, from, end);
 		if (v)
 			return w * 64 + (uint64_t)__builtin_ctzll(v);
 	}
-	return b->bits;
+	return end;
 }
 
 uint64_t ferry_bitmap_next_set(const struct ferry_bitmap *b, uint64_t from)
 {
-	return next_bit(b, from, 0);
+	return next_bit(b, from, b->bits, 0);
 }
 
 uint64_t ferry_bitmap_next_clear(const struct ferry_bitmap *b, uint64_t from)
 {
-	return next_bit(b, from, ~0ull);
+	return next_bit(b, from, b->bits, ~0ull);
+}
+
+uint64_t ferry_bitmap_next_set_before(const struct ferry_bitmap *b,
+				      uint64_t from, uint64_t end)
+{
+	return next_bit(b, from, end, 0);
+}
+
+uint64_t ferry_bitmap_next_clear_before(const struct ferry_bitmap *b,
+					uint64_t from, uint64_t end)
+{
+	return next_bit(b, from, end, ~0ull);
 }
 
 uint64_t ferry_bitmap_count(const struct ferry_bitmap *b)
@@ -104,6 +116,6 @@ uint64_t ferry_bitmap_count(const struct ferry_bitmap *b)
 	for (uint64_t w = 0; w < b->words; w++)
 		n += (uint64_t)__builtin_popcountll(
 			atomic_load_explicit(&b->word[w],
-					     memory_order_acquire));
+					     memory_order_seq_cst));
 	return n;
 }

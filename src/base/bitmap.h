@@ -2,8 +2,10 @@
 /*
  * A bitmap whose words are atomic: many threads set, many threads take.
  *
- * Order: whoever sets a bit after writing data releases it; whoever takes it
- * acquires.  Bits past `bits` are always zero.
+ * Order: sequentially consistent.  Some users set one bit and then look at
+ *        another that a second thread sets before it looks at the first:
+ *        at least one of the two must see both.
+ * Bits past `bits` are always zero.
  * Life: init/fini in the caller's storage; no thread may use it in fini.
  */
 #ifndef FERRY_BASE_BITMAP_H
@@ -27,7 +29,7 @@ void ferry_bitmap_fini(struct ferry_bitmap *b);
 
 static inline bool ferry_bitmap_test(const struct ferry_bitmap *b, uint64_t i)
 {
-	return atomic_load_explicit(&b->word[i / 64], memory_order_acquire) >>
+	return atomic_load_explicit(&b->word[i / 64], memory_order_seq_cst) >>
 	       (i % 64) & 1;
 }
 
@@ -37,7 +39,7 @@ static inline bool ferry_bitmap_set(struct ferry_bitmap *b, uint64_t i)
 	uint64_t m = 1ull << (i % 64);
 
 	return atomic_fetch_or_explicit(&b->word[i / 64], m,
-					memory_order_acq_rel) & m;
+					memory_order_seq_cst) & m;
 }
 
 /* Returns what the bit was before. */
@@ -46,7 +48,7 @@ static inline bool ferry_bitmap_clear(struct ferry_bitmap *b, uint64_t i)
 	uint64_t m = 1ull << (i % 64);
 
 	return atomic_fetch_and_explicit(&b->word[i / 64], ~m,
-					 memory_order_acq_rel) & m;
+					 memory_order_seq_cst) & m;
 }
 
 /* Set or clear [first, first + n); returns how many bits changed. */
@@ -58,6 +60,12 @@ uint64_t ferry_bitmap_clear_range(struct ferry_bitmap *b, uint64_t first,
 /* Index of the first set (clear) bit at or after `from`, or b->bits. */
 uint64_t ferry_bitmap_next_set(const struct ferry_bitmap *b, uint64_t from);
 uint64_t ferry_bitmap_next_clear(const struct ferry_bitmap *b, uint64_t from);
+
+/* The same, looking no further than `end` (<= b->bits); `end` if none. */
+uint64_t ferry_bitmap_next_set_before(const struct ferry_bitmap *b,
+				      uint64_t from, uint64_t end);
+uint64_t ferry_bitmap_next_clear_before(const struct ferry_bitmap *b,
+					uint64_t from, uint64_t end);
 
 uint64_t ferry_bitmap_count(const struct ferry_bitmap *b);
 
