@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Senders.  Each waits for a job, works on its own share without locks, and
+ * reports; the last to report wakes the conductor.
+ */
+#include "send/crew.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void ferry_crew_init(struct ferry_crew *c, struct ferry_select *select,
+		     struct ferry_send_counters *count,
+		     struct ferry_bitmap *at_target)
+{
+	*c = (struct ferry_crew){
+		.select = select, .count = count, .at_target = at_target,
+	};
+	ferry_pace_init(&c->pace);
+	pthread_mutex_init(&c->lock, NULL);
+	ferry_cond_init(&c->job_given);
+	ferry_cond_init(&c->job_done);
+}
+
+static void note_sent(struct ferry_crew *c, const struct ferry_batch *b)
+{
+	struct ferry_bitmap *map = &c->at_target[b->block->index];
+
+	for (uint32_t i = 0; i < b->n; i++)
+		ferry_bitmap_set(map, b->page[i]);
+}
+
+/* The next batch of the pass: a halt lets it finish the stripe it is at,
+ * because the rest of a huge page must follow on this channel first. */
+static int next_batch(struct ferry_sender *s)
+{
+	struct ferry_crew *c = s->crew;
+
+	if (atomic_load_explicit(&c->halt, memory_order_relaxed))
+		return ferry_select_rest(c->select, &s->cursor, &s->batch);
+	return ferry_select_next(c->select, &s->cursor, &s->batch);
+}
+
+/* One stripe's worth, or a batch: the turn is given up in between only when no
+ * host page is left half sent. */
+static int send_some(struct ferry_sender *s, struct ferry_err *e)
+{
+	int rc = next_batch(s);
+
+	while (rc > 0) {
+		ferry_pace_take(&s->crew->pace,
+				(uint64_t)s->batch.n * FERRY_PAGE_BYTES);
+		if (s->lane.enc.ops->pages(&s->lane.enc, &s->batch, e))
+			return -1;
+		note_sent(s->crew, &s->batch);
+		if (s->crew->release)
+			ferry_batch_release(&s->batch);
+		if (s->cursor.word == s->cursor.word_end ||
+		    s->batch.block->host_pages == 1)
+			return 1;
+		rc = next_batch(s);
+	}
+	if (rc < 0)
+		return ferry_err_set(e, FERRY_E_IO, -rc,
+				     "re-arm the dirty log");
+	return 0;
+}
+
+/* Everything owed in this sender's share. */
+static int run_pass(struct ferry_sender *s, struct ferry_err *e)
+{
+	int rc;
+
+	ferry_cursor_rewind(&s->cursor, s->index, s->crew->senders);
+	do {
+		ferry_lane_enter_bulk(&s->lane);
+		rc = send_some(s, e);
+		ferry_lane_leave(&s->lane);
+	} while (rc > 0);
+	return rc;
+}
+
+static int do_job(struct ferry_sender *s, enum ferry_job job,
+		  uint32_t sequence, struct ferry_err *e)
+{
+	int rc;
+
+	switch (job) {
+	case FERRY_JOB_PASS:
+		return run_pass(s, e);
+	case FERRY_JOB_SYNC:
+		ferry_lane_enter_bulk(&s->lane);
+		rc = s->lane.enc.ops->sync(&s->lane.enc, sequence, e);
+		ferry_lane_leave(&s->lane);
+		return rc;
+	case FERRY_JOB_NONE:
+	case FERRY_JOB_QUIT:
+		break;
+	}
+	return 0;
+}
+
+static void report(struct ferry_crew *c, const struct ferry_err *why)
+{
+	pthread_mutex_lock(&c->lock);
+	if (why && !c->failed) {
+		c->failed = true;
+		c->why = *why;
+		atomic_store(&c->halt, true);
+	}
+	if (--c->busy == 0 || c->failed)
+		pthread_cond_broadcast(&c->job_done);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void sender_main(void *arg)
+{
+	struct ferry_sender *s = arg;
+	struct ferry_crew *c = s->crew;
+	struct ferry_err err = { 0 };
+	uint64_t seen = 0;
+
+	for (;;) {
+		enum ferry_job job;
+		uint32_t sequence;
+		int rc;
+
+		pthread_mutex_lock(&c->lock);
+		while (c->turn == seen)
+			pthread_cond_wait(&c->job_given, &c->lock);
+		seen = c->turn;
+		job = c->job;
+		sequence = c->sequence;
+		pthread_mutex_unlock(&c->lock);
+
+		if (job == FERRY_JOB_QUIT)
+			return;
+		rc = do_job(s, job, sequence, &err);
+		report(c, rc ? &err : NULL);
+	}
+}
+
+int ferry_crew_add(struct ferry_crew *c, struct ferry_chan *chan, bool owned,
+		   ferry_encoder_init *encoder, struct ferry_err *e)
+{
+	struct ferry_sender *s = calloc(1, sizeof(*s));
+	char name[16];
+
+	if (!s) {
+		if (owned)
+			ferry_chan_close(chan);
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "sender");
+	}
+	s->crew = c;
+	s->index = c->senders;
+	ferry_lane_init(&s->lane, chan, owned, encoder, c->count);
+	c->sender[c->senders++] = s;	/* fini frees it, started or not */
+
+	snprintf(name, sizeof(name), "ferry-data-%u", s->index);
+	return ferry_thread_start(&s->thread, name, sender_main, s, e);
+}
+
+void ferry_crew_begin(struct ferry_crew *c, enum ferry_job job,
+		      uint32_t sequence)
+{
+	pthread_mutex_lock(&c->lock);
+	c->job = job;
+	c->sequence = sequence;
+	c->busy = c->senders;
+	c->turn++;
+	if (!c->failed)
+		atomic_store(&c->halt, false);
+	pthread_cond_broadcast(&c->job_given);
+	pthread_mutex_unlock(&c->lock);
+	ferry_pace_go(&c->pace);
+}
+
+int ferry_crew_wait(struct ferry_crew *c, uint64_t until_ns,
+		    struct ferry_err *e)
+{
+	int rc = 1;
+
+	pthread_mutex_lock(&c->lock);
+	while (c->busy && !c->failed) {
+		if (!ferry_cond_wait_until(&c->job_done, &c->lock, until_ns))
+			break;
+	}
+	if (c->failed) {
+		if (e)
+			*e = c->why;
+		rc = -1;
+	} else if (c->busy) {
+		rc = 0;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}
+
+void ferry_crew_halt(struct ferry_crew *c)
+{
+	atomic_store(&c->halt, true);
+	ferry_pace_stop(&c->pace);
+}
+
+void ferry_crew_shutdown(struct ferry_crew *c)
+{
+	ferry_crew_halt(c);
+	for (unsigned i = 0; i < c->senders; i++) {
+		struct ferry_chan *chan = c->sender[i]->lane.chan;
+
+		chan->ops->shutdown(chan);
+	}
+}
+
+void ferry_crew_limit_unsent(struct ferry_crew *c, uint32_t bytes)
+{
+	for (unsigned i = 0; i < c->senders; i++) {
+		struct ferry_chan *chan = c->sender[i]->lane.chan;
+
+		chan->ops->limit_unsent(chan, bytes);
+	}
+}
+
+static void quit_threads(struct ferry_crew *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->job = FERRY_JOB_QUIT;
+	c->turn++;
+	pthread_cond_broadcast(&c->job_given);
+	pthread_mutex_unlock(&c->lock);
+	for (unsigned i = 0; i < c->senders; i++)
+		ferry_thread_join(&c->sender[i]->thread);
+}
+
+void ferry_crew_stop(struct ferry_crew *c)
+{
+	if (!c->select)
+		return;
+	ferry_crew_shutdown(c);
+	quit_threads(c);
+	for (unsigned i = 0; i < c->senders; i++) {
+		ferry_lane_fini(&c->sender[i]->lane);
+		free(c->sender[i]);
+	}
+	c->senders = 0;
+}
+
+void ferry_crew_fini(struct ferry_crew *c)
+{
+	if (!c->select)
+		return;
+	ferry_crew_stop(c);
+	pthread_cond_destroy(&c->job_done);
+	pthread_cond_destroy(&c->job_given);
+	pthread_mutex_destroy(&c->lock);
+	ferry_pace_fini(&c->pace);
+	*c = (struct ferry_crew){ 0 };
+}

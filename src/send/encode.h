@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Encoding pages: a batch becomes octets on one channel.  Two shapes behind
+ * one ops table: packets (multifd's layout; data and urgent channels between
+ * ferries) and records (RAM records of the main stream, or QEMU's preempt
+ * channel).  Guest memory is never copied here: headers and pages leave by
+ * one writev.
+ *
+ * Threads: one at a time per encoder.
+ */
+#ifndef FERRY_SEND_ENCODE_H
+#define FERRY_SEND_ENCODE_H
+
+#include <sys/uio.h>
+
+#include "base/counter.h"
+#include "chan/chan.h"
+#include "send/select.h"
+#include "wire/multifd.h"
+#include "wire/ram.h"
+
+/* A packet's header, or the record heads of one batch: the first names the
+ * block, the others continue it. */
+#define FERRY_ENCODE_HEAD_BYTES	\
+	(FERRY_RAM_HEAD_MAX + FERRY_PACKET_PAGES_MAX * 16)
+
+/* What was sent, by all encoders of a migration. */
+struct ferry_send_counters {
+	_Atomic uint64_t normal_pages;
+	_Atomic uint64_t zero_pages;
+	_Atomic uint64_t bytes;		/* of pages and their headers */
+	_Atomic uint64_t requests;
+	_Atomic uint64_t request_pages;
+};
+
+struct ferry_encoder;
+
+struct ferry_encoder_ops {
+	/* All pages of the batch, zero ones by mention.  Caller owns batch.
+	 * 0, or -1 with the channel named. */
+	int (*pages)(struct ferry_encoder *x, const struct ferry_batch *batch,
+		     struct ferry_err *e);
+
+	/* A mark: everything before it precedes it. */
+	int (*sync)(struct ferry_encoder *x, uint32_t sequence,
+		    struct ferry_err *e);
+};
+
+struct ferry_encoder {
+	const struct ferry_encoder_ops *ops;
+	struct ferry_chan *chan;	/* borrowed */
+	struct ferry_send_counters *count;
+	/* Pages that were never touched and must not be read (one bitmap per
+	 * block), or NULL. */
+	const struct ferry_bitmap *untouched;
+	const struct ferry_mem_block *last;	/* records: for CONTINUE */
+	struct ferry_packet packet;		/* packets */
+	struct iovec	 iov[2 * FERRY_PACKET_PAGES_MAX + 2];
+	uint8_t		 head[FERRY_ENCODE_HEAD_BYTES];
+};
+
+/* The page's content is known to be zero, or is found to be. */
+bool ferry_encoder_is_zero(const struct ferry_encoder *x,
+			   const struct ferry_mem_block *b, uint64_t page);
+
+void ferry_encoder_packets(struct ferry_encoder *x, struct ferry_chan *chan,
+			   struct ferry_send_counters *count);
+void ferry_encoder_records(struct ferry_encoder *x, struct ferry_chan *chan,
+			   struct ferry_send_counters *count);
+
+#endif

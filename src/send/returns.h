@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The return path: reads what the target says, answers page requests at once,
+ * and passes the rest on.
+ *
+ * Threads: one of its own, "ferry-return".  The callbacks run on it.
+ */
+#ifndef FERRY_SEND_RETURNS_H
+#define FERRY_SEND_RETURNS_H
+
+#include "base/thread.h"
+#include "chan/inbuf.h"
+#include "send/request.h"
+#include "wire/rp.h"
+
+struct ferry_returns_ops {
+	/* Everything but page requests.  Returns false to end the thread. */
+	bool (*message)(void *arg, const struct ferry_rp *m);
+
+	/* Nothing more will come; why says whether that is bad.  Last call. */
+	void (*broken)(void *arg, const struct ferry_err *why);
+};
+
+struct ferry_returns {
+	const struct ferry_returns_ops *ops;
+	void		*arg;
+	const struct ferry_mem *mem;
+	struct ferry_requests *requests;
+	enum ferry_dialect dialect;
+	const struct ferry_mem_block *last;	/* block of the last request */
+	struct ferry_inbuf in;
+	struct ferry_thread thread;
+};
+
+/* All fields but in, last and thread are filled by the caller. */
+FERRY_CHECKED int ferry_returns_start(struct ferry_returns *r,
+				      struct ferry_chan *chan,
+				      struct ferry_err *e);
+
+/* Joins; the channel was shut down before, or SHUT was read. */
+void ferry_returns_stop(struct ferry_returns *r);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the source says on the main channel, but for pages: one call per
+ * utterance, each written at once.
+ *
+ * Threads: the conductor, never while a crew works on the same channel.
+ */
+#ifndef FERRY_SEND_SPEAK_H
+#define FERRY_SEND_SPEAK_H
+
+#include "base/bitmap.h"
+#include "chan/chan.h"
+#include "mem/mem.h"
+#include "wire/command.h"
+
+#define FERRY_RAM_SECTION_ID	1u
+
+struct ferry_speaker {
+	struct ferry_chan *chan;
+	const struct ferry_mem *mem;
+	enum ferry_dialect dialect;
+	bool		 advised;	/* postcopy may follow */
+};
+
+/* File header and CONFIGURATION. */
+FERRY_CHECKED int ferry_speak_open(struct ferry_speaker *s, const char *machine,
+				   struct ferry_err *e);
+
+FERRY_CHECKED int ferry_speak(struct ferry_speaker *s,
+			      enum ferry_command command, struct ferry_err *e);
+FERRY_CHECKED int ferry_speak_u32(struct ferry_speaker *s,
+				  enum ferry_command command, uint32_t value,
+				  struct ferry_err *e);
+
+/* POSTCOPY_ADVISE with the page sizes of the memory. */
+FERRY_CHECKED int ferry_speak_advise(struct ferry_speaker *s,
+				     struct ferry_err *e);
+
+/* The RAM section: START with the block list; then PART (or END) is opened,
+ * page records follow by an encoder, and it is closed. */
+FERRY_CHECKED int ferry_speak_ram_start(struct ferry_speaker *s,
+					struct ferry_err *e);
+FERRY_CHECKED int ferry_speak_ram_open(struct ferry_speaker *s, bool last,
+				       struct ferry_err *e);
+FERRY_CHECKED int ferry_speak_ram_close(struct ferry_speaker *s,
+					struct ferry_err *e);
+
+/*
+ * Ranges of pages of one block whose bit is set (or clear) in the map, as
+ * RAM_DISCARD or ZERO_RANGES commands, as many as are needed.
+ */
+FERRY_CHECKED int ferry_speak_ranges(struct ferry_speaker *s,
+				     enum ferry_command command,
+				     const struct ferry_mem_block *block,
+				     const struct ferry_bitmap *map,
+				     bool value, struct ferry_err *e);
+
+/* PACKAGED and the octets; LISTEN goes in front where asked for, and with a
+ * QEMU RUN behind. */
+FERRY_CHECKED int ferry_speak_package(struct ferry_speaker *s, bool listen,
+				      const void *devices, size_t bytes,
+				      struct ferry_err *e);
+
+/* Device sections, EOF and an empty VMDESCRIPTION: how precopy towards a QEMU
+ * (or into a file) ends. */
+FERRY_CHECKED int ferry_speak_end(struct ferry_speaker *s,
+				  const void *devices, size_t bytes,
+				  struct ferry_err *e);
+
+/* The last octet of a postcopy stream towards a QEMU. */
+FERRY_CHECKED int ferry_speak_eof(struct ferry_speaker *s,
+				  struct ferry_err *e);
+
+/* ABORT; best effort, errors do not matter any more. */
+void ferry_speak_abort(struct ferry_speaker *s, const char *reason);
+
+#endif
