@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The return path's writer.
+ */
+#include "recv/answer.h"
+
+#include <stdio.h>
+
+void ferry_answer_init(struct ferry_answer *a)
+{
+	*a = (struct ferry_answer){ 0 };
+	pthread_mutex_init(&a->lock, NULL);
+}
+
+void ferry_answer_fini(struct ferry_answer *a)
+{
+	pthread_mutex_destroy(&a->lock);
+}
+
+void ferry_answer_open(struct ferry_answer *a, struct ferry_chan *chan,
+		       enum ferry_dialect dialect)
+{
+	pthread_mutex_lock(&a->lock);
+	a->chan = chan;
+	a->dialect = dialect;
+	a->open = true;
+	a->last = NULL;
+	pthread_mutex_unlock(&a->lock);
+}
+
+static int say_locked(struct ferry_answer *a, const struct ferry_rp *m,
+		      struct ferry_err *e)
+{
+	uint8_t octets[FERRY_RP_MAX];
+	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
+
+	if (!a->open)
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "there is no return path to send %s",
+				     ferry_rp_name(m->type));
+	ferry_rp_encode(&w, m);
+	return ferry_chan_write(a->chan, octets, ferry_wr_used(&w), e);
+}
+
+static int say(struct ferry_answer *a, const struct ferry_rp *m,
+	       struct ferry_err *e)
+{
+	int rc;
+
+	pthread_mutex_lock(&a->lock);
+	rc = say_locked(a, m, e);
+	pthread_mutex_unlock(&a->lock);
+	return rc;
+}
+
+int ferry_answer_say(struct ferry_answer *a, enum ferry_rp_type type,
+		     uint32_t value, struct ferry_err *e)
+{
+	struct ferry_rp m = { .type = (uint16_t)type, .value = value };
+
+	return say(a, &m, e);
+}
+
+int ferry_answer_request(struct ferry_answer *a,
+			 const struct ferry_mem_block *b, uint64_t first,
+			 uint64_t pages, struct ferry_err *e)
+{
+	struct ferry_rp m = {
+		.type = FERRY_RP_REQ_PAGES,
+		.span = { first * FERRY_PAGE_BYTES, pages * FERRY_PAGE_BYTES },
+	};
+	int rc;
+
+	pthread_mutex_lock(&a->lock);
+	if (b != a->last) {
+		m.type = FERRY_RP_REQ_PAGES_ID;
+		snprintf(m.name, sizeof(m.name), "%s", b->name);
+		a->last = b;
+	}
+	rc = say_locked(a, &m, e);
+	pthread_mutex_unlock(&a->lock);
+	return rc;
+}
+
+static void say_reason(struct ferry_answer *a, const char *reason)
+{
+	struct ferry_rp m = { .type = FERRY_RP_REASON };
+
+	if (a->dialect != FERRY_DIALECT_FERRY)
+		return;
+	snprintf(m.reason, sizeof(m.reason), "%s", reason);
+	(void)!say(a, &m, NULL);
+}
+
+void ferry_answer_give_up(struct ferry_answer *a, const char *reason)
+{
+	say_reason(a, reason);
+	(void)!ferry_answer_say(a, FERRY_RP_SHUT, 1, NULL);
+}
+
+void ferry_answer_renounce(struct ferry_answer *a, const char *reason)
+{
+	say_reason(a, reason);
+	if (a->dialect == FERRY_DIALECT_FERRY)
+		(void)!ferry_answer_say(a, FERRY_RP_RENOUNCED, 0, NULL);
+}

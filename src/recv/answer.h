@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The return path's writer: what the target tells the source.
+ *
+ * Threads: any; one lock, so that messages do not mix.
+ */
+#ifndef FERRY_RECV_ANSWER_H
+#define FERRY_RECV_ANSWER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "chan/chan.h"
+#include "mem/mem.h"
+#include "wire/rp.h"
+
+struct ferry_answer {
+	struct ferry_chan *chan;	/* borrowed; NULL: there is no way back */
+	enum ferry_dialect dialect;
+	pthread_mutex_t	 lock;
+	bool		 open;		/* the source reads it */
+	const struct ferry_mem_block *last;	/* block of the last request */
+};
+
+void ferry_answer_init(struct ferry_answer *a);
+void ferry_answer_fini(struct ferry_answer *a);
+void ferry_answer_open(struct ferry_answer *a, struct ferry_chan *chan,
+		       enum ferry_dialect dialect);
+
+/* A message with a value, or without any.  FERRY_E_PROTO when the source
+ * never opened the return path. */
+FERRY_CHECKED int ferry_answer_say(struct ferry_answer *a,
+				   enum ferry_rp_type type, uint32_t value,
+				   struct ferry_err *e);
+
+/* Ask for pages. */
+FERRY_CHECKED int ferry_answer_request(struct ferry_answer *a,
+				       const struct ferry_mem_block *b,
+				       uint64_t first, uint64_t pages,
+				       struct ferry_err *e);
+
+/* REASON (to a ferry) and SHUT(1); best effort. */
+void ferry_answer_give_up(struct ferry_answer *a, const char *reason);
+
+/* REASON and RENOUNCED: it was handed over but will not run here. */
+void ferry_answer_renounce(struct ferry_answer *a, const char *reason);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fault thread.  A fault costs one look at the received map and, when the
+ * page is really missing and nobody asked yet, one request.
+ */
+#include "recv/fault.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/counter.h"
+#include "recv/place_ops.h"
+
+#define FAULTS_AT_ONCE	32
+
+/* Known zero: filled here, nobody needs to send it. */
+static int fill_zero(struct ferry_fault_thread *f, struct ferry_mem_block *b,
+		     uint64_t page)
+{
+	struct ferry_place *p = f->place;
+	int64_t rc = ferry_uffd_zero(&p->uffd, b, page, b->host_pages);
+
+	if (rc == -EEXIST)
+		ferry_uffd_wake(&p->uffd, b->host + page * FERRY_PAGE_BYTES,
+				b->page_bytes);
+	else if (rc < 0)
+		return (int)rc;
+	ferry_count(&f->zero_filled, 1);
+	ferry_place_arrived(p, b, page, b->host_pages);
+	return 0;
+}
+
+static bool is_zero(const struct ferry_map *m, struct ferry_mem_block *b,
+		    uint64_t page)
+{
+	for (uint64_t i = page; i < page + b->host_pages; i++)
+		if (!ferry_map_is_zero(m, b->index, i))
+			return false;
+	return true;
+}
+
+/*
+ * Say that somebody waits, then look: a page that comes in between is seen
+ * here, one that comes later finds `asked` set.
+ */
+static int handle(struct ferry_fault_thread *f, struct ferry_mem_block *b,
+		  uint64_t page, struct ferry_err *e)
+{
+	struct ferry_map *map = f->place->map;
+	bool asked = ferry_bitmap_test(&map->asked[b->index], page);
+	int rc = 0;
+
+	if (!asked) {
+		ferry_place_wait_begins(f->place, b->index, page);
+		ferry_bitmap_set(&map->asked[b->index], page);
+	}
+	if (is_zero(map, b, page)) {
+		rc = fill_zero(f, b, page);
+		return rc ? ferry_err_set(e, FERRY_E_IO, -rc,
+					  "fill zero page of block %s",
+					  b->name) : 0;
+	}
+	if (ferry_map_is_here(map, b->index, page)) {
+		ferry_uffd_wake(&f->place->uffd,
+				b->host + page * FERRY_PAGE_BYTES,
+				b->page_bytes);
+		ferry_place_arrived(f->place, b, page, b->host_pages);
+		return 0;
+	}
+	if (asked)
+		return 0;
+	return ferry_answer_request(f->answer, b, page, b->host_pages, e);
+}
+
+static int take(struct ferry_fault_thread *f, struct ferry_err *e)
+{
+	struct ferry_uffd_fault fault[FAULTS_AT_ONCE];
+	int n = ferry_uffd_read(&f->place->uffd, fault, FAULTS_AT_ONCE);
+
+	if (n < 0)
+		return ferry_err_set(e, FERRY_E_IO, -n, "read userfaultfd");
+	for (int i = 0; i < n; i++) {
+		void *addr = (void *)(uintptr_t)fault[i].addr;
+		struct ferry_mem_block *b = ferry_mem_by_addr(f->place->mem,
+							      addr);
+		uint64_t page;
+
+		if (!b)
+			continue;
+		ferry_count(&f->faults, 1);
+		page = (uint64_t)((uint8_t *)addr - b->host) /
+		       FERRY_PAGE_BYTES;
+		if (handle(f, b, page - page % b->host_pages, e))
+			return -1;
+	}
+	return 0;
+}
+
+static void fault_main(void *arg)
+{
+	struct ferry_fault_thread *f = arg;
+	struct pollfd fds[2] = {
+		{ .fd = f->place->uffd.fd, .events = POLLIN },
+		{ .fd = f->stop_fd, .events = POLLIN },
+	};
+
+	for (;;) {
+		struct ferry_err err = { 0 };
+
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[1].revents)
+			return;
+		if (fds[0].revents && take(f, &err))
+			f->failed(f->arg, &err);
+	}
+}
+
+int ferry_fault_start(struct ferry_fault_thread *f, struct ferry_err *e)
+{
+	f->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->stop_fd < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno, "eventfd");
+	if (ferry_thread_start(&f->thread, "ferry-fault", fault_main, f, e)) {
+		close(f->stop_fd);
+		return -1;
+	}
+	return 0;
+}
+
+void ferry_fault_stop(struct ferry_fault_thread *f)
+{
+	uint64_t one = 1;
+
+	if (!f->thread.started)
+		return;
+	(void)!write(f->stop_fd, &one, sizeof(one));
+	ferry_thread_join(&f->thread);
+	close(f->stop_fd);
+}

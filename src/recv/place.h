@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Placing: pages that have arrived become guest memory.
+ *
+ * Before the VM runs here (`precopy`) nobody else looks: pages that are
+ * missing are placed by UFFDIO_COPY where userfaultfd is at hand (it saves
+ * zeroing them first), pages that are here are written over.  From LISTEN on
+ * (`postcopy`) a page appears whole or not at all: UFFDIO_COPY and
+ * UFFDIO_ZEROPAGE only; one that is here already is a second copy and is
+ * dropped.  The two ways stand behind one ops table.
+ *
+ * Threads: any number of receivers, each with its own ferry_placer; before
+ *          LISTEN no two of them get the same page.
+ */
+#ifndef FERRY_RECV_PLACE_H
+#define FERRY_RECV_PLACE_H
+
+#include <pthread.h>
+
+#include "base/hist.h"
+#include "mem/uffd.h"
+#include "recv/map.h"
+
+struct ferry_place;
+
+struct ferry_place_ops {
+	const char *name;
+
+	/* n pages, data in one piece.  Multiples of the host page where
+	 * `whole`.  0 or -errno. */
+	int (*pages)(struct ferry_place *p, struct ferry_mem_block *b,
+		     uint64_t first, uint64_t n, const uint8_t *data);
+	int (*zeroes)(struct ferry_place *p, struct ferry_mem_block *b,
+		      uint64_t first, uint64_t n);
+};
+
+#define FERRY_WAITING_MAX	256
+
+/* A fault that somebody waits for. */
+struct ferry_waiting {
+	uint32_t	block;
+	uint64_t	page;
+	uint64_t	since_ns;	/* 0: free */
+};
+
+struct ferry_place {
+	struct ferry_mem *mem;
+	struct ferry_map *map;
+	struct ferry_uffd uffd;		/* fd -1: none */
+	bool		*registered;	/* per block */
+
+	/* Changed once, by the main thread, while no receiver places. */
+	const struct ferry_place_ops *_Atomic ops;
+
+	pthread_mutex_t	 lock;		/* waiting */
+	struct ferry_waiting waiting[FERRY_WAITING_MAX];
+	struct ferry_hist faults;
+	_Atomic uint64_t dropped_pages;
+	_Atomic uint64_t normal_pages;
+	_Atomic uint64_t zero_pages;
+	_Atomic bool	 stopped;	/* give up retrying */
+};
+
+FERRY_CHECKED int ferry_place_init(struct ferry_place *p, struct ferry_mem *mem,
+				   struct ferry_map *map, struct ferry_err *e);
+void ferry_place_fini(struct ferry_place *p);
+
+/*
+ * Empty all blocks and, when userfaultfd is at hand, register those of 4 KiB
+ * pages.  *why says what is missing when it is not; only `must` makes that
+ * an error.
+ */
+FERRY_CHECKED int ferry_place_begin(struct ferry_place *p, bool must,
+				    struct ferry_err *why);
+
+/* Register the rest: missing pages fault from now on, for everyone. */
+FERRY_CHECKED int ferry_place_listen(struct ferry_place *p,
+				     struct ferry_err *e);
+
+/* Faults are normal again; what still arrives is dropped.  Receivers may go
+ * on: userfaultfd stays open until fini. */
+void ferry_place_end(struct ferry_place *p);
+
+/* The VM will never be whole: make what is missing inaccessible, so that who
+ * waits for it gets an error instead of zeroes; then as ferry_place_end(). */
+void ferry_place_abandon(struct ferry_place *p);
+
+/* Pages are complete and the VM does not run yet: unregister, so that loading
+ * devices may touch what is known to be zero. */
+void ferry_place_complete(struct ferry_place *p);
+
+/* Forget pages: they become missing.  Before LISTEN only. */
+FERRY_CHECKED int ferry_place_discard(struct ferry_place *p,
+				      struct ferry_mem_block *b,
+				      uint64_t first, uint64_t n,
+				      struct ferry_err *e);
+
+/* Somebody waits for this page: note when, for the statistics. */
+void ferry_place_wait_begins(struct ferry_place *p, uint32_t block,
+			     uint64_t page);
+
+/*
+ * One receiver's view: puts host pages together that arrive in pieces.
+ */
+struct ferry_placer {
+	struct ferry_place *place;
+	uint8_t		*host;		/* one huge page being assembled */
+	struct ferry_mem_block *block;
+	uint64_t	 first;		/* its first page */
+	uint32_t	 have;		/* pages of it so far */
+	bool		 all_zero;
+};
+
+void ferry_placer_init(struct ferry_placer *r, struct ferry_place *place);
+void ferry_placer_fini(struct ferry_placer *r);
+
+FERRY_CHECKED int ferry_placer_pages(struct ferry_placer *r,
+				     struct ferry_mem_block *b, uint64_t first,
+				     uint64_t n, const uint8_t *data,
+				     struct ferry_err *e);
+FERRY_CHECKED int ferry_placer_zeroes(struct ferry_placer *r,
+				      struct ferry_mem_block *b,
+				      uint64_t first, uint64_t n,
+				      struct ferry_err *e);
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The two ways to place pages.  Hot: no text, -errno.
+ */
+#include "recv/place_ops.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/counter.h"
+
+#define RETRY_NS	(10 * FERRY_NS_PER_MS)
+
+static uint8_t *at_page(const struct ferry_mem_block *b, uint64_t page)
+{
+	return b->host + page * FERRY_PAGE_BYTES;
+}
+
+/*
+ * UFFDIO_COPY that outlasts a lack of memory: a page that cannot be placed now
+ * is waited for, never lost.  Returns octets, or -EEXIST, or another error.
+ */
+static int64_t copy(struct ferry_place *p, void *dst, const void *src,
+		    uint64_t bytes)
+{
+	for (;;) {
+		int64_t got = ferry_uffd_copy(&p->uffd, dst, src, bytes);
+		struct timespec pause = ferry_timespec(RETRY_NS);
+
+		if (got != -ENOMEM || atomic_load(&p->stopped))
+			return got;
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* ---- before the VM runs here -------------------------------------------- */
+
+/* Pages that are absent: by UFFDIO_COPY where that is possible. */
+static int fill_absent(struct ferry_place *p, struct ferry_mem_block *b,
+		       uint64_t first, uint64_t n, const uint8_t *data)
+{
+	uint64_t bytes = n * FERRY_PAGE_BYTES, done = 0;
+	uint8_t *dst = at_page(b, first);
+
+	if (!p->registered[b->index]) {
+		memcpy(dst, data, bytes);
+		return 0;
+	}
+	while (done < bytes) {
+		int64_t got = copy(p, dst + done, data + done, bytes - done);
+
+		if (got == -EEXIST) {
+			/* The embedder touched it: nobody runs yet, so it
+			 * may be written over. */
+			memcpy(dst + done, data + done, FERRY_PAGE_BYTES);
+			got = FERRY_PAGE_BYTES;
+		}
+		if (got < 0)
+			return (int)got;
+		done += (uint64_t)got;
+	}
+	return 0;
+}
+
+static int precopy_pages(struct ferry_place *p, struct ferry_mem_block *b,
+			 uint64_t first, uint64_t n, const uint8_t *data)
+{
+	for (uint64_t done = 0, run; done < n; done += run) {
+		const uint8_t *src = data + done * FERRY_PAGE_BYTES;
+		bool here;
+		int rc = 0;
+
+		run = ferry_map_run(p->map, b->index, first + done, n - done,
+				    &here);
+		if (here)
+			memcpy(at_page(b, first + done), src,
+			       run * FERRY_PAGE_BYTES);
+		else
+			rc = fill_absent(p, b, first + done, run, src);
+		if (rc)
+			return rc;
+		ferry_map_set_here(p->map, b->index, first + done, run);
+	}
+	return 0;
+}
+
+/* Zero pages that were never here stay unallocated. */
+static int precopy_zeroes(struct ferry_place *p, struct ferry_mem_block *b,
+			  uint64_t first, uint64_t n)
+{
+	for (uint64_t done = 0, run; done < n; done += run) {
+		bool here;
+
+		run = ferry_map_run(p->map, b->index, first + done, n - done,
+				    &here);
+		if (here)
+			memset(at_page(b, first + done), 0,
+			       run * FERRY_PAGE_BYTES);
+		else
+			ferry_map_set_zero(p->map, b->index, first + done,
+					   run);
+	}
+	return 0;
+}
+
+const struct ferry_place_ops ferry_place_precopy = {
+	.name = "precopy",
+	.pages = precopy_pages,
+	.zeroes = precopy_zeroes,
+};
+
+/* ---- while it runs -------------------------------------------------------- */
+
+static int postcopy_pages(struct ferry_place *p, struct ferry_mem_block *b,
+			  uint64_t first, uint64_t n, const uint8_t *data)
+{
+	uint64_t bytes = n * FERRY_PAGE_BYTES, done = 0;
+	uint8_t *dst = at_page(b, first);
+
+	while (done < bytes) {
+		int64_t got = copy(p, dst + done, data + done, bytes - done);
+
+		if (got == -EEXIST) {
+			ferry_count(&p->dropped_pages, b->host_pages);
+			got = b->page_bytes;
+		}
+		if (got < 0)
+			return (int)got;
+		ferry_place_arrived(p, b, first + done / FERRY_PAGE_BYTES,
+				    (uint64_t)got / FERRY_PAGE_BYTES);
+		done += (uint64_t)got;
+	}
+	return 0;
+}
+
+/*
+ * A zero page that nobody waits for is only noted, so that it stays
+ * unallocated; a fault on it is filled by the fault thread.  The note comes
+ * first, then the look whether somebody asked meanwhile.
+ */
+static int postcopy_zeroes(struct ferry_place *p, struct ferry_mem_block *b,
+			   uint64_t first, uint64_t n)
+{
+	for (uint64_t i = first; i < first + n; i += b->host_pages) {
+		int64_t got;
+
+		if (ferry_map_is_here(p->map, b->index, i)) {
+			ferry_count(&p->dropped_pages, b->host_pages);
+			continue;
+		}
+		ferry_map_set_zero(p->map, b->index, i, b->host_pages);
+		if (!ferry_bitmap_test(&p->map->asked[b->index], i))
+			continue;
+		got = ferry_uffd_zero(&p->uffd, b, i, b->host_pages);
+		if (got < 0 && got != -EEXIST)
+			return (int)got;
+		ferry_place_arrived(p, b, i, b->host_pages);
+	}
+	return 0;
+}
+
+const struct ferry_place_ops ferry_place_postcopy = {
+	.name = "postcopy",
+	.pages = postcopy_pages,
+	.zeroes = postcopy_zeroes,
+};
+
+/* ---- after the end: late second copies -------------------------------------- */
+
+static int drop_pages(struct ferry_place *p, struct ferry_mem_block *b,
+		      uint64_t first, uint64_t n, const uint8_t *data)
+{
+	(void)b;
+	(void)first;
+	(void)data;
+	ferry_count(&p->dropped_pages, n);
+	return 0;
+}
+
+static int drop_zeroes(struct ferry_place *p, struct ferry_mem_block *b,
+		       uint64_t first, uint64_t n)
+{
+	return drop_pages(p, b, first, n, NULL);
+}
+
+const struct ferry_place_ops ferry_place_done = {
+	.name = "done",
+	.pages = drop_pages,
+	.zeroes = drop_zeroes,
+};

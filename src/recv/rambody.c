@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The body of the RAM section, as QEMU writes it: the block list, then one
+ * record per page.  Neighbouring pages are gathered and placed as a run; a run
+ * never waits for octets that have not arrived.
+ */
+#include "recv/stream.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/ram.h"
+#include "wire/ramlist.h"
+#include "wire/text.h"
+
+int ferry_rambody_init(struct ferry_rambody *b, struct ferry_inbuf *in,
+		       struct ferry_place *place, struct ferry_err *e)
+{
+	*b = (struct ferry_rambody){ .in = in };
+	ferry_placer_init(&b->placer, place);
+	if (posix_memalign((void **)&b->pages, FERRY_PAGE_BYTES,
+			   FERRY_RAMBODY_RUN * FERRY_PAGE_BYTES)) {
+		b->pages = NULL;
+		return ferry_err_set(e, FERRY_E_NOMEM, ENOMEM, "RAM section");
+	}
+	return 0;
+}
+
+void ferry_rambody_fini(struct ferry_rambody *b)
+{
+	ferry_placer_fini(&b->placer);
+	free(b->pages);
+	b->pages = NULL;
+}
+
+static int flush(struct ferry_rambody *b, struct ferry_err *e)
+{
+	uint32_t n = b->n;
+
+	b->n = 0;
+	return n ? ferry_placer_pages(&b->placer, b->block, b->first, n,
+				      b->pages, e) : 0;
+}
+
+static uint32_t page_bytes_here(void *arg, const char *name)
+{
+	struct ferry_rambody *b = arg;
+	struct ferry_mem_block *block =
+		ferry_mem_by_name(b->placer.place->mem, name);
+
+	return block ? block->page_bytes : 0;
+}
+
+static int next_listed(struct ferry_rambody *b, struct ferry_ramlist *list,
+		       struct ferry_ramlist_block *lb, struct ferry_err *e)
+{
+	size_t need = 1;
+
+	for (;;) {
+		const uint8_t *at = ferry_inbuf_need(b->in, need, e);
+		struct ferry_rd rd;
+		int rc;
+
+		if (!at)
+			return -1;
+		rd = ferry_rd_over(at, ferry_inbuf_have(b->in));
+		rc = ferry_ramlist_decode(&rd, list, lb, e);
+		if (rc == FERRY_DECODE_WRONG)
+			return -1;
+		if (rc == FERRY_DECODE_DONE) {
+			ferry_inbuf_consume(b->in, (size_t)(rd.p - at));
+			return 0;
+		}
+		need = ferry_inbuf_have(b->in) + rd.lack;
+	}
+}
+
+static int check_listed(const struct ferry_mem *mem,
+			const struct ferry_ramlist_block *lb,
+			struct ferry_err *e)
+{
+	const struct ferry_mem_block *block = ferry_mem_by_name(mem, lb->name);
+
+	if (!block)
+		return ferry_err_set(e, FERRY_E_MISMATCH, 0,
+				     "the source has a memory block %s, which "
+				     "there is not here", FERRY_SHOW(lb->name));
+	if (block->bytes != lb->bytes)
+		return ferry_err_set(e, FERRY_E_MISMATCH, 0,
+				     "block %s has %" PRIu64 " MiB at the "
+				     "source and %" PRIu64 " MiB here",
+				     block->name, lb->bytes >> 20,
+				     block->bytes >> 20);
+	return 0;
+}
+
+static int read_list(struct ferry_rambody *b, uint64_t total_bytes,
+		     struct ferry_err *e)
+{
+	const struct ferry_mem *mem = b->placer.place->mem;
+	bool seen[FERRY_BLOCKS_MAX] = { false };
+	struct ferry_ramlist_block lb;
+	struct ferry_ramlist list;
+
+	if (b->listed)
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "the block list came twice");
+	if (ferry_ramlist_init(&list, total_bytes, e))
+		return -1;
+	list.page_bytes = b->advised ? page_bytes_here : NULL;
+	list.arg = b;
+	while (!ferry_ramlist_done(&list)) {
+		if (next_listed(b, &list, &lb, e) || check_listed(mem, &lb, e))
+			return -1;
+		seen[ferry_mem_by_name(mem, lb.name)->index] = true;
+	}
+	for (uint32_t i = 0; i < mem->blocks; i++)
+		if (!seen[i])
+			return ferry_err_set(e, FERRY_E_MISMATCH, 0,
+					     "the source has no memory block "
+					     "%s", mem->block[i].name);
+	b->listed = true;
+	return 0;
+}
+
+static struct ferry_mem_block *block_of(struct ferry_rambody *b,
+					const struct ferry_ram_record *rec,
+					struct ferry_err *e)
+{
+	struct ferry_block_shape shape;
+
+	if (!rec->same_block)
+		b->last = ferry_mem_by_name(b->placer.place->mem, rec->name);
+	if (!b->last) {
+		ferry_err_set(e, FERRY_E_PROTO, 0, "page of block '%s', which "
+			      "there is not", FERRY_SHOW(rec->name));
+		return NULL;
+	}
+	shape = (struct ferry_block_shape){
+		b->last->name, b->last->bytes, b->last->page_bytes,
+	};
+	return ferry_ram_check_in(rec, &shape, e) ? NULL : b->last;
+}
+
+static int take_page(struct ferry_rambody *b, struct ferry_mem_block *block,
+		     uint64_t page, struct ferry_err *e)
+{
+	bool follows = b->n && block == b->block && page == b->first + b->n;
+
+	if ((!follows || b->n == FERRY_RAMBODY_RUN) && flush(b, e))
+		return -1;
+	if (!b->n) {
+		b->block = block;
+		b->first = page;
+	}
+	if (ferry_inbuf_read(b->in, b->pages + (size_t)b->n * FERRY_PAGE_BYTES,
+			     FERRY_PAGE_BYTES, e))
+		return -1;
+	b->n++;
+	return 0;
+}
+
+static int take_record(struct ferry_rambody *b,
+		       const struct ferry_ram_record *rec,
+		       struct ferry_err *e)
+{
+	struct ferry_mem_block *block = block_of(b, rec, e);
+	uint64_t page = rec->addr / FERRY_PAGE_BYTES;
+
+	if (!block)
+		return -1;
+	if (rec->kind == FERRY_RAM_PAGE)
+		return take_page(b, block, page, e);
+	if (rec->kind != FERRY_RAM_ZERO)
+		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
+				     "%s pages are not supported here",
+				     ferry_ram_kind_name(rec->kind));
+	return flush(b, e) || ferry_placer_zeroes(&b->placer, block, page, 1,
+						  e) ? -1 : 0;
+}
+
+static int next_record(struct ferry_rambody *b, struct ferry_ram_record *rec,
+		       struct ferry_err *e)
+{
+	uint32_t legal = b->postcopy ? FERRY_RAM_IN_POSTCOPY :
+				       FERRY_RAM_IN_PRECOPY;
+	size_t need = 1;
+
+	for (;;) {
+		const uint8_t *at;
+		struct ferry_rd rd;
+		int rc;
+
+		/* What is there must not wait for what is not. */
+		if (ferry_inbuf_have(b->in) < need && flush(b, e))
+			return -1;
+		at = ferry_inbuf_need(b->in, need, e);
+		if (!at)
+			return -1;
+		rd = ferry_rd_over(at, ferry_inbuf_have(b->in));
+		rc = ferry_ram_decode(&rd, legal, rec, e);
+		if (rc == FERRY_DECODE_WRONG)
+			return -1;
+		if (rc == FERRY_DECODE_DONE) {
+			ferry_inbuf_consume(b->in, (size_t)(rd.p - at));
+			return 0;
+		}
+		need = ferry_inbuf_have(b->in) + rd.lack;
+	}
+}
+
+int ferry_rambody_read(struct ferry_rambody *b, struct ferry_err *e)
+{
+	struct ferry_ram_record rec;
+
+	for (;;) {
+		if (next_record(b, &rec, e))
+			return -1;
+		switch (rec.kind) {
+		case FERRY_RAM_EOS:
+			return flush(b, e);
+		case FERRY_RAM_MEM_SIZE:
+			if (read_list(b, rec.addr, e))
+				return -1;
+			break;
+		case FERRY_RAM_MULTIFD_FLUSH:
+			break;
+		default:
+			if (take_record(b, &rec, e))
+				return -1;
+		}
+	}
+}

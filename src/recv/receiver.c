@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A receiver.  The payload goes through a buffer that stays in the cache, and
+ * from there in runs to where it belongs.
+ */
+#include "recv/receiver.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "wire/text.h"
+
+void ferry_gate_init(struct ferry_gate *g)
+{
+	*g = (struct ferry_gate){ 0 };
+	pthread_mutex_init(&g->lock, NULL);
+	ferry_cond_init(&g->changed);
+}
+
+void ferry_gate_fini(struct ferry_gate *g)
+{
+	pthread_cond_destroy(&g->changed);
+	pthread_mutex_destroy(&g->lock);
+}
+
+int ferry_gate_wait(struct ferry_gate *g, struct ferry_receiver *r,
+		    uint32_t sequence, struct ferry_err *e)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&g->lock);
+	while (r->synced < sequence && !g->failed && !g->closed)
+		pthread_cond_wait(&g->changed, &g->lock);
+	if (r->synced < sequence && g->failed) {
+		*e = g->why;
+		rc = -1;
+	} else if (r->synced < sequence) {
+		rc = ferry_err_set(e, FERRY_E_CANCELLED, 0,
+				   "gave up waiting for the data channels");
+	}
+	pthread_mutex_unlock(&g->lock);
+	return rc;
+}
+
+void ferry_gate_close(struct ferry_gate *g)
+{
+	pthread_mutex_lock(&g->lock);
+	g->closed = true;
+	pthread_cond_broadcast(&g->changed);
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void gate_synced(struct ferry_receiver *r, uint32_t sequence)
+{
+	pthread_mutex_lock(&r->gate->lock);
+	r->synced = sequence;
+	pthread_cond_broadcast(&r->gate->changed);
+	pthread_mutex_unlock(&r->gate->lock);
+}
+
+static void gate_failed(struct ferry_receiver *r, const struct ferry_err *why)
+{
+	pthread_mutex_lock(&r->gate->lock);
+	if (!r->gate->failed)
+		r->gate->why = *why;
+	r->gate->failed = true;
+	pthread_cond_broadcast(&r->gate->changed);
+	pthread_mutex_unlock(&r->gate->lock);
+}
+
+static int read_head(struct ferry_receiver *r, struct ferry_err *e)
+{
+	const uint8_t *at = ferry_inbuf_need(&r->in, FERRY_PACKET_WIRE, e);
+	struct ferry_rd rd;
+
+	if (!at)
+		return -1;
+	rd = ferry_rd_over(at, FERRY_PACKET_WIRE);
+	if (ferry_packet_decode(&rd, 0, &r->packet, e) != FERRY_DECODE_DONE)
+		return -1;
+	ferry_inbuf_consume(&r->in, FERRY_PACKET_WIRE);
+	return 0;
+}
+
+/* How many of the n offsets from i on follow each other. */
+static uint32_t run_length(const uint64_t *offset, uint32_t n)
+{
+	uint32_t run = 1;
+
+	while (run < n && offset[run] == offset[run - 1] + FERRY_PAGE_BYTES)
+		run++;
+	return run;
+}
+
+static int place_normal(struct ferry_receiver *r, struct ferry_mem_block *b,
+			struct ferry_err *e)
+{
+	const struct ferry_packet *p = &r->packet;
+	uint32_t run;
+
+	for (uint32_t i = 0; i < p->normal_pages; i += run) {
+		run = run_length(p->offset + i, p->normal_pages - i);
+		if (ferry_placer_pages(&r->placer, b,
+				       p->offset[i] / FERRY_PAGE_BYTES, run,
+				       r->pages + (size_t)i * FERRY_PAGE_BYTES,
+				       e))
+			return -1;
+	}
+	return 0;
+}
+
+static int place_zero(struct ferry_receiver *r, struct ferry_mem_block *b,
+		      struct ferry_err *e)
+{
+	const uint64_t *offset = r->packet.offset + r->packet.normal_pages;
+	uint32_t run, n = r->packet.zero_pages;
+
+	for (uint32_t i = 0; i < n; i += run) {
+		run = run_length(offset + i, n - i);
+		if (ferry_placer_zeroes(&r->placer, b,
+					offset[i] / FERRY_PAGE_BYTES, run, e))
+			return -1;
+	}
+	return 0;
+}
+
+/*
+ * Pieces of a huge page must be put together in the order of their addresses,
+ * but a packet lists normal pages before zero ones: merge the two lists.
+ */
+static int place_merged(struct ferry_receiver *r, struct ferry_mem_block *b,
+			struct ferry_err *e)
+{
+	const struct ferry_packet *p = &r->packet;
+	uint32_t n = 0, z = p->normal_pages;
+	uint32_t end = p->normal_pages + p->zero_pages;
+
+	while (n < p->normal_pages || z < end) {
+		int rc;
+
+		if (z == end || (n < p->normal_pages &&
+				 p->offset[n] < p->offset[z])) {
+			rc = ferry_placer_pages(&r->placer, b,
+						p->offset[n] /
+						FERRY_PAGE_BYTES, 1,
+						r->pages + (size_t)n *
+						FERRY_PAGE_BYTES, e);
+			n++;
+		} else {
+			rc = ferry_placer_zeroes(&r->placer, b,
+						 p->offset[z] /
+						 FERRY_PAGE_BYTES, 1, e);
+			z++;
+		}
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int read_packet(struct ferry_receiver *r, struct ferry_err *e)
+{
+	const struct ferry_packet *p = &r->packet;
+	struct ferry_block_shape shape;
+	struct ferry_mem_block *b;
+
+	if (read_head(r, e))
+		return -1;
+	if (p->flags & FERRY_PACKET_SYNC) {
+		gate_synced(r, (uint32_t)p->packet_num);
+		return 0;
+	}
+	b = ferry_mem_by_name(r->place->mem, p->name);
+	if (!b)
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "pages of block %s, which there is not",
+				     FERRY_SHOW(p->name));
+	shape = (struct ferry_block_shape){ b->name, b->bytes, b->page_bytes };
+	if (ferry_packet_check_in(p, &shape, e) ||
+	    ferry_inbuf_read(&r->in, r->pages, p->payload_bytes, e))
+		return -1;
+	if (b->host_pages > 1)
+		return place_merged(r, b, e);
+	return place_normal(r, b, e) || place_zero(r, b, e) ? -1 : 0;
+}
+
+static void receiver_main(void *arg)
+{
+	struct ferry_receiver *r = arg;
+	struct ferry_err err = { 0 };
+
+	while (!read_packet(r, &err))
+		;
+	gate_failed(r, &err);
+	r->failed(r->arg, &err);
+}
+
+int ferry_receiver_start(struct ferry_receiver *r, struct ferry_inbuf *in,
+			 struct ferry_err *e)
+{
+	struct ferry_chan *chan = in->chan;
+	char name[16];
+
+	r->chan = chan;
+	r->in = *in;
+	*in = (struct ferry_inbuf){ 0 };
+	ferry_placer_init(&r->placer, r->place);
+	if (posix_memalign((void **)&r->pages, FERRY_PAGE_BYTES,
+			   FERRY_PACKET_PAGES_MAX * FERRY_PAGE_BYTES)) {
+		r->pages = NULL;
+		return ferry_err_set(e, FERRY_E_NOMEM, ENOMEM,
+				     "channel %s: buffer", chan->name);
+	}
+	snprintf(name, sizeof(name), "ferry-%.9s", chan->name);
+	return ferry_thread_start(&r->thread, name, receiver_main, r, e);
+}
+
+void ferry_receiver_stop(struct ferry_receiver *r)
+{
+	if (!r->chan)
+		return;
+	r->chan->ops->shutdown(r->chan);
+	ferry_thread_join(&r->thread);
+	ferry_inbuf_fini(&r->in);
+	ferry_placer_fini(&r->placer);
+	free(r->pages);
+	ferry_chan_close(r->chan);
+	r->chan = NULL;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Receivers: one thread per data or urgent channel, which reads packets and
+ * places their pages; and the gate where the main thread waits until all of
+ * them have read a mark.
+ *
+ * Threads: each receiver owns its channel; gate calls by the main thread.
+ * Order:   `synced` is raised after all pages before the mark were placed.
+ */
+#ifndef FERRY_RECV_RECEIVER_H
+#define FERRY_RECV_RECEIVER_H
+
+#include "base/thread.h"
+#include "chan/inbuf.h"
+#include "recv/place.h"
+#include "wire/multifd.h"
+
+struct ferry_gate {
+	pthread_mutex_t	 lock;
+	pthread_cond_t	 changed;
+	bool		 closed;	/* stop waiting */
+	bool		 failed;
+	struct ferry_err why;		/* first failure of a receiver */
+};
+
+struct ferry_receiver {
+	struct ferry_gate *gate;
+	struct ferry_place *place;
+	void		(*failed)(void *arg, const struct ferry_err *why);
+	void		*arg;
+	struct ferry_chan *chan;	/* owned */
+	uint32_t	 synced;	/* under gate->lock */
+	uint8_t		*pages;		/* one packet's payload */
+	struct ferry_packet packet;
+	struct ferry_placer placer;
+	struct ferry_inbuf in;
+	struct ferry_thread thread;
+};
+
+void ferry_gate_init(struct ferry_gate *g);
+void ferry_gate_fini(struct ferry_gate *g);
+
+/* Wait until r has placed everything before mark `sequence`; -1 with the
+ * reason when a receiver failed, FERRY_E_CANCELLED when the gate is closed. */
+FERRY_CHECKED int ferry_gate_wait(struct ferry_gate *g,
+				  struct ferry_receiver *r, uint32_t sequence,
+				  struct ferry_err *e);
+void ferry_gate_close(struct ferry_gate *g);
+
+/*
+ * gate, place, failed, arg filled by the caller; takes the buffer and its
+ * channel, also when it fails (then stop() gives them back).  failed runs on
+ * the thread, once, when the channel breaks.
+ */
+FERRY_CHECKED int ferry_receiver_start(struct ferry_receiver *r,
+				       struct ferry_inbuf *in,
+				       struct ferry_err *e);
+
+/* Breaks the channel, joins, closes it.  Safe when never started. */
+void ferry_receiver_stop(struct ferry_receiver *r);
+
+#endif
