@@ -172,6 +172,7 @@ struct ferry_device_ops {
 /*
  * A piece of state, sent and loaded in the order of addition.  name: 1 to 255
  * octets; (name, instance) is unique and equal on both sides.  ops is copied.
+ * Names beginning with "ferry." are the library's own and refused.
  */
 int ferry_vm_add_device(struct ferry_vm *vm, const char *name,
 			uint32_t instance, uint32_t version,

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Parameters: one table that the API, QMP and the command line read.
+ * Adding a row is all it takes to add a parameter to all three.
+ */
+#include "mig/params.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/limits.h"
+
+static const char *const orders[] = { "linear", "near", "hot", NULL };
+static const char *const peers[] = { "ferry", "qemu", NULL };
+
+#define BOOL	.type = FERRY_PARAM_BOOL, .unit = "", .max = 1
+#define UINT	.type = FERRY_PARAM_UINT
+#define CAP	.is_capability = 1
+#define LIVE	.while_running = 1
+
+static const struct ferry_param_info table[FERRY_PARAMS] = {
+	[FERRY_P_POSTCOPY_RAM] = { "postcopy-ram", BOOL, CAP, .def = 1,
+		.help = "Postcopy may be used: by request, after a number of "
+			"passes, or when precopy does not converge." },
+	[FERRY_P_AUTO_CONVERGE] = { "auto-converge", BOOL, CAP, LIVE,
+		.help = "Slow the vCPUs down when precopy does not converge, "
+			"instead of going to postcopy." },
+	[FERRY_P_RELEASE_RAM] = { "release-ram", BOOL, CAP,
+		.help = "Free pages at the source once they are sent in "
+			"postcopy; recovery is then impossible." },
+	[FERRY_P_DOWNTIME_LIMIT] = { "downtime-limit", UINT, .unit = "ms",
+		LIVE, .def = 300, .max = 2000000,
+		.help = "Longest pause that precopy may end with." },
+	[FERRY_P_MAX_BANDWIDTH] = { "max-bandwidth", UINT, .unit = "bytes/s",
+		LIVE, .max = UINT64_MAX >> 1,
+		.help = "Most that precopy passes send; 0: no limit." },
+	[FERRY_P_MAX_POSTCOPY_BANDWIDTH] = { "max-postcopy-bandwidth", UINT,
+		.unit = "bytes/s", LIVE, .max = UINT64_MAX >> 1,
+		.help = "Most that the background push of postcopy sends; "
+			"requested pages are not held back; 0: no limit." },
+	[FERRY_P_CHANNELS] = { "multifd-channels", UINT, .unit = "channels",
+		.def = 1, .min = 1, .max = FERRY_DATA_CHANNELS_MAX,
+		.help = "Connections that carry bulk pages." },
+	[FERRY_P_THROTTLE_INITIAL] = { "cpu-throttle-initial", UINT,
+		.unit = "percent", LIVE, .def = 20, .min = 1, .max = 99,
+		.help = "First step of slowing the vCPUs down." },
+	[FERRY_P_THROTTLE_INCREMENT] = { "cpu-throttle-increment", UINT,
+		.unit = "percent", LIVE, .def = 10, .min = 1, .max = 99,
+		.help = "Each further step." },
+	[FERRY_P_THROTTLE_MAX] = { "max-cpu-throttle", UINT,
+		.unit = "percent", LIVE, .def = 99, .min = 1, .max = 99,
+		.help = "Last step." },
+	[FERRY_P_PASSES] = { "x-ferry-precopy-passes", UINT,
+		.unit = "passes", LIVE, .def = FERRY_PASSES_AUTO,
+		.max = FERRY_PASSES_AUTO,
+		.help = "Passes of precopy before postcopy: 0 is postcopy at "
+			"once, 1000 leaves it to the policy." },
+	[FERRY_P_MAX_PASSES] = { "x-ferry-max-passes", UINT,
+		.unit = "passes", LIVE, .def = 30, .min = 1, .max = 1000000,
+		.help = "Precopy that has not converged after so many passes "
+			"fails, VM goes on at the source." },
+	[FERRY_P_BY] = { "x-ferry-by", UINT, .unit = "ms", LIVE,
+		.max = UINT32_MAX,
+		.help = "Deadline, from the start: the VM runs at the target "
+			"by then, by postcopy if need be, or the migration "
+			"fails; 0: none." },
+	[FERRY_P_PUSH] = { "x-ferry-background-push", BOOL, LIVE, .def = 1,
+		.help = "In postcopy send also what nobody asked for; off is "
+			"for measurement." },
+	[FERRY_P_PUSH_ORDER] = { "x-ferry-push-order",
+		.type = FERRY_PARAM_CHOICE, .unit = "", .choices = orders,
+		.def = FERRY_PUSH_NEAR, .max = FERRY_PUSH_HOT,
+		.help = "What the background push sends next: the next "
+			"address, what lies near the last fault, or what was "
+			"written last first." },
+	[FERRY_P_PREFAULT_FORWARD] = { "x-ferry-prefault-forward", UINT,
+		.unit = "pages", LIVE, .def = 8, .max = 4096,
+		.help = "Pages after a requested one that are sent with it." },
+	[FERRY_P_PREFAULT_BACKWARD] = { "x-ferry-prefault-backward", UINT,
+		.unit = "pages", LIVE, .def = 0, .max = 4096,
+		.help = "Pages before a requested one that are sent with it." },
+	[FERRY_P_URGENT] = { "postcopy-preempt", BOOL, CAP, .def = 1,
+		.help = "Requested pages travel on a connection of their "
+			"own." },
+	[FERRY_P_PEER] = { "x-ferry-peer", .type = FERRY_PARAM_CHOICE,
+		.unit = "", .choices = peers, .def = FERRY_PEER_FERRY,
+		.max = FERRY_PEER_QEMU,
+		.help = "Who is at the other end; a source cannot find out." },
+	[FERRY_P_TIMEOUT] = { "x-ferry-timeout", UINT, .unit = "ms",
+		.def = 10000, .min = 100, .max = 3600000,
+		.help = "A peer that is silent for longer is given up." },
+};
+
+const struct ferry_param_info *ferry_param_info(size_t i)
+{
+	return i < FERRY_PARAMS ? &table[i] : NULL;
+}
+
+void ferry_params_init(struct ferry_params *p)
+{
+	for (size_t i = 0; i < FERRY_PARAMS; i++)
+		atomic_init(&p->v[i], table[i].def);
+}
+
+void ferry_params_copy(struct ferry_params *to, const struct ferry_params *p)
+{
+	for (size_t i = 0; i < FERRY_PARAMS; i++)
+		atomic_store_explicit(&to->v[i], ferry_param(p, i),
+				      memory_order_relaxed);
+}
+
+struct ferry_params *ferry_params_new(void)
+{
+	struct ferry_params *p = malloc(sizeof(*p));
+
+	if (p)
+		ferry_params_init(p);
+	return p;
+}
+
+void ferry_params_free(struct ferry_params *p)
+{
+	free(p);
+}
+
+static int find(const char *name, enum ferry_param *row, struct ferry_err *e)
+{
+	for (size_t i = 0; i < FERRY_PARAMS; i++) {
+		if (strcmp(table[i].name, name) == 0) {
+			*row = (enum ferry_param)i;
+			return 0;
+		}
+	}
+	return ferry_err_set(e, FERRY_E_INVALID, 0, "no parameter '%.64s'",
+			     name);
+}
+
+static int store(struct ferry_params *p, enum ferry_param row, uint64_t value,
+		 struct ferry_err *e)
+{
+	const struct ferry_param_info *t = &table[row];
+
+	if (value < t->min || value > t->max)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "%s: %" PRIu64 " is outside %" PRIu64
+				     " to %" PRIu64 " %s", t->name, value,
+				     t->min, t->max, t->unit);
+	atomic_store_explicit(&p->v[row], value, memory_order_relaxed);
+	return 0;
+}
+
+static int parse_choice(const struct ferry_param_info *t, const char *text,
+			uint64_t *value, struct ferry_err *e)
+{
+	char all[128] = "";
+
+	for (size_t i = 0; t->choices[i]; i++) {
+		if (strcmp(t->choices[i], text) == 0) {
+			*value = i;
+			return 0;
+		}
+		snprintf(all + strlen(all), sizeof(all) - strlen(all), "%s%s",
+			 i ? ", " : "", t->choices[i]);
+	}
+	return ferry_err_set(e, FERRY_E_INVALID, 0,
+			     "%s: '%.32s' is none of %s", t->name, text, all);
+}
+
+static int parse_bool(const struct ferry_param_info *t, const char *text,
+		      uint64_t *value, struct ferry_err *e)
+{
+	static const char *const words[] = { "off", "on", "false", "true",
+					     "0", "1" };
+
+	for (size_t i = 0; i < FERRY_LEN(words); i++) {
+		if (strcmp(words[i], text) == 0) {
+			*value = i & 1;
+			return 0;
+		}
+	}
+	return ferry_err_set(e, FERRY_E_INVALID, 0,
+			     "%s: '%.32s' is neither on nor off", t->name,
+			     text);
+}
+
+static int parse_uint(const struct ferry_param_info *t, const char *text,
+		      uint64_t *value, struct ferry_err *e)
+{
+	static const char suffixes[] = "kmgt";
+	char *end = NULL;
+	const char *s;
+
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	if (!isdigit((unsigned char)text[0]) || errno)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "%s: '%.32s' is not a number", t->name,
+				     text);
+	if (!*end)
+		return 0;
+
+	s = strchr(suffixes, tolower((unsigned char)*end));
+	if (!s || end[1] || __builtin_mul_overflow(*value,
+				1ull << (10 * (s - suffixes + 1)), value))
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "%s: '%.32s' is not a number (with k, M, "
+				     "G or T)", t->name, text);
+	return 0;
+}
+
+int ferry_params_set(struct ferry_params *p, const char *name,
+		     const char *value, struct ferry_err *e)
+{
+	enum ferry_param row = 0;
+	uint64_t v = 0;
+	int rc = -1;
+
+	if (find(name, &row, e))
+		return -1;
+
+	switch (table[row].type) {
+	case FERRY_PARAM_BOOL:
+		rc = parse_bool(&table[row], value, &v, e);
+		break;
+	case FERRY_PARAM_UINT:
+		rc = parse_uint(&table[row], value, &v, e);
+		break;
+	case FERRY_PARAM_CHOICE:
+		rc = parse_choice(&table[row], value, &v, e);
+		break;
+	}
+	return rc ? rc : store(p, row, v, e);
+}
+
+int ferry_params_set_uint(struct ferry_params *p, const char *name,
+			  uint64_t value, struct ferry_err *e)
+{
+	enum ferry_param row = 0;
+
+	if (find(name, &row, e))
+		return -1;
+	return store(p, row, value, e);
+}
+
+int ferry_params_get(const struct ferry_params *p, const char *name,
+		     uint64_t *value, struct ferry_err *e)
+{
+	enum ferry_param row = 0;
+
+	if (find(name, &row, e))
+		return -1;
+	*value = ferry_param(p, row);
+	return 0;
+}
+
+int ferry_params_change(struct ferry_params *p, const char *name,
+			const char *value, struct ferry_err *e)
+{
+	enum ferry_param row = 0;
+
+	if (find(name, &row, e))
+		return -1;
+	if (!table[row].while_running)
+		return ferry_err_set(e, FERRY_E_STATE, 0,
+				     "%s cannot be changed while the migration "
+				     "runs", name);
+	return ferry_params_set(p, name, value, e);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of parameters, and the values of one migration.
+ *
+ * Threads: values are atomic words; a running migration reads them whenever it
+ *          decides something, ferry_source_set() writes them from any thread.
+ */
+#ifndef FERRY_MIG_PARAMS_H
+#define FERRY_MIG_PARAMS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <ferry/params.h>
+
+#include "base/err.h"
+
+/* Row numbers of the table in params.c. */
+enum ferry_param {
+	FERRY_P_POSTCOPY_RAM,
+	FERRY_P_AUTO_CONVERGE,
+	FERRY_P_RELEASE_RAM,
+	FERRY_P_DOWNTIME_LIMIT,
+	FERRY_P_MAX_BANDWIDTH,
+	FERRY_P_MAX_POSTCOPY_BANDWIDTH,
+	FERRY_P_CHANNELS,
+	FERRY_P_THROTTLE_INITIAL,
+	FERRY_P_THROTTLE_INCREMENT,
+	FERRY_P_THROTTLE_MAX,
+	FERRY_P_PASSES,
+	FERRY_P_MAX_PASSES,
+	FERRY_P_BY,
+	FERRY_P_PUSH,
+	FERRY_P_PUSH_ORDER,
+	FERRY_P_PREFAULT_FORWARD,
+	FERRY_P_PREFAULT_BACKWARD,
+	FERRY_P_URGENT,
+	FERRY_P_PEER,
+	FERRY_P_TIMEOUT,
+	FERRY_PARAMS
+};
+
+#define FERRY_PASSES_AUTO	1000u	/* x-ferry-precopy-passes' default */
+
+enum ferry_peer { FERRY_PEER_FERRY, FERRY_PEER_QEMU };
+enum ferry_push_order { FERRY_PUSH_LINEAR, FERRY_PUSH_NEAR, FERRY_PUSH_HOT };
+
+struct ferry_params {
+	_Atomic uint64_t v[FERRY_PARAMS];
+};
+
+void ferry_params_init(struct ferry_params *p);
+void ferry_params_copy(struct ferry_params *to, const struct ferry_params *p);
+
+/* As ferry_params_set(), but refuses what may not change while running. */
+FERRY_CHECKED int ferry_params_change(struct ferry_params *p, const char *name,
+				      const char *value, struct ferry_err *e);
+
+static inline uint64_t ferry_param(const struct ferry_params *p,
+				   enum ferry_param i)
+{
+	return atomic_load_explicit(&p->v[i], memory_order_relaxed);
+}
+
+#endif

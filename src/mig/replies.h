@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the target has said so far, for the conductor to wait on.
+ *
+ * Threads: the return-path thread posts, the conductor waits, any thread pokes
+ *          it.  Lock: leaf.
+ */
+#ifndef FERRY_MIG_REPLIES_H
+#define FERRY_MIG_REPLIES_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "wire/rp.h"
+
+enum ferry_reply {
+	FERRY_REPLY_PONG	= 1,	/* any */
+	FERRY_REPLY_SYNCED	= 2,	/* up to `synced` */
+	FERRY_REPLY_LOADED	= 4,
+	FERRY_REPLY_RUNNING	= 8,
+	FERRY_REPLY_RENOUNCED	= 16,	/* will not run there */
+	FERRY_REPLY_SHUT	= 32,	/* SHUT(0) */
+	FERRY_REPLY_REFUSED	= 64,	/* SHUT(not 0) */
+	FERRY_REPLY_BROKEN	= 128,	/* nothing more will come */
+};
+
+struct ferry_replies {
+	pthread_mutex_t	 lock;
+	pthread_cond_t	 changed;
+	unsigned	 seen;		/* enum ferry_reply */
+	uint32_t	 synced;
+	bool		 poked;
+	struct ferry_err why;		/* of REFUSED, RENOUNCED, BROKEN */
+};
+
+void ferry_replies_init(struct ferry_replies *r);
+void ferry_replies_fini(struct ferry_replies *r);
+
+/* Note a message; false when it was the last one that may come (SHUT). */
+bool ferry_replies_post(struct ferry_replies *r, const struct ferry_rp *m);
+void ferry_replies_broken(struct ferry_replies *r,
+			  const struct ferry_err *why);
+
+/* Make a waiter return 0 early. */
+void ferry_replies_poke(struct ferry_replies *r);
+
+/* Wait for any of `wanted`, for bad news (REFUSED, RENOUNCED, BROKEN), a poke
+ * or until_ns; returns what was seen, as of now. */
+unsigned ferry_replies_wait(struct ferry_replies *r, unsigned wanted,
+			    uint64_t until_ns);
+/* Forget these bits: the next wait is for the next message. */
+void ferry_replies_clear(struct ferry_replies *r, unsigned bits);
+unsigned ferry_replies_seen(struct ferry_replies *r);
+uint32_t ferry_replies_synced(struct ferry_replies *r);
+
+/* Copies the reason; returns -1. */
+int ferry_replies_why(struct ferry_replies *r, struct ferry_err *e);
+
+#endif

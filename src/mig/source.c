@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The source's public API.  Any thread; what is asked is noted, and the
+ * conductor is poked.
+ */
+#include "mig/source_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "mig/source_test.h"
+
+static int new_session(struct ferry_source *s, struct ferry_err *e)
+{
+	if (getrandom(s->session, sizeof(s->session), 0) !=
+	    (ssize_t)sizeof(s->session))
+		return ferry_err_set(e, FERRY_E_IO, errno, "getrandom");
+	return 0;
+}
+
+struct ferry_source *ferry_source_new(struct ferry_vm *vm,
+				      const struct ferry_params *params,
+				      const struct ferry_callbacks *cb,
+				      struct ferry_err *e)
+{
+	struct ferry_source *s;
+
+	if (ferry_vm_lend(vm, e))
+		return NULL;
+	s = calloc(1, sizeof(*s));
+	if (!s) {
+		ferry_vm_return(vm);
+		ferry_err_set(e, FERRY_E_NOMEM, errno, "source");
+		return NULL;
+	}
+	s->vm = vm;
+	if (params)
+		ferry_params_copy(&s->params, params);
+	else
+		ferry_params_init(&s->params);
+	ferry_status_init(&s->status, FERRY_SIDE_SOURCE, cb);
+	ferry_replies_init(&s->replies);
+	s->speak.mem = &vm->mem;
+	s->last_word_ns = FERRY_LAST_WORD_NS;
+	if (new_session(s, e) || ferry_outflow_init(s, e)) {
+		ferry_source_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+static struct ferry_chan *dial_uri(void *arg, enum ferry_channel_type type,
+				   unsigned index, struct ferry_err *e)
+{
+	struct ferry_source *s = arg;
+
+	(void)type;
+	(void)index;
+	return ferry_uri_dial(&s->uri, (uint32_t)
+			      ferry_param(&s->params, FERRY_P_TIMEOUT),
+			      &s->cancel, e);
+}
+
+/* What the address can carry, before anything is begun. */
+static int check_carrier(struct ferry_source *s, struct ferry_err *e)
+{
+	unsigned can = s->dialer.features;
+	bool fixed = ferry_param(&s->params, FERRY_P_PASSES) !=
+		     FERRY_PASSES_AUTO;
+
+	if (can & FERRY_CHAN_MORE)
+		return 0;
+	if (ferry_param(&s->params, FERRY_P_PEER) == FERRY_PEER_FERRY &&
+	    (can & FERRY_CHAN_TWO_WAY))
+		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
+				     "one connected descriptor carries no "
+				     "migration between two ferries, which "
+				     "takes several connections: use tcp: or "
+				     "unix:, or x-ferry-peer=qemu");
+	if ((can & FERRY_CHAN_TWO_WAY) || !fixed)
+		return 0;
+	return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
+			     "postcopy needs a way back, which a file or a "
+			     "one-way descriptor does not have: use tcp: or "
+			     "unix:");
+}
+
+int ferry_source_start_with(struct ferry_source *s,
+			    const struct ferry_dialer *dialer,
+			    struct ferry_err *e)
+{
+	bool one_way = !(dialer->features & FERRY_CHAN_TWO_WAY);
+
+	if (ferry_status_state(&s->status) != FERRY_STATE_NONE)
+		return ferry_err_set(e, FERRY_E_STATE, 0,
+				     "this migration was started already");
+	s->dialer = *dialer;
+	if (check_carrier(s, e))
+		return -1;
+	if (one_way)	/* no answers: nothing but plain precopy */
+		atomic_store(&s->params.v[FERRY_P_POSTCOPY_RAM], 0);
+	s->dialect = one_way || ferry_param(&s->params, FERRY_P_PEER) ==
+		     FERRY_PEER_QEMU ? &ferry_dialect_qemu :
+				       &ferry_dialect_ferry;
+	ferry_status_set(&s->status, FERRY_STATE_SETUP);
+	if (ferry_thread_start(&s->conductor, "ferry-source",
+			       ferry_source_conduct, s, e)) {
+		ferry_status_fail(&s->status, FERRY_STATE_FAILED, e);
+		return -1;
+	}
+	return 0;
+}
+
+int ferry_source_start(struct ferry_source *s, const char *uri,
+		       struct ferry_err *e)
+{
+	struct ferry_dialer d = { .arg = s, .dial = dial_uri };
+
+	if (ferry_status_state(&s->status) != FERRY_STATE_NONE)
+		return ferry_err_set(e, FERRY_E_STATE, 0,
+				     "this migration was started already");
+	if (ferry_uri_parse(&s->uri, uri, e))
+		return -1;
+	d.features = ferry_uri_features(&s->uri);
+	return ferry_source_start_with(s, &d, e);
+}
+
+static void poke(struct ferry_source *s)
+{
+	ferry_crew_halt(&s->out.crew);
+	ferry_replies_poke(&s->replies);
+}
+
+int ferry_source_start_postcopy(struct ferry_source *s, struct ferry_err *e)
+{
+	enum ferry_state state = ferry_status_state(&s->status);
+
+	if (!ferry_param(&s->params, FERRY_P_POSTCOPY_RAM))
+		return ferry_err_set(e, FERRY_E_STATE, 0,
+				     "postcopy-ram is off for this migration");
+	if (state != FERRY_STATE_SETUP && state != FERRY_STATE_ACTIVE)
+		return ferry_err_set(e, FERRY_E_STATE, 0,
+				     "postcopy cannot be started: the "
+				     "migration is %s",
+				     ferry_state_name(state));
+	atomic_store(&s->want_postcopy, true);
+	poke(s);
+	return 0;
+}
+
+int ferry_source_cancel(struct ferry_source *s, struct ferry_err *e)
+{
+	int open = FERRY_GATE_OPEN;
+	enum ferry_state state = ferry_status_state(&s->status);
+	struct ferry_chan *main;
+
+	if (state == FERRY_STATE_NONE || state == FERRY_STATE_COMPLETED ||
+	    state == FERRY_STATE_FAILED || state == FERRY_STATE_CANCELLED)
+		return ferry_err_set(e, FERRY_E_STATE, 0,
+				     "there is nothing to cancel: the "
+				     "migration is %s",
+				     ferry_state_name(state));
+	if (!atomic_compare_exchange_strong(&s->gate, &open,
+					    FERRY_GATE_CANCELLED) &&
+	    open == FERRY_GATE_COMMITTED)
+		return ferry_err_set(e, FERRY_E_STATE, 0,
+				     "too late to cancel: the VM was handed "
+				     "over to the target (%s)",
+				     ferry_state_name(state));
+	atomic_store(&s->cancel, true);
+	/* In setup the conductor may be reading an answer. */
+	main = atomic_load(&s->main);
+	if (main && state == FERRY_STATE_SETUP)
+		main->ops->shutdown(main);
+	poke(s);
+	return 0;
+}
+
+int ferry_source_set(struct ferry_source *s, const char *name,
+		     const char *value, struct ferry_err *e)
+{
+	bool running = ferry_status_state(&s->status) != FERRY_STATE_NONE;
+	enum ferry_state state;
+
+	if (!running)
+		return ferry_params_set(&s->params, name, value, e);
+	if (ferry_params_change(&s->params, name, value, e))
+		return -1;
+
+	state = ferry_status_state(&s->status);
+	if (state == FERRY_STATE_POSTCOPY_ACTIVE) {
+		ferry_pace_set(&s->out.crew.pace, ferry_param(&s->params,
+			       FERRY_P_MAX_POSTCOPY_BANDWIDTH));
+		poke(s);	/* the push may have been switched */
+	} else if (state == FERRY_STATE_ACTIVE) {
+		ferry_pace_set(&s->out.crew.pace, ferry_param(&s->params,
+			       FERRY_P_MAX_BANDWIDTH));
+	}
+	return 0;
+}
+
+int ferry_source_wait(struct ferry_source *s, int timeout_ms,
+		      struct ferry_err *e)
+{
+	return ferry_status_wait(&s->status, timeout_ms, e);
+}
+
+int ferry_source_may_run(struct ferry_source *s, struct ferry_err *e)
+{
+	enum ferry_where where = ferry_status_where(&s->status);
+
+	if (where == FERRY_WHERE_SOURCE)
+		return 0;
+	return ferry_err_set(e, FERRY_E_STATE, 0,
+			     "the VM was handed over and is now: %s",
+			     ferry_where_name(where));
+}
+
+static uint64_t or_zero(uint64_t ns)
+{
+	return ns == UINT64_MAX ? 0 : ns;
+}
+
+static void read_figures(struct ferry_source *s, struct ferry_stats *o)
+{
+	struct ferry_source_figures *f = &s->fig;
+	struct ferry_send_counters *c = &s->out.count;
+
+	o->memory_bytes = s->vm->mem.pages * FERRY_PAGE_BYTES;
+	o->remaining_bytes = ferry_owed_pages(&s->out.owed) *
+			     FERRY_PAGE_BYTES;
+	o->distinct_bytes = atomic_load(&f->distinct_pages) *
+			    FERRY_PAGE_BYTES;
+	if (o->state >= FERRY_STATE_ACTIVE &&
+	    o->memory_bytes - o->remaining_bytes > o->distinct_bytes)
+		o->distinct_bytes = o->memory_bytes - o->remaining_bytes;
+	o->pause_ns = atomic_load(&f->pause_ns);
+	o->expected_pause_ns = or_zero(atomic_load(&f->expected_pause_ns));
+	o->sent_bytes = ferry_counted(&c->bytes);
+	o->pause_bytes = ferry_counted(&f->pause_bytes);
+	o->precopy_bytes = ferry_counted(&f->precopy_bytes);
+	if (!o->precopy_bytes && !s->postcopy)
+		o->precopy_bytes = o->sent_bytes;
+	if (s->postcopy)
+		o->postcopy_bytes = o->sent_bytes - o->precopy_bytes;
+	o->rate_bytes_per_s = atomic_load(&f->rate);
+	o->dirty_pages_per_s = atomic_load(&f->dirty_pages_per_s);
+	o->normal_pages = ferry_counted(&c->normal_pages);
+	o->zero_pages = ferry_counted(&c->zero_pages);
+	o->passes = atomic_load(&f->passes);
+	o->throttle_percent = atomic_load(&f->throttle_percent);
+	o->requests = ferry_counted(&c->requests);
+	o->request_pages = ferry_counted(&c->request_pages);
+	o->data_channels = (unsigned)ferry_param(&s->params,
+						 FERRY_P_CHANNELS);
+	o->urgent_channels = ferry_param(&s->params, FERRY_P_URGENT) ? 1 : 0;
+}
+
+void ferry_source_stats(struct ferry_source *s, struct ferry_stats *out)
+{
+	struct ferry_stats all = { .size = out->size };
+
+	ferry_status_stats(&s->status, &all);
+	read_figures(s, &all);
+	memcpy(out, &all, out->size < sizeof(all) ? out->size : sizeof(all));
+}
+
+void ferry_source_free(struct ferry_source *s)
+{
+	struct ferry_chan *main;
+
+	if (!s)
+		return;
+	atomic_store(&s->quit, true);
+	atomic_store(&s->cancel, true);
+	if (s->conductor.started) {
+		struct ferry_err ignored;
+
+		if (ferry_source_cancel(s, &ignored))
+			poke(s);
+		ferry_thread_join(&s->conductor);
+	}
+	ferry_outflow_stop(s);
+	ferry_outflow_stop_tracking(s);
+	ferry_outflow_fini(s);
+	main = s->main;
+	if (main) {
+		ferry_inbuf_fini(&s->main_in);
+		ferry_chan_close(main);
+	}
+	ferry_replies_fini(&s->replies);
+	ferry_status_fini(&s->status);
+	ferry_vm_return(s->vm);
+	free(s);
+}
+
+int ferry_migrate(struct ferry_vm *vm, const char *uri,
+		  enum ferry_where *where, struct ferry_err *e)
+{
+	struct ferry_source *s = ferry_source_new(vm, NULL, NULL, e);
+	int rc;
+
+	if (where)
+		*where = FERRY_WHERE_SOURCE;
+	if (!s)
+		return -1;
+	rc = ferry_source_start(s, uri, e);
+	if (!rc)
+		rc = ferry_source_wait(s, -1, e);
+	if (where)
+		*where = ferry_status_where(&s->status);
+	ferry_source_free(s);
+	return rc;
+}

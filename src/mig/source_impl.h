@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The source, inside.  Who owns what:
+ *
+ *   source.c          public API: any thread
+ *   source_run.c      the conductor: one thread, "ferry-source"; the algorithm
+ *   source_memory.c   conductor: what is owed, dirty tracking
+ *   source_ferry.c,   conductor: what differs by who is at the other end
+ *   source_qemu.c
+ *   send/             data threads and the return-path thread
+ *
+ * Lock order: none is taken inside another; status, replies, crew and pace
+ * each have a leaf lock.
+ */
+#ifndef FERRY_MIG_SOURCE_IMPL_H
+#define FERRY_MIG_SOURCE_IMPL_H
+
+#include <ferry/source.h>
+
+#include "chan/uri.h"
+#include "mig/greet.h"
+#include "mig/params.h"
+#include "mig/policy.h"
+#include "mig/replies.h"
+#include "mig/status.h"
+#include "mig/vm.h"
+#include "send/crew.h"
+#include "send/returns.h"
+#include "send/speak.h"
+
+/* How the source gets its connections; tests bring their own. */
+struct ferry_dialer {
+	void	*arg;
+	struct ferry_chan *(*dial)(void *arg, enum ferry_channel_type type,
+				   unsigned index, struct ferry_err *e);
+	unsigned features;	/* enum ferry_chan_features of what it dials */
+};
+
+/* What cancel and commit race for; the first to move it from OPEN wins. */
+enum ferry_gate_state {
+	FERRY_GATE_OPEN, FERRY_GATE_CANCELLED, FERRY_GATE_COMMITTED,
+};
+
+/* What is sent, and by what. */
+struct ferry_outflow {
+	struct ferry_owed owed;
+	struct ferry_bitmap *at_target;	/* per block: told or sent */
+	struct ferry_bitmap *untouched;	/* per block: not to be read, or NULL */
+	struct ferry_select select;
+	struct ferry_crew crew;
+	struct ferry_lane urgent;	/* chan NULL: there is none */
+	struct ferry_requests requests;
+	struct ferry_returns returns;
+	struct ferry_send_counters count;
+	uint32_t	 sequence;	/* of barriers */
+	bool		 tracking;	/* dirty sources were started */
+};
+
+/* Figures for statistics; relaxed. */
+struct ferry_source_figures {
+	_Atomic unsigned passes;
+	_Atomic unsigned throttle_percent;
+	_Atomic uint64_t rate;
+	_Atomic uint64_t dirty_pages_per_s;
+	_Atomic uint64_t expected_pause_ns;
+	_Atomic uint64_t pause_ns;
+	_Atomic uint64_t precopy_bytes;
+	_Atomic uint64_t pause_bytes;
+	_Atomic uint64_t distinct_pages;
+};
+
+struct ferry_dialect_ops;
+
+struct ferry_source {
+	struct ferry_vm	*vm;
+	struct ferry_params params;
+	struct ferry_status status;
+	struct ferry_replies replies;
+	struct ferry_source_figures fig;
+	const struct ferry_dialect_ops *dialect;
+
+	struct ferry_uri uri;
+	struct ferry_dialer dialer;
+	uint8_t		 session[FERRY_SESSION_BYTES];
+	uint64_t	 features;	/* taken by the target */
+
+	struct ferry_chan *_Atomic main;
+	struct ferry_inbuf main_in;	/* until the return path has it */
+	struct ferry_speaker speak;
+	struct ferry_outflow out;
+
+	struct ferry_thread conductor;
+	_Atomic bool	 cancel;	/* also ends dialling */
+	_Atomic bool	 want_postcopy;
+	_Atomic int	 gate;		/* enum ferry_gate_state */
+	_Atomic bool	 quit;		/* being freed */
+	_Atomic bool	 postcopy;	/* the switchover is one; conductor
+					 * sets it */
+
+	/* A sender that fails is often the echo of a target that gave up and
+	 * says why on main: so long its word is waited for. */
+	uint64_t	 last_word_ns;
+
+	/* Conductor only. */
+	bool		 stopped;	/* ops.stop() was called */
+	uint64_t	 started_ns;
+	uint64_t	 stopped_ns;
+};
+
+/*
+ * What depends on the peer.  All run on the conductor.
+ */
+struct ferry_dialect_ops {
+	const char *name;
+
+	/* Connections, agreement. */
+	int (*connect)(struct ferry_source *s, struct ferry_err *e);
+
+	/* Everything up to the block list; what is known to be zero. */
+	int (*begin)(struct ferry_source *s, struct ferry_err *e);
+
+	/* Around a pass of the crew; last: the VM is stopped. */
+	int (*pass_begin)(struct ferry_source *s, bool last,
+			  struct ferry_err *e);
+	int (*pass_end)(struct ferry_source *s, struct ferry_err *e);
+
+	/* What was sent so far is placed before what is said next. */
+	int (*barrier)(struct ferry_source *s, struct ferry_err *e);
+
+	/* Say which pages are owed that the target may think it has; `last`:
+	 * the VM is stopped and nothing will be added. */
+	int (*discard)(struct ferry_source *s, bool last, struct ferry_err *e);
+
+	/* Precopy: all pages have been sent. */
+	int (*all_sent)(struct ferry_source *s, struct ferry_err *e);
+
+	/* Device state; returns when the VM was handed over for good and the
+	 * target was heard (where it can be). */
+	int (*hand_over)(struct ferry_source *s, const struct ferry_save *dev,
+			 struct ferry_err *e);
+
+	/* Nothing is owed any more: until the target says it has all. */
+	int (*finish)(struct ferry_source *s, struct ferry_err *e);
+};
+
+extern const struct ferry_dialect_ops ferry_dialect_ferry;
+extern const struct ferry_dialect_ops ferry_dialect_qemu;
+
+/* ---- source_run.c ---------------------------------------------------------- */
+
+void ferry_source_conduct(void *source);
+
+/* -1 with FERRY_E_CANCELLED when cancelled or being freed, or with what the
+ * target or the link said. */
+FERRY_CHECKED int ferry_source_check(struct ferry_source *s,
+				     struct ferry_err *e);
+
+/* Wait for a reply; heartbeats meanwhile; -1 on bad news or silence. */
+FERRY_CHECKED int ferry_source_await(struct ferry_source *s,
+				     enum ferry_reply wanted,
+				     struct ferry_err *e);
+
+/* Run a crew's job to its end (or until halted), with heartbeats. */
+FERRY_CHECKED int ferry_source_job(struct ferry_source *s, enum ferry_job job,
+				   uint32_t sequence, struct ferry_err *e);
+
+/* From here on the VM is the target's: false when cancel came first. */
+bool ferry_source_commit(struct ferry_source *s);
+
+/* Start reading the return path on the main channel. */
+FERRY_CHECKED int ferry_source_listen_back(struct ferry_source *s,
+					   enum ferry_dialect dialect,
+					   struct ferry_err *e);
+
+/* ---- source_memory.c ---------------------------------------------------------- */
+
+FERRY_CHECKED int ferry_outflow_init(struct ferry_source *s,
+				     struct ferry_err *e);
+/* Breaks all channels but main, joins all threads. */
+void ferry_outflow_stop(struct ferry_source *s);
+void ferry_outflow_fini(struct ferry_source *s);
+
+/* Start tracking; then find what was ever touched.  all: owe every page and
+ * remember the untouched ones, instead of owing the touched only. */
+FERRY_CHECKED int ferry_outflow_survey(struct ferry_source *s, bool all,
+				       struct ferry_err *e);
+/* After stop, before a push that nothing preceded: what was touched since. */
+FERRY_CHECKED int ferry_outflow_resurvey(struct ferry_source *s,
+					 struct ferry_err *e);
+FERRY_CHECKED int ferry_outflow_harvest(struct ferry_source *s, bool final,
+					struct ferry_err *e);
+void ferry_outflow_stop_tracking(struct ferry_source *s);
+
+/* Towards a ferry: discard what is owed and believed to be at the target. */
+FERRY_CHECKED int ferry_outflow_discard(struct ferry_source *s, bool last,
+					struct ferry_err *e);
+
+#endif

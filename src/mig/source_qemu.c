@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The source towards a QEMU, or into a file: everything on the main channel in
+ * QEMU's own protocol, which negotiates nothing and knows no commit message.
+ * What is handed over is handed over by sending it: the package in postcopy,
+ * the end of the stream in precopy.
+ *
+ * Conductor thread.
+ */
+#include "mig/source_impl.h"
+
+#include "base/clock.h"
+
+static bool two_way(struct ferry_source *s)
+{
+	struct ferry_chan *main = s->main;
+
+	return main->ops->features(main) & FERRY_CHAN_TWO_WAY;
+}
+
+static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
+{
+	uint32_t ms = (uint32_t)ferry_param(&s->params, FERRY_P_TIMEOUT);
+	struct ferry_chan *main = s->dialer.dial(s->dialer.arg,
+						 FERRY_CHANNEL_MAIN, 0, e);
+
+	if (!main)
+		return -1;
+	ferry_chan_set_name(main, "main");
+	/* Nothing is heard while the target loads: no limit on silence. */
+	main->ops->set_timeout(main, 0, ms);
+	atomic_store(&s->main, main);
+	s->speak.chan = main;
+	s->speak.dialect = FERRY_DIALECT_QEMU;
+	s->out.requests.again = false;
+	if (ferry_crew_add(&s->out.crew, main, false, ferry_encoder_records,
+			   e))
+		return -1;
+	if (!two_way(s))
+		return 0;
+	return ferry_source_listen_back(s, FERRY_DIALECT_QEMU, e);
+}
+
+static int qemu_begin(struct ferry_source *s, struct ferry_err *e)
+{
+	struct ferry_speaker *sp = &s->speak;
+
+	if (ferry_speak_open(sp, s->vm->name, e))
+		return -1;
+	if (two_way(s) &&
+	    (ferry_speak(sp, FERRY_COMMAND_OPEN_RETURN_PATH, e) ||
+	     ferry_speak_u32(sp, FERRY_COMMAND_PING, 1, e)))
+		return -1;
+	if (two_way(s) && ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
+	    ferry_speak_advise(sp, e))
+		return -1;
+	if (ferry_speak_ram_start(sp, e))
+		return -1;
+	return ferry_outflow_survey(s, true, e);
+}
+
+static int qemu_pass_begin(struct ferry_source *s, bool last,
+			   struct ferry_err *e)
+{
+	return ferry_speak_ram_open(&s->speak, last, e);
+}
+
+static int qemu_pass_end(struct ferry_source *s, struct ferry_err *e)
+{
+	return ferry_speak_ram_close(&s->speak, e);
+}
+
+/* One channel carries all, in order. */
+static int no_barrier(struct ferry_source *s, struct ferry_err *e)
+{
+	(void)s;
+	(void)e;
+	return 0;
+}
+
+/* A QEMU wants to hear of every page that will come, once. */
+static int qemu_discard(struct ferry_source *s, bool last, struct ferry_err *e)
+{
+	struct ferry_mem *mem = &s->vm->mem;
+
+	for (uint32_t i = 0; last && i < mem->blocks; i++)
+		if (ferry_speak_ranges(&s->speak, FERRY_COMMAND_RAM_DISCARD,
+				       &mem->block[i], &s->out.owed.map[i],
+				       true, e))
+			return -1;
+	return 0;
+}
+
+static int write_out(struct ferry_source *s, struct ferry_err *e)
+{
+	struct ferry_chan *main = s->main;
+	int rc = two_way(s) ? 0 : main->ops->flush(main);
+
+	return rc ? ferry_err_set(e, FERRY_E_IO, -rc, "write it out") : 0;
+}
+
+static int qemu_hand_over(struct ferry_source *s, const struct ferry_save *dev,
+			  struct ferry_err *e)
+{
+	struct ferry_outflow *o = &s->out;
+	struct ferry_chan *main = s->main;
+	int rc;
+
+	if (!ferry_source_commit(s))
+		return ferry_source_check(s, e);
+	if (s->postcopy)
+		rc = ferry_speak_package(&s->speak, true, dev->data,
+					 dev->bytes, e);
+	else
+		rc = ferry_speak_end(&s->speak, dev->data, dev->bytes, e) ||
+		     write_out(s, e);
+	/* A target runs only when it has read all of it; a file counts only
+	 * when all of it is on the disk. */
+	if (rc) {
+		main->ops->shutdown(main);
+		return ferry_err_wrap(e, "hand over");
+	}
+	ferry_status_handed(&s->status);
+	atomic_store(&s->fig.pause_ns, ferry_now_ns() - s->stopped_ns);
+	if (s->postcopy) {
+		ferry_status_heard(&s->status);
+		atomic_store(&o->requests.lane, &o->crew.sender[0]->lane);
+	}
+	return 0;
+}
+
+static int qemu_finish(struct ferry_source *s, struct ferry_err *e)
+{
+	if (s->postcopy && (ferry_speak_ram_open(&s->speak, true, e) ||
+			    ferry_speak_ram_close(&s->speak, e) ||
+			    ferry_speak_eof(&s->speak, e)))
+		return -1;
+	return two_way(s) ? ferry_source_await(s, FERRY_REPLY_SHUT, e) : 0;
+}
+
+const struct ferry_dialect_ops ferry_dialect_qemu = {
+	.name = "qemu",
+	.connect = qemu_connect,
+	.begin = qemu_begin,
+	.pass_begin = qemu_pass_begin,
+	.pass_end = qemu_pass_end,
+	.barrier = no_barrier,
+	.discard = qemu_discard,
+	.all_sent = no_barrier,
+	.hand_over = qemu_hand_over,
+	.finish = qemu_finish,
+};

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The conductor: the algorithm of a migration as a list of calls, and the end
+ * of it when one of them fails.
+ *
+ * Thread: "ferry-source", which alone changes the state and alone speaks on
+ * the main channel.
+ */
+#include "mig/source_impl.h"
+
+#include "base/clock.h"
+
+#define HEARTBEAT_NS	(500 * FERRY_NS_PER_MS)
+
+/* ---- waiting ------------------------------------------------------------- */
+
+int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
+{
+	unsigned seen = ferry_replies_seen(&s->replies);
+
+	if (atomic_load(&s->gate) == FERRY_GATE_CANCELLED)
+		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
+				     "cancelled by the user");
+	if (seen & (FERRY_REPLY_REFUSED | FERRY_REPLY_RENOUNCED))
+		return ferry_replies_why(&s->replies, e);
+	if (atomic_load(&s->quit))
+		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
+				     "the source is being taken down");
+	/* After SHUT the peer closes: that is no bad news. */
+	if ((seen & FERRY_REPLY_BROKEN) && !(seen & FERRY_REPLY_SHUT))
+		return ferry_replies_why(&s->replies, e);
+	return 0;
+}
+
+static int beat(struct ferry_source *s, struct ferry_err *e)
+{
+	if (!(s->features & FERRY_FEATURE_HEARTBEAT))
+		return 0;
+	return ferry_speak_u32(&s->speak, FERRY_COMMAND_PING, 0, e);
+}
+
+int ferry_source_await(struct ferry_source *s, enum ferry_reply wanted,
+		       struct ferry_err *e)
+{
+	for (;;) {
+		unsigned seen = ferry_replies_wait(&s->replies, wanted,
+						   ferry_now_ns() +
+						   HEARTBEAT_NS);
+
+		if (seen & wanted) {
+			ferry_replies_clear(&s->replies, wanted);
+			return 0;
+		}
+		if (ferry_source_check(s, e) || beat(s, e))
+			return -1;
+	}
+}
+
+/* What the target said is the better reason, if it comes. */
+static int sender_failed(struct ferry_source *s, struct ferry_err *e)
+{
+	struct ferry_err why = { 0 };
+
+	ferry_replies_wait(&s->replies, FERRY_REPLY_REFUSED,
+			   ferry_now_ns() + s->last_word_ns);
+	if (ferry_source_check(s, &why) && why.code != FERRY_E_CLOSED)
+		*e = why;
+	return -1;
+}
+
+/* Bad news, or a precopy pass that is not worth finishing. */
+static bool shall_halt(struct ferry_source *s, struct ferry_err *e)
+{
+	uint64_t by = ferry_param(&s->params, FERRY_P_BY) * FERRY_NS_PER_MS;
+
+	if (ferry_source_check(s, e))
+		return true;
+	if (s->stopped)
+		return s->postcopy && !ferry_param(&s->params, FERRY_P_PUSH);
+	return atomic_load(&s->want_postcopy) ||
+	       (by && ferry_now_ns() - s->started_ns > by);
+}
+
+int ferry_source_job(struct ferry_source *s, enum ferry_job job,
+		     uint32_t sequence, struct ferry_err *e)
+{
+	int rc;
+
+	ferry_crew_begin(&s->out.crew, job, sequence);
+	do {
+		/* Also when the wish came before the job began. */
+		if (shall_halt(s, e))
+			ferry_crew_halt(&s->out.crew);
+		rc = ferry_crew_wait(&s->out.crew, ferry_now_ns() +
+				     HEARTBEAT_NS, e);
+		if (rc < 0)
+			return sender_failed(s, e);
+		if (!rc && beat(s, e))
+			return -1;
+	} while (!rc);
+	return ferry_source_check(s, e);
+}
+
+bool ferry_source_commit(struct ferry_source *s)
+{
+	int open = FERRY_GATE_OPEN;
+
+	return atomic_compare_exchange_strong(&s->gate, &open,
+					      FERRY_GATE_COMMITTED);
+}
+
+static bool on_message(void *arg, const struct ferry_rp *m)
+{
+	struct ferry_source *s = arg;
+
+	return ferry_replies_post(&s->replies, m);
+}
+
+static void on_broken(void *arg, const struct ferry_err *why)
+{
+	struct ferry_source *s = arg;
+
+	ferry_replies_broken(&s->replies, why);
+	ferry_crew_halt(&s->out.crew);
+}
+
+int ferry_source_listen_back(struct ferry_source *s,
+			     enum ferry_dialect dialect, struct ferry_err *e)
+{
+	static const struct ferry_returns_ops ops = { on_message, on_broken };
+	struct ferry_returns *r = &s->out.returns;
+
+	r->ops = &ops;
+	r->arg = s;
+	r->mem = &s->vm->mem;
+	r->requests = &s->out.requests;
+	r->dialect = dialect;
+	return ferry_returns_start(r, s->main, e);
+}
+
+/* ---- precopy ---------------------------------------------------------------- */
+
+static void set_limit(struct ferry_source *s, enum ferry_param limit)
+{
+	ferry_pace_set(&s->out.crew.pace, ferry_param(&s->params, limit));
+}
+
+static void note_distinct(struct ferry_source *s)
+{
+	uint64_t owed = ferry_owed_pages(&s->out.owed);
+	uint64_t have = s->vm->mem.pages - owed;
+
+	if (have > atomic_load(&s->fig.distinct_pages))
+		atomic_store(&s->fig.distinct_pages, have);
+}
+
+/* One pass over what is owed, ended early by cancel, a wish for postcopy or
+ * the deadline. */
+static int one_pass(struct ferry_source *s, bool last, struct ferry_err *e)
+{
+	uint64_t begin = ferry_now_ns(), owed = ferry_owed_pages(&s->out.owed);
+	uint64_t ns, sent;
+
+	if (s->dialect->pass_begin(s, last, e) ||
+	    ferry_source_job(s, FERRY_JOB_PASS, 0, e) ||
+	    s->dialect->pass_end(s, e))
+		return -1;
+
+	ns = ferry_now_ns() - begin;
+	sent = owed - ferry_owed_pages(&s->out.owed);
+	if (ns && sent)
+		atomic_store(&s->fig.rate, (uint64_t)((double)sent *
+			     FERRY_PAGE_BYTES * 1e9 / (double)ns));
+	note_distinct(s);
+	return 0;
+}
+
+static void note_dirty_rate(struct ferry_source *s, uint64_t since_ns)
+{
+	uint64_t ns = ferry_now_ns() - since_ns;
+	uint64_t pages = ferry_owed_pages(&s->out.owed);
+
+	if (ns)
+		atomic_store(&s->fig.dirty_pages_per_s,
+			     (uint64_t)((double)pages * 1e9 / (double)ns));
+}
+
+static void fill_policy(struct ferry_source *s, unsigned over_limit,
+			struct ferry_policy_in *in)
+{
+	struct ferry_params *p = &s->params;
+
+	*in = (struct ferry_policy_in){
+		.passes = atomic_load(&s->fig.passes),
+		.remaining_bytes = ferry_owed_pages(&s->out.owed) *
+				   FERRY_PAGE_BYTES,
+		.rate = atomic_load(&s->fig.rate),
+		.dirty_rate = atomic_load(&s->fig.dirty_pages_per_s) *
+			      FERRY_PAGE_BYTES,
+		.elapsed_ns = ferry_now_ns() - s->started_ns,
+		.over_limit = over_limit,
+		.throttle_percent = atomic_load(&s->fig.throttle_percent),
+		.max_pause_ns = ferry_param(p, FERRY_P_DOWNTIME_LIMIT) *
+				FERRY_NS_PER_MS,
+		.deadline_ns = ferry_param(p, FERRY_P_BY) * FERRY_NS_PER_MS,
+		.precopy_passes = (unsigned)ferry_param(p, FERRY_P_PASSES),
+		.max_passes = (unsigned)ferry_param(p, FERRY_P_MAX_PASSES),
+		.may_postcopy = ferry_param(p, FERRY_P_POSTCOPY_RAM),
+		.may_throttle = ferry_param(p, FERRY_P_AUTO_CONVERGE),
+		.throttle_initial =
+			(unsigned)ferry_param(p, FERRY_P_THROTTLE_INITIAL),
+		.throttle_increment =
+			(unsigned)ferry_param(p, FERRY_P_THROTTLE_INCREMENT),
+		.throttle_max = (unsigned)ferry_param(p, FERRY_P_THROTTLE_MAX),
+	};
+	if (atomic_load(&s->want_postcopy))	/* on demand: now */
+		in->precopy_passes = 0;
+}
+
+static void throttle(struct ferry_source *s, unsigned percent)
+{
+	if (atomic_exchange(&s->fig.throttle_percent, percent) != percent)
+		s->vm->ops.throttle(s->vm->opaque, percent);
+}
+
+/* Passes until the policy wants something else; *out says what. */
+static int precopy(struct ferry_source *s, struct ferry_policy_out *out,
+		   struct ferry_err *e)
+{
+	uint64_t harvested = ferry_now_ns();
+	unsigned over_limit = 0;
+
+	for (;;) {
+		struct ferry_policy_in in;
+
+		fill_policy(s, over_limit, &in);
+		*out = ferry_policy(&in, e);
+		atomic_store(&s->fig.expected_pause_ns,
+			     out->expected_pause_ns);
+		if (out->what == FERRY_DO_THROTTLE)
+			throttle(s, out->throttle_percent);
+		else if (out->what != FERRY_DO_PASS)
+			return out->what == FERRY_DO_GIVE_UP ? -1 : 0;
+
+		ferry_status_event(&s->status, FERRY_EVENT_PASS,
+				   in.passes + 1, "");
+		set_limit(s, FERRY_P_MAX_BANDWIDTH);
+		if (one_pass(s, false, e))
+			return -1;
+		atomic_fetch_add(&s->fig.passes, 1);
+		if (ferry_outflow_harvest(s, false, e))
+			return -1;
+		note_dirty_rate(s, harvested);
+		harvested = ferry_now_ns();
+
+		if (ferry_policy_pause_ns(ferry_owed_pages(&s->out.owed) *
+					  FERRY_PAGE_BYTES,
+					  atomic_load(&s->fig.rate)) >
+		    in.max_pause_ns)
+			over_limit++;
+		else
+			over_limit = 0;
+	}
+}
+
+/* ---- switchover ---------------------------------------------------------------- */
+
+static int stop_vm(struct ferry_source *s, struct ferry_err *e)
+{
+	s->vm->was_running = s->vm->ops.running(s->vm->opaque);
+	ferry_status_set(&s->status, FERRY_STATE_DEVICE);
+	s->stopped_ns = ferry_now_ns();
+	s->stopped = true;
+	if (s->vm->ops.stop(s->vm->opaque, e))
+		return ferry_err_wrap(e, "stop the VM");
+	return ferry_outflow_harvest(s, true, e);
+}
+
+static int hand_over(struct ferry_source *s, struct ferry_save *dev,
+		     struct ferry_err *e)
+{
+	uint64_t before = ferry_counted(&s->out.count.bytes);
+
+	if (ferry_dev_save_all(&s->vm->devices, FERRY_RAM_SECTION_ID + 1, dev,
+			       e) ||
+	    s->dialect->hand_over(s, dev, e))
+		return -1;
+	atomic_fetch_add(&s->fig.pause_bytes,
+			 ferry_counted(&s->out.count.bytes) - before +
+			 dev->bytes);
+	return 0;
+}
+
+static int switch_precopy(struct ferry_source *s, struct ferry_save *dev,
+			  struct ferry_err *e)
+{
+	uint64_t before;
+
+	if (stop_vm(s, e))
+		return -1;
+	before = ferry_counted(&s->out.count.bytes);
+	ferry_pace_set(&s->out.crew.pace, 0);
+	if (one_pass(s, true, e) || s->dialect->all_sent(s, e))
+		return -1;
+	atomic_store(&s->fig.pause_bytes,
+		     ferry_counted(&s->out.count.bytes) - before);
+	return hand_over(s, dev, e);
+}
+
+/*
+ * What is stale at the target is dropped there ahead, while the VM still runs
+ * here, so that little is left to drop between stop and start.
+ */
+static int discard_ahead(struct ferry_source *s, struct ferry_err *e)
+{
+	if (s->dialect->barrier(s, e) ||
+	    ferry_outflow_harvest(s, false, e) ||
+	    s->dialect->discard(s, false, e))
+		return -1;
+	return s->dialect->barrier(s, e);
+}
+
+static enum ferry_order push_order(struct ferry_source *s)
+{
+	static const enum ferry_order order[] = {
+		[FERRY_PUSH_LINEAR] = FERRY_ORDER_LINEAR,
+		[FERRY_PUSH_NEAR] = FERRY_ORDER_NEAR,
+		[FERRY_PUSH_HOT] = FERRY_ORDER_HOT,
+	};
+
+	return order[ferry_param(&s->params, FERRY_P_PUSH_ORDER)];
+}
+
+static int switch_postcopy(struct ferry_source *s, struct ferry_save *dev,
+			   struct ferry_err *e)
+{
+	s->postcopy = true;
+	if (atomic_load(&s->fig.passes) && discard_ahead(s, e))
+		return -1;
+	if (stop_vm(s, e) ||
+	    ferry_select_still(&s->out.select, push_order(s), e) ||
+	    s->dialect->discard(s, true, e))
+		return -1;
+	if (!atomic_load(&s->fig.passes) && ferry_outflow_resurvey(s, e))
+		return -1;
+	if (ferry_param(&s->params, FERRY_P_RELEASE_RAM)) {
+		s->out.requests.again = false;
+		s->out.requests.release = true;
+		s->out.crew.release = true;
+	}
+	return hand_over(s, dev, e);
+}
+
+/* The push; with it switched off, only requests are answered. */
+static int push(struct ferry_source *s, struct ferry_err *e)
+{
+	ferry_status_set(&s->status, FERRY_STATE_POSTCOPY_ACTIVE);
+	while (ferry_owed_pages(&s->out.owed)) {
+		set_limit(s, FERRY_P_MAX_POSTCOPY_BANDWIDTH);
+		if (!ferry_param(&s->params, FERRY_P_PUSH)) {
+			ferry_replies_wait(&s->replies, FERRY_REPLY_SHUT,
+					   ferry_now_ns() + HEARTBEAT_NS);
+			if (ferry_source_check(s, e) || beat(s, e))
+				return -1;
+			continue;
+		}
+		if (s->dialect->pass_begin(s, false, e) ||
+		    ferry_source_job(s, FERRY_JOB_PASS, 0, e) ||
+		    s->dialect->pass_end(s, e))
+			return -1;
+	}
+	return 0;
+}
+
+static int migrate(struct ferry_source *s, struct ferry_save *dev,
+		   struct ferry_err *e)
+{
+	struct ferry_policy_out out;
+
+	if (s->dialect->connect(s, e) || s->dialect->begin(s, e) ||
+	    ferry_source_check(s, e))
+		return -1;
+	ferry_status_set(&s->status, FERRY_STATE_ACTIVE);
+	if (precopy(s, &out, e))
+		return -1;
+	atomic_store(&s->fig.precopy_bytes,
+		     ferry_counted(&s->out.count.bytes));
+
+	if (out.what == FERRY_DO_POSTCOPY) {
+		if (switch_postcopy(s, dev, e) || push(s, e))
+			return -1;
+	} else if (switch_precopy(s, dev, e)) {
+		return -1;
+	}
+	return s->dialect->finish(s, e);
+}
+
+/* ---- the end -------------------------------------------------------------------- */
+
+/* The target said that it does not run the VM.  A QEMU says so by SHUT(1) as
+ * long as it has not begun to run, which is certain only in precopy. */
+static bool renounced(struct ferry_source *s)
+{
+	unsigned no = FERRY_REPLY_RENOUNCED;
+
+	if (s->dialect == &ferry_dialect_qemu && !s->postcopy)
+		no |= FERRY_REPLY_REFUSED;
+	return ferry_replies_seen(&s->replies) & no;
+}
+
+/* Handed over, and then something went wrong: the VM stays stopped here, and
+ * nothing is freed. */
+static void pause_here(struct ferry_source *s, const struct ferry_err *err)
+{
+	struct ferry_chan *main = s->main;
+
+	main->ops->shutdown(main);
+	ferry_outflow_stop(s);
+	ferry_status_fail(&s->status, FERRY_STATE_POSTCOPY_PAUSED, err);
+}
+
+/* Not handed over: the VM goes on here, before anything else is tidied up. */
+static void fall_back(struct ferry_source *s, const struct ferry_err *err)
+{
+	bool cancelled = atomic_load(&s->gate) == FERRY_GATE_CANCELLED;
+	struct ferry_chan *main = s->main;
+
+	if (cancelled)
+		ferry_status_set(&s->status, FERRY_STATE_CANCELLING);
+	ferry_crew_halt(&s->out.crew);
+	if (main && !ferry_status_is_handed(&s->status)) {
+		main->ops->set_timeout(main, 1000, 1000);
+		ferry_speak_abort(&s->speak, err->msg);
+	}
+	if (main)
+		main->ops->shutdown(main);
+	ferry_status_renounced(&s->status);
+	throttle(s, 0);
+	if (s->stopped)
+		s->vm->ops.resume(s->vm->opaque);
+	ferry_outflow_stop(s);
+	ferry_outflow_stop_tracking(s);
+	ferry_status_fail(&s->status, cancelled ? FERRY_STATE_CANCELLED :
+			  FERRY_STATE_FAILED, err);
+}
+
+static void complete(struct ferry_source *s)
+{
+	ferry_outflow_stop(s);
+	ferry_outflow_stop_tracking(s);
+	throttle(s, 0);
+	ferry_status_set(&s->status, FERRY_STATE_COMPLETED);
+}
+
+void ferry_source_conduct(void *source)
+{
+	struct ferry_source *s = source;
+	struct ferry_save dev = { 0 };
+	struct ferry_err err = { 0 };
+
+	s->started_ns = ferry_now_ns();
+	if (!migrate(s, &dev, &err))
+		complete(s);
+	else if (ferry_status_is_handed(&s->status) && !renounced(s))
+		pause_here(s, &err);
+	else
+		fall_back(s, &err);
+	ferry_save_fini(&dev);
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The target, inside.  Who owns what:
+ *
+ *   target.c         public API: any thread
+ *   target_door.c    "ferry-accept" and one short-lived thread per new
+ *                    connection: who is there, and may it come in
+ *   target_main.c    "ferry-target": reads the main stream, changes the state
+ *   target_command.c the same thread: one function per command
+ *   target_load.c    "ferry-load": loads devices, starts the VM
+ *   recv/            data, urgent and fault threads
+ *
+ * Lock order: `lock` is taken by all of them for moments; no other lock is
+ * taken inside but leaf locks of recv/.
+ */
+#ifndef FERRY_MIG_TARGET_IMPL_H
+#define FERRY_MIG_TARGET_IMPL_H
+
+#include <ferry/target.h>
+
+#include "chan/uri.h"
+#include "mig/greet.h"
+#include "mig/params.h"
+#include "mig/status.h"
+#include "mig/vm.h"
+#include "recv/fault.h"
+#include "recv/receiver.h"
+#include "recv/stream.h"
+#include "wire/command.h"
+
+#define FERRY_RECEIVERS_MAX (FERRY_DATA_CHANNELS_MAX + \
+			     FERRY_URGENT_CHANNELS_MAX)
+
+/* How far the main stream has come; bits, for sets of them. */
+enum ferry_phase {
+	FERRY_PHASE_BEGIN	= 1,	/* before the block list */
+	FERRY_PHASE_PAGES	= 2,	/* pages may come */
+	FERRY_PHASE_COMPLETE	= 4,	/* precopy: all pages are here */
+	FERRY_PHASE_LOADING	= 8,	/* device state has come */
+	FERRY_PHASE_RUNNING	= 16,	/* RUN has come */
+	FERRY_PHASE_DONE	= 32,	/* nothing more is expected */
+};
+
+/* Where pages go. */
+struct ferry_inflow {
+	struct ferry_map map;
+	struct ferry_place place;
+	struct ferry_fault_thread fault;
+	struct ferry_gate gate;
+	struct ferry_answer answer;
+	struct ferry_rambody body;	/* pages on main */
+	unsigned	 data, urgent;	/* channels announced */
+	unsigned	 here;		/* receivers started; target->lock */
+	struct ferry_receiver *receiver;	/* data, then urgent */
+};
+
+/* Loading devices and starting the VM. */
+enum ferry_load_state {
+	FERRY_LOAD_NONE, FERRY_LOAD_BUSY, FERRY_LOAD_READY, FERRY_LOAD_STARTED,
+	FERRY_LOAD_FAILED,
+};
+
+struct ferry_loader {
+	uint8_t		*package;	/* owned */
+	const uint8_t	*devices;	/* inside it */
+	size_t		 device_bytes;
+	uint32_t	 pong[8];	/* QEMU: PINGs of the package */
+	uint32_t	 pongs;
+	bool		 run_at_once;	/* QEMU: RUN came with the package */
+	/* target->lock: */
+	enum ferry_load_state state;
+	bool		 may_run;	/* RUN was read */
+	bool		 give_up;
+	struct ferry_thread thread;
+};
+
+/* Connections that have not said yet who they are. */
+struct ferry_visitor {
+	struct ferry_target *target;
+	struct ferry_chan *chan;
+	struct ferry_thread thread;
+	_Atomic bool	 done;		/* thread is about to end */
+	uint64_t	 since_ns;
+};
+
+struct ferry_door {
+	struct ferry_listener *listener;
+	int		 wake_fd;
+	char		 uri[512];
+	struct ferry_thread thread;
+	struct ferry_visitor visitor[FERRY_PENDING_CONNECTIONS_MAX];
+};
+
+struct ferry_target {
+	struct ferry_vm	*vm;
+	struct ferry_params params;
+	struct ferry_status status;
+	struct ferry_inflow in;
+	struct ferry_loader loader;
+	struct ferry_door door;
+	struct ferry_thread reader;	/* "ferry-target" */
+
+	pthread_mutex_t	 lock;
+	pthread_cond_t	 changed;
+	bool		 taken;		/* somebody is being let in as main */
+	bool		 arrived;	/* main_in is ready */
+	bool		 quit;		/* freed or cancelled */
+	bool		 cancelled;
+	bool		 ended;		/* the reader has ended */
+	struct ferry_err why;		/* first failure */
+	struct ferry_chan *main;	/* set once, before arrived */
+	struct ferry_inbuf main_in;	/* reader only, once arrived */
+	uint8_t		 session[FERRY_SESSION_BYTES];
+	enum ferry_dialect dialect;
+
+	/* A data channel that breaks is often the echo of a source that gave
+	 * up and says why on main: so long its word is waited for. */
+	uint64_t	 last_word_ns;
+
+	/* Reader only. */
+	enum ferry_phase phase;
+	bool		 postcopy;	/* LISTEN came */
+	struct ferry_save tail;		/* QEMU precopy: device sections */
+};
+
+/* ---- target_door.c ------------------------------------------------------------ */
+
+FERRY_CHECKED int ferry_door_open(struct ferry_target *t,
+				  const struct ferry_uri *u,
+				  struct ferry_err *e);
+/* Let one connection in, on the calling thread; takes it. */
+void ferry_door_admit(struct ferry_target *t, struct ferry_chan *chan);
+/* No more visitors; joins. */
+void ferry_door_close(struct ferry_target *t);
+
+/* ---- target_main.c ------------------------------------------------------------ */
+
+void ferry_target_read(void *target);
+
+/* Something failed on another thread than the reader: note it, tell the
+ * source if that can still matter, and wake the reader. */
+void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why);
+
+/* Wait until the loader has one of these states (bits 1 << state), or has
+ * failed (-1). */
+FERRY_CHECKED int ferry_target_await_load(struct ferry_target *t,
+					  unsigned states,
+					  struct ferry_err *e);
+
+/* ---- target_command.c ----------------------------------------------------------- */
+
+FERRY_CHECKED int ferry_target_command(struct ferry_target *t,
+				       const struct ferry_section *s,
+				       struct ferry_err *e);
+
+/* All pages are here, or an error that counts those that are not. */
+FERRY_CHECKED int ferry_target_check_all(struct ferry_target *t,
+					 struct ferry_err *e);
+
+/* ---- target_load.c -------------------------------------------------------------- */
+
+/* Loader's fields but state are filled; takes the package. */
+FERRY_CHECKED int ferry_load_start(struct ferry_target *t,
+				   struct ferry_err *e);
+void ferry_load_run(struct ferry_target *t);
+/* Gives up and joins. */
+void ferry_load_stop(struct ferry_target *t);
+
+#endif

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The reader of the main stream: what comes is decoded, done, and in the end
+ * answered; when something fails, the source is told why, and the state says
+ * where the VM is.
+ *
+ * Thread: "ferry-target", which alone changes the state, but for the loader's
+ * step to postcopy-active.
+ */
+#include "mig/target_impl.h"
+
+#include <poll.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "wire/text.h"
+
+/* While channels are missing, main is looked at so often. */
+#define LOOK_NS	(10 * FERRY_NS_PER_MS)
+
+/* ---- failures of other threads ------------------------------------------------ */
+
+static void note_failure(struct ferry_target *t, const struct ferry_err *why)
+{
+	pthread_mutex_lock(&t->lock);
+	if (!t->why.code)
+		t->why = *why;
+	pthread_cond_broadcast(&t->changed);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
+{
+	uint64_t until = ferry_now_ns() + t->last_word_ns;
+	bool ended;
+
+	pthread_mutex_lock(&t->lock);
+	if (ferry_err_is_link(why))
+		while (!t->ended && !t->quit &&
+		       ferry_cond_wait_until(&t->changed, &t->lock, until))
+			;
+	ended = t->ended;
+	pthread_mutex_unlock(&t->lock);
+	if (ended)
+		return;
+
+	note_failure(t, why);
+	if (!ferry_status_is_handed(&t->status))
+		ferry_answer_give_up(&t->in.answer, why->msg);
+	ferry_gate_close(&t->in.gate);
+	t->main->ops->shutdown(t->main);
+}
+
+int ferry_target_await_load(struct ferry_target *t, unsigned states,
+			    struct ferry_err *e)
+{
+	enum ferry_load_state state;
+	int rc = 0;
+
+	pthread_mutex_lock(&t->lock);
+	while (!(states >> t->loader.state & 1) && !t->quit &&
+	       t->loader.state != FERRY_LOAD_FAILED)
+		pthread_cond_wait(&t->changed, &t->lock);
+	state = t->loader.state;
+	if (!(states >> state & 1)) {
+		*e = t->why;
+		rc = -1;
+		if (!e->code)
+			ferry_err_set(e, FERRY_E_CANCELLED, 0,
+				      "the target is being taken down");
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+/* ---- the stream ------------------------------------------------------------------ */
+
+static int open_stream(struct ferry_target *t, struct ferry_err *e)
+{
+	struct ferry_config c = { 0 };
+
+	if (ferry_stream_open(&t->main_in, &c, e))
+		return -1;
+	if (strcmp(c.machine, t->vm->name))
+		return ferry_err_set(e, FERRY_E_MISMATCH, 0,
+				     "the VM is '%s' at the source and '%s' "
+				     "here", FERRY_SHOW(c.machine),
+				     t->vm->name);
+	return 0;
+}
+
+static int on_ram(struct ferry_target *t, const struct ferry_section *s,
+		  struct ferry_err *e)
+{
+	if (s->type == FERRY_SECTION_START &&
+	    (strcmp(s->name, FERRY_RAM_SECTION_NAME) ||
+	     s->version != FERRY_RAM_SECTION_VERSION))
+		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
+				     "section %s version %u is not known here",
+				     FERRY_SHOW(s->name), s->version);
+	if (ferry_rambody_read(&t->in.body, e) ||
+	    ferry_stream_footer(&t->main_in, s->id, e))
+		return ferry_err_wrap(e, "section ram");
+	if (t->phase == FERRY_PHASE_BEGIN && t->in.body.listed)
+		t->phase = FERRY_PHASE_PAGES;
+	return 0;
+}
+
+/* A device section of a stream without packages: kept until the end. */
+static int on_device(struct ferry_target *t, const struct ferry_section *s,
+		     struct ferry_err *e)
+{
+	uint8_t head[FERRY_SECTION_HEAD_MAX + FERRY_BODY_WIRE];
+	struct ferry_wr w = ferry_wr_over(head, sizeof(head));
+	uint32_t bytes = 0;
+	struct ferry_rd rd;
+	uint8_t *at;
+
+	if (ferry_stream_payload(&t->main_in, FERRY_BODY_WIRE, &rd, e) ||
+	    ferry_body_decode(&rd, &bytes, e) != FERRY_DECODE_DONE)
+		return -1;
+	ferry_section_encode(&w, s);
+	ferry_body_encode(&w, bytes);
+	ferry_save_bytes(&t->tail, head, ferry_wr_used(&w));
+	at = ferry_save_room(&t->tail, bytes + FERRY_FOOTER_WIRE);
+	if (!at)
+		return ferry_err_set(e, FERRY_E_PROTO, t->tail.failed,
+				     "device state");
+	if (ferry_inbuf_read(&t->main_in, at, bytes, e) ||
+	    ferry_stream_footer(&t->main_in, s->id, e))
+		return -1;
+	w = ferry_wr_over(at + bytes, FERRY_FOOTER_WIRE);
+	ferry_footer_encode(&w, s->id);
+	return 0;
+}
+
+/* The description that follows EOF in precopy, which nobody needs here; a
+ * file may end without it. */
+static int skip_description(struct ferry_target *t, struct ferry_err *e)
+{
+	struct ferry_section s = { 0 };
+	struct ferry_rd rd;
+
+	if (ferry_stream_section(&t->main_in, &s, e))
+		return e->code == FERRY_E_CLOSED &&
+		       !ferry_inbuf_have(&t->main_in) ? 0 : -1;
+	if (s.type != FERRY_SECTION_VMDESCRIPTION)
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "section %s after the end",
+				     ferry_section_type_name(s.type));
+	for (uint32_t left = s.bytes, n; left; left -= n) {
+		n = left < 4096 ? left : 4096;
+		if (ferry_stream_payload(&t->main_in, n, &rd, e))
+			return -1;
+	}
+	return 0;
+}
+
+/* EOF: in postcopy all is done; in precopy devices are loaded now. */
+static int on_eof(struct ferry_target *t, struct ferry_err *e)
+{
+	if (t->dialect == FERRY_DIALECT_FERRY)
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "an EOF, which a ferry does not send");
+	if (ferry_target_check_all(t, e))
+		return -1;
+	t->phase = FERRY_PHASE_DONE;
+	if (!t->postcopy) {
+		if (skip_description(t, e))
+			return -1;
+		ferry_place_complete(&t->in.place);
+		ferry_status_set(&t->status, FERRY_STATE_DEVICE);
+		t->loader.devices = t->tail.data;
+		t->loader.device_bytes = t->tail.bytes;
+		t->loader.run_at_once = true;
+		if (ferry_load_start(t, e))
+			return -1;
+	}
+	return ferry_target_await_load(t, 1u << FERRY_LOAD_STARTED, e);
+}
+
+static int on_section(struct ferry_target *t, const struct ferry_section *s,
+		      struct ferry_err *e)
+{
+	switch (s->type) {
+	case FERRY_SECTION_COMMAND:
+		return ferry_target_command(t, s, e);
+	case FERRY_SECTION_START:
+	case FERRY_SECTION_PART:
+	case FERRY_SECTION_END:
+		return on_ram(t, s, e);
+	case FERRY_SECTION_FULL:
+		if (t->dialect == FERRY_DIALECT_QEMU &&
+		    t->phase == FERRY_PHASE_PAGES)
+			return on_device(t, s, e);
+		break;
+	case FERRY_SECTION_EOF:
+		return on_eof(t, e);
+	}
+	return ferry_err_set(e, FERRY_E_PROTO, 0,
+			     "section %s comes out of turn",
+			     ferry_section_type_name(s->type));
+}
+
+static int read_stream(struct ferry_target *t, struct ferry_err *e)
+{
+	if (open_stream(t, e))
+		return -1;
+	while (t->phase != FERRY_PHASE_DONE) {
+		struct ferry_section s = { 0 };
+
+		if (ferry_stream_section(&t->main_in, &s, e) ||
+		    on_section(t, &s, e))
+			return -1;
+	}
+	return 0;
+}
+
+/* ---- from the first octet to the last ----------------------------------------- */
+
+static int await_main(struct ferry_target *t, struct ferry_err *e)
+{
+	bool quit;
+
+	pthread_mutex_lock(&t->lock);
+	while (!t->arrived && !t->quit)
+		pthread_cond_wait(&t->changed, &t->lock);
+	quit = t->quit;
+	pthread_mutex_unlock(&t->lock);
+	return quit ? ferry_err_set(e, FERRY_E_CANCELLED, 0,
+				    "gave up waiting for a source") : 0;
+}
+
+/* A source that cannot open the other channels says ABORT, or hangs up, where
+ * the stream would begin.  1: it begins. */
+static int look_at_main(struct ferry_target *t, struct ferry_err *e)
+{
+	struct ferry_section section = { 0 };
+	const uint8_t *first;
+
+	if (t->main->ops->wait(t->main, POLLIN, 0) == 0)
+		return 0;
+	first = ferry_inbuf_need(&t->main_in, 1, e);
+	if (!first)
+		return -1;
+	if (*first != FERRY_SECTION_COMMAND)
+		return 1;
+	if (ferry_stream_section(&t->main_in, &section, e))
+		return -1;
+	return ferry_target_command(t, &section, e);
+}
+
+static bool channels_here(struct ferry_target *t, uint64_t until)
+{
+	bool all;
+
+	pthread_mutex_lock(&t->lock);
+	while (t->in.here < t->in.data + t->in.urgent && !t->quit &&
+	       ferry_cond_wait_until(&t->changed, &t->lock, until))
+		;
+	all = t->in.here == t->in.data + t->in.urgent;
+	pthread_mutex_unlock(&t->lock);
+	return all;
+}
+
+static bool is_quitting(struct ferry_target *t)
+{
+	bool quit;
+
+	pthread_mutex_lock(&t->lock);
+	quit = t->quit;
+	pthread_mutex_unlock(&t->lock);
+	return quit;
+}
+
+static int await_channels(struct ferry_target *t, struct ferry_err *e)
+{
+	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
+			 ferry_param(&t->params, FERRY_P_TIMEOUT);
+	int begun = 0;
+
+	while (!channels_here(t, ferry_now_ns() + LOOK_NS)) {
+		if (!begun)
+			begun = look_at_main(t, e);
+		if (begun < 0)
+			return -1;
+		if (is_quitting(t))
+			return ferry_err_set(e, FERRY_E_CANCELLED, 0,
+					     "gave up waiting for channels");
+		if (ferry_now_ns() > until)
+			return ferry_err_set(e, FERRY_E_TIMEOUT, 0,
+					     "not all data and urgent "
+					     "channels came");
+	}
+	return 0;
+}
+
+static int receive(struct ferry_target *t, struct ferry_err *e)
+{
+	if (await_main(t, e))
+		return -1;
+	ferry_status_set(&t->status, FERRY_STATE_ACTIVE);
+	t->phase = FERRY_PHASE_BEGIN;
+	if (ferry_rambody_init(&t->in.body, &t->main_in, &t->in.place, e) ||
+	    await_channels(t, e))
+		return -1;
+	return read_stream(t, e);
+}
+
+static void set_ended(struct ferry_target *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->ended = true;
+	pthread_cond_broadcast(&t->changed);
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* The source closes once it has read SHUT; until then nothing is closed here,
+ * so that SHUT is delivered. */
+static void await_close(struct ferry_target *t)
+{
+	struct ferry_err ignored;
+
+	while (ferry_inbuf_need(&t->main_in, 1, &ignored))
+		ferry_inbuf_consume(&t->main_in,
+				    ferry_inbuf_have(&t->main_in));
+}
+
+static void complete(struct ferry_target *t)
+{
+	struct ferry_err ignored;
+
+	ferry_fault_stop(&t->in.fault);
+	ferry_place_end(&t->in.place);
+	set_ended(t);
+	if (t->in.answer.open)
+		(void)!ferry_answer_say(&t->in.answer, FERRY_RP_SHUT, 0,
+					&ignored);
+	ferry_status_set(&t->status, FERRY_STATE_COMPLETED);
+	if (t->in.answer.open)
+		await_close(t);
+}
+
+/* What another thread noted first is the cause; what the reader saw is often
+ * only that its channel was shut down because of it. */
+static void pick_cause(struct ferry_target *t, struct ferry_err *err)
+{
+	pthread_mutex_lock(&t->lock);
+	if (t->why.code)
+		*err = t->why;
+	t->why = *err;
+	pthread_mutex_unlock(&t->lock);
+}
+
+static void fail(struct ferry_target *t, struct ferry_err *err)
+{
+	bool cancelled;
+
+	pick_cause(t, err);
+	set_ended(t);
+	if (ferry_status_is_handed(&t->status)) {
+		t->main->ops->shutdown(t->main);
+		/* The fault thread goes on: who waits, waits. */
+		ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED,
+				  err);
+		return;
+	}
+	if (t->main) {
+		ferry_answer_give_up(&t->in.answer, err->msg);
+		t->main->ops->shutdown(t->main);
+	}
+	/* The loader may wait for a page that will not come. */
+	ferry_fault_stop(&t->in.fault);
+	ferry_place_end(&t->in.place);
+	ferry_load_stop(t);
+	pthread_mutex_lock(&t->lock);
+	cancelled = t->cancelled;
+	pthread_mutex_unlock(&t->lock);
+	if (cancelled)
+		ferry_status_set(&t->status, FERRY_STATE_CANCELLING);
+	ferry_status_fail(&t->status, cancelled ? FERRY_STATE_CANCELLED :
+			  FERRY_STATE_FAILED, err);
+}
+
+void ferry_target_read(void *target)
+{
+	struct ferry_target *t = target;
+	struct ferry_err err = { 0 };
+
+	if (receive(t, &err))
+		fail(t, &err);
+	else
+		complete(t);
+}
