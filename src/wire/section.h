@@ -66,6 +66,10 @@ void ferry_footer_encode(struct ferry_wr *w, uint32_t id);
  */
 #define FERRY_BODY_WIRE		4
 
+/* The last section of a package between ferries: one octet, 1 when the VM is
+ * to run at the target, 0 when it was stopped at the source. */
+#define FERRY_RUN_SECTION_NAME	"ferry.run"
+
 /* Stream decoder: at most FERRY_PACKAGE_BYTES_MAX octets follow. */
 FERRY_CHECKED int ferry_body_decode(struct ferry_rd *r, uint32_t *bytes,
 				    struct ferry_err *e);

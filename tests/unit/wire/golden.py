@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""The C encoders and the reader written from docs/wire.md agree.
+
+Usage: golden.py PROGRAM, where PROGRAM prints golden octets (golden.c).
+Every golden line is parsed and compared with the values that golden.c was
+told to encode; then octets are changed one by one, and the reader may refuse
+them but must not fail in another way.
+"""
+
+import subprocess
+import sys
+
+import reader
+
+SESSION = bytes(range(0xa0, 0xb0)).hex()
+HELLO = {
+    "name": "db1", "channels": (4, 1, 0), "software": "ferry 0.1.0",
+    "blocks": {"ram": (1 << 30, 2 << 20, 0),
+               "rom": (8192, 4096, 0xffffe000)},
+    "facts": {"vcpus": (1, "2"), "cpu": (2, "sse2 avx")},
+}
+OPENING = [
+    ("CONFIGURATION", "db1"), ("OPEN_RETURN_PATH", None), ("PING", 1),
+    ("POSTCOPY_ADVISE", 0x201000),
+]
+START = [("START", None), ("BLOCK", ("ram", 1 << 30)),
+         ("BLOCK", ("rom", 8192))]
+RANGES = ("ram", [(0, 0x200000), (0x10000000, 0x30000000)])
+PAGES = [("PART", None), ("PAGE", ("rom", 0x1000, b"\x5a" * 4096)),
+         ("ZERO", ("rom", 0))]
+DEVICES = [("uart", (0, 1, b"\1\2\3")), ("nothing", (0, 1, b"")),
+           ("ferry.run", (0, 1, b"\1"))]
+
+
+def head(kind="main", index=0, features=0x7f, mandatory=1):
+    return {"type": kind, "index": index, "session": SESSION,
+            "features": features, "mandatory": mandatory}
+
+
+def answer(features, verdict=(0, "")):
+    return (head(features=features, mandatory=0),
+            dict(HELLO, channels=(1, 1, 0), verdict=verdict))
+
+
+PACKET = ("ram", [0x1000, 0x5000], [0x3ffff000],
+          [b"\x11" * 4096, b"\x22" * 4096])
+
+EXPECTED = {
+    "precopy": (head(), HELLO, OPENING + START + [("ZERO_RANGES", RANGES)]
+                + PAGES + [("BARRIER", 1), ("END", None), ("FINISH", 1),
+                           ("PACKAGED", DEVICES), ("POSTCOPY_RUN", None),
+                           ("EOF", None)]),
+    "postcopy": (head(), HELLO, OPENING + START + [
+        ("BARRIER", 1), ("RAM_DISCARD", RANGES),
+        ("PACKAGED", [("POSTCOPY_LISTEN", None)] + DEVICES),
+        ("POSTCOPY_RUN", None)] + PAGES + [
+        ("BARRIER", 2), ("END", None), ("FINISH", 2), ("EOF", None)]),
+    "aborted": (head(), HELLO, OPENING + [
+        ("ABORT", "does not converge: 3 passes, 900 MiB left")]),
+    "answered": answer(0x2f) + ([
+        ("PONG", 1), ("SYNCED", 1),
+        ("REQ_PAGES_ID", (0x200000, 0x200000, "ram")),
+        ("REQ_PAGES", (0, 0x400000)), ("LOADED", None), ("RUNNING", None),
+        ("SHUT", 0)],),
+    "failed": answer(0x7f) + ([("REASON", "device uart: no?"),
+                               ("SHUT", 1)],),
+    "refused": answer(0, (5, "other size")) + ([],),
+    "data": (head("data", 3), [PACKET, ("SYNC", 1)]),
+    "urgent": (head("urgent"), [PACKET]),
+}
+
+
+def damage(kind, data):
+    """Each octet (of the first few hundred) changed: Refused, or fine."""
+    for at in range(min(len(data), 600)):
+        for value in (0, 1, 0x7f, 0xff):
+            changed = data[:at] + bytes([value]) + data[at + 1:]
+            try:
+                reader.PARSERS[kind](changed)
+            except (reader.Refused, UnicodeDecodeError, KeyError):
+                pass
+
+
+def main():
+    lines = subprocess.run([sys.argv[1]], check=True, text=True,
+                           stdout=subprocess.PIPE).stdout.splitlines()
+    seen, failed = set(), 0
+    for line in lines:
+        name, kind, octets = line.split("\t")
+        data = bytes.fromhex(octets)
+        got = reader.PARSERS[kind](data)
+        seen.add(name)
+        if got != EXPECTED.get(name):
+            failed += 1
+            print("not ok %s\n  read     %r\n  expected %r" %
+                  (name, got, EXPECTED.get(name)))
+        else:
+            print("ok %s, %d octets" % (name, len(data)))
+        damage(kind, data)
+    if seen != set(EXPECTED):
+        failed += 1
+        print("not ok: missing", set(EXPECTED) - seen)
+    return 1 if failed else 0
+
+
+sys.exit(main())

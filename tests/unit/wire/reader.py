@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: MIT
+"""A reader of what two ferries say to each other.
+
+Written only from docs/wire.md, and deliberately without a look at the C
+codecs: where the two disagree, the page is unclear.  Each parse_* function
+takes all octets of one direction of one connection and returns what is in
+them; what the page calls refused raises Refused.
+"""
+
+import struct
+
+PAGE = 4096
+HUGE = 2 << 20
+MIB = 1 << 20
+
+TYPES = {1: "main", 2: "data", 3: "urgent", 4: "device"}
+MOST = {"main": 1, "data": 64, "urgent": 8, "device": 64}
+
+
+class Refused(Exception):
+    pass
+
+
+def need(ok, *why):
+    if not ok:
+        raise Refused(" ".join(str(w) for w in why))
+
+
+class Octets:
+    """A cursor; running out of octets is an error as any other."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def left(self):
+        return len(self.data) - self.at
+
+    def take(self, n):
+        need(n <= self.left(), "short by", n - self.left())
+        self.at += n
+        return self.data[self.at - n:self.at]
+
+    def number(self, fmt):
+        return struct.unpack(">" + fmt, self.take(struct.calcsize(fmt)))[0]
+
+    def u8(self):
+        return self.number("B")
+
+    def be16(self):
+        return self.number("H")
+
+    def be32(self):
+        return self.number("I")
+
+    def be64(self):
+        return self.number("Q")
+
+    def name(self):
+        raw = self.take(self.u8())
+        need(raw and 0 not in raw, "name", raw)
+        return raw.decode()
+
+    def prose(self, most=480):
+        n = self.be16()
+        need(n <= most, "prose of", n)
+        text = self.take(n).decode(errors="replace")
+        return "".join(c if c.isprintable() else "?" for c in text)
+
+    def end(self, what):
+        need(self.left() == 0, what, "is", self.left(), "too long")
+
+
+# ---- 3. Opening a connection -----------------------------------------------
+
+def channel_header(o, magic):
+    need(o.take(4) == magic, "magic")
+    need(o.be16() == 1, "version")
+    size = o.be16()
+    need(48 <= size <= 4096, "header of", size)
+    kind = TYPES.get(o.be16())
+    need(kind, "type")
+    index = o.be16()
+    need(index < MOST[kind], "index", index)
+    need(o.be32() == 0, "reserved")
+    session = o.take(16)
+    need(any(session), "session")
+    offered, mandatory = o.be64(), o.be64()
+    need(mandatory & ~offered == 0, "mandatory")
+    o.take(size - 48)
+    return {"type": kind, "index": index, "session": session.hex(),
+            "features": offered, "mandatory": mandatory}
+
+
+def item_name(o, h):
+    raw = o.take(o.left())
+    need(1 <= len(raw) <= 255 and 0 not in raw and "name" not in h, "NAME")
+    h["name"] = raw.decode()
+
+
+def item_block(o, h):
+    size, page, gpa = o.be64(), o.be32(), o.be64()
+    name = o.name()
+    need(page in (PAGE, HUGE) and size and size % page == 0 and
+         size <= 1 << 46, "BLOCK", name)
+    blocks = h.setdefault("blocks", {})
+    need(name not in blocks and len(blocks) < 256, "BLOCK", name)
+    blocks[name] = (size, page, gpa)
+
+
+def item_fact(o, h):
+    rule, name = o.u8(), o.name()
+    value = o.take(o.be16())
+    need(rule in (1, 2) and len(value) <= 4096 and 0 not in value, "FACT")
+    facts = h.setdefault("facts", {})
+    need(name not in facts and len(facts) < 64, "FACT", name)
+    facts[name] = (rule, value.decode())
+
+
+def item_channels(o, h):
+    data, urgent, device = o.be16(), o.be16(), o.be16()
+    need("channels" not in h and data <= 64 and urgent <= 8 and device <= 64,
+         "CHANNELS")
+    h["channels"] = (data, urgent, device)
+
+
+def item_verdict(o, h):
+    need("verdict" not in h, "VERDICT")
+    h["verdict"] = (o.be32(), o.prose())
+
+
+def item_software(o, h):
+    h["software"] = o.take(o.left()).decode(errors="replace")
+
+
+ITEMS = {1: item_name, 2: item_block, 3: item_fact, 4: item_channels,
+         5: item_verdict, 0x8006: item_software}
+
+
+def hello(o, answer):
+    size = o.be32()
+    need(1 <= size <= MIB, "hello of", size)
+    body, h = Octets(o.take(size)), {}
+    while body.left():
+        kind, zero, n = body.be16(), body.be16(), body.be32()
+        need(zero == 0, "reserved")
+        payload = Octets(body.take(n))
+        if kind in ITEMS:
+            ITEMS[kind](payload, h)
+            payload.end("item %d" % kind)
+        else:
+            need(kind & 0x8000, "kind", kind)
+    need("name" in h and ("verdict" in h) == answer, "hello")
+    return h
+
+
+# ---- 4. and 5. Commands, messages, sections --------------------------------
+
+def ranges(o):
+    need(o.u8() == 0, "ranges")
+    block = o.name()
+    need(o.u8() == 0, "ranges")
+    spans = []
+    while o.left():
+        start, size = o.be64(), o.be64()
+        need(size and start % PAGE == 0 and size % PAGE == 0, "range")
+        spans.append((start, size))
+    need(spans, "no range")
+    return block, spans
+
+
+def barrier(o):
+    n = o.be32()
+    need(n, "BARRIER 0")
+    return n
+
+
+def advise(o):
+    sizes = o.be64()
+    need(o.be64() == PAGE, "target page")
+    return sizes
+
+
+def nothing(o):
+    return None
+
+
+COMMANDS = {
+    1: ("OPEN_RETURN_PATH", nothing), 2: ("PING", Octets.be32),
+    3: ("POSTCOPY_ADVISE", advise), 4: ("POSTCOPY_LISTEN", nothing),
+    5: ("POSTCOPY_RUN", nothing), 6: ("RAM_DISCARD", ranges),
+    7: ("PACKAGED", Octets.be32), 0x4601: ("ZERO_RANGES", ranges),
+    0x4602: ("BARRIER", barrier), 0x4603: ("ABORT", Octets.prose),
+    0x4604: ("FINISH", Octets.be32),
+}
+
+
+def table_entry(o, table, most):
+    number, size = o.be16(), o.be16()
+    need(number in table and size <= most, "number", number, "size", size)
+    name, payload = table[number]
+    body = Octets(o.take(size))
+    value = payload(body)
+    body.end(name)
+    return name, value
+
+
+def footer(o, section):
+    need(o.u8() == 0x7e and o.be32() == section, "footer of", section)
+
+
+def package(data):
+    o, records = Octets(data), []
+    if data[:5] == bytes.fromhex("0800040000"):
+        o.take(5)
+        records.append(("POSTCOPY_LISTEN", None))
+    while o.left():
+        need(o.u8() == 4, "not FULL")
+        section, name = o.be32(), o.name()
+        instance, version = o.be32(), o.be32()
+        size = o.be32()
+        need(size <= 64 * MIB, "device of", size)
+        records.append((name, (instance, version, o.take(size))))
+        footer(o, section)
+    return records
+
+
+class Stream:
+    """The main stream of S, behind the hello."""
+
+    def __init__(self, o, page_sizes):
+        self.o, self.page_sizes = o, page_sizes
+        self.records, self.ram, self.block = [], None, None
+        self.advised = False
+
+    def add(self, name, value=None):
+        self.records.append((name, value))
+
+    def read(self):
+        o = self.o
+        need(o.take(8) == b"QEVM\0\0\0\3", "file header")
+        need(o.u8() == 7, "CONFIGURATION")
+        self.add("CONFIGURATION", o.take(o.be32()).decode())
+        while o.left():
+            kind = o.u8()
+            if kind == 0:
+                self.add("EOF")
+                o.end("stream")
+            elif kind == 8:
+                self.command()
+            else:
+                need(kind in (1, 2, 3), "section", kind)
+                self.section(kind)
+        return self.records
+
+    def command(self):
+        name, value = table_entry(self.o, COMMANDS, 65535)
+        self.advised |= name == "POSTCOPY_ADVISE"
+        if name == "PACKAGED":
+            need(1 <= value <= 64 * MIB, "package of", value)
+            value = package(self.o.take(value))
+        self.add(name, value)
+
+    def section(self, kind):
+        o, section = self.o, self.o.be32()
+        if kind == 1:
+            need(o.name() == "ram" and o.be32() == 0 and o.be32() == 4, "ram")
+            self.ram = section
+        need(section == self.ram, "section", section)
+        self.add({1: "START", 2: "PART", 3: "END"}[kind])
+        while self.record(kind == 1):
+            pass
+        footer(o, section)
+
+    def record(self, start):
+        word = self.o.be64()
+        address, flags = word & ~0xfff, word & 0xfff
+        if flags == 0x10:
+            need(address == 0, "address")
+            return False
+        if flags == 4 and start:
+            self.block_list(address)
+            return True
+        need(flags in (2, 8, 0x22, 0x28), "flags", hex(flags))
+        if not flags & 0x20:
+            self.block = self.o.name()
+        need(self.block, "no block")
+        if flags & 2:
+            need(self.o.u8() == 0, "fill")
+            self.add("ZERO", (self.block, address))
+        else:
+            self.add("PAGE", (self.block, address, self.o.take(PAGE)))
+        return True
+
+    def block_list(self, total):
+        while total:
+            name, size = self.o.name(), self.o.be64()
+            need(0 < size <= total, "block", name)
+            total -= size
+            page = self.page_sizes[name]
+            if self.advised and page != PAGE:
+                need(self.o.be64() == page, "page size of", name)
+            self.add("BLOCK", (name, size))
+
+
+def synced(o):
+    n = o.be32()
+    need(n, "SYNCED 0")
+    return n
+
+
+def zero(o):
+    need(o.be32() == 0, "not zero")
+    return None
+
+
+def request(o):
+    start, size = o.be64(), o.be32()
+    need(size and start % PAGE == 0 and size % PAGE == 0 and size <= 1 << 30,
+         "request")
+    return start, size
+
+
+MESSAGES = {
+    1: ("SHUT", Octets.be32), 2: ("PONG", Octets.be32),
+    3: ("REQ_PAGES_ID", lambda o: (*request(o), o.name())),
+    4: ("REQ_PAGES", request), 0x4601: ("LOADED", zero),
+    0x4602: ("RUNNING", zero), 0x4603: ("REASON", Octets.prose),
+    0x4604: ("SYNCED", synced),
+}
+
+
+# ---- whole connections ------------------------------------------------------
+
+def parse_main(data):
+    o = Octets(data)
+    head = channel_header(o, b"FERR")
+    need(head["type"] == "main", "type")
+    said = hello(o, False)
+    pages = {n: b[1] for n, b in said.get("blocks", {}).items()}
+    return head, said, Stream(o, pages).read()
+
+
+def parse_return(data):
+    o, messages = Octets(data), []
+    head = channel_header(o, b"FERA")
+    need(head["type"] == "main" and head["mandatory"] == 0, "answer")
+    said = hello(o, True)
+    while o.left():
+        messages.append(table_entry(o, MESSAGES, 512))
+    return head, said, messages
+
+
+def parse_packets(data):
+    o, packets = Octets(data), []
+    head = channel_header(o, b"FERR")
+    need(head["type"] in ("data", "urgent"), "type")
+    while o.left():
+        need((o.be32(), o.be32()) == (0x11223344, 1), "magic")
+        flags, room, normal, payload = o.be32(), o.be32(), o.be32(), o.be32()
+        number, zeroes = o.be64(), o.be32()
+        need(flags in (0, 1) and room <= 128 and normal + zeroes <= room,
+             "counts")
+        need(payload == normal * PAGE, "payload")
+        o.take(4 + 24)
+        name = o.take(256).split(b"\0")[0].decode()
+        offsets = [o.be64() for _ in range(128)][:normal + zeroes]
+        need(all(a % PAGE == 0 for a in offsets), "offset")
+        if flags & 1:
+            need(not offsets, "SYNC with pages")
+            packets.append(("SYNC", number))
+            continue
+        pages = [o.take(PAGE) for _ in range(normal)]
+        packets.append((name, offsets[:normal], offsets[normal:], pages))
+    return head, packets
+
+
+PARSERS = {"main": parse_main, "return": parse_return,
+           "packets": parse_packets}
