@@ -12,6 +12,8 @@
 
 #include <stdlib.h>
 
+#include "mem/dirty_util.h"
+
 
 struct told {
 	struct ferry_dirty	 dirty;
@@ -69,16 +71,6 @@ static int told_harvest(struct ferry_dirty *d, struct ferry_owed *owed,
 	return 0;
 }
 
-static int told_arm(struct ferry_dirty *d, uint32_t block, uint64_t first,
-		    uint64_t pages)
-{
-	(void)d;
-	(void)block;
-	(void)first;
-	(void)pages;
-	return 0;
-}
-
 static void told_stop(struct ferry_dirty *d)
 {
 	struct told *t = (struct told *)d;
@@ -100,7 +92,7 @@ static const struct ferry_dirty_ops told_ops = {
 	.name = "told",
 	.start = told_start,
 	.harvest = told_harvest,
-	.arm = told_arm,
+	.arm = ferry_dirty_arm_nothing,
 	.stop = told_stop,
 	.free = told_free,
 };
