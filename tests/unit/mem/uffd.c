@@ -32,8 +32,8 @@ static bool stage_make(struct stage *s, enum kind kind)
 	area_add(&s->mem, "ram", &s->a);
 	s->b = &s->mem.block[0];
 	s->src = malloc(s->a.bytes);
-	for (uint64_t i = 0; i < s->a.bytes; i++)
-		s->src[i] = (uint8_t)(1 + i / s->page);
+	for (int i = 0; i < PAGES; i++)
+		memset(s->src + (uint64_t)i * s->page, 1 + i, s->page);
 	if (ferry_uffd_open(&s->u, 0, &e) ||
 	    ferry_uffd_register(&s->u, s->b, &e))
 		fail_msg("%s: %s", kind_name[kind], e.msg);
