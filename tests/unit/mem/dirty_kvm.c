@@ -169,9 +169,13 @@ static void forget(struct stage *s)
 		ferry_owed_drain_word(&s->owed, 0, w, ~0ull);
 }
 
-/* Owed are exactly these n. */
+/*
+ * Owed are exactly these n.  The page of the code does not count: ordinary KVM
+ * maps a page writable, and tells it, when it is first read (seen on SVM).
+ */
 static void owed_are(struct stage *s, const uint64_t *page, size_t n)
 {
+	ferry_owed_drain_word(&s->owed, 0, 0, 1ull << CODE_PAGE);
 	assert_int_equal(ferry_owed_pages(&s->owed), n);
 	for (size_t i = 0; i < n; i++)
 		if (!ferry_bitmap_test(&s->owed.map[0], page[i]))
@@ -208,7 +212,7 @@ static void exactly_the_written_pages_are_told(void **state)
 static void untouched_pages_are_not_told_before_the_first_arm(void **state)
 {
 	struct stage *s = *state;
-	uint64_t touched[] = { CODE_PAGE, 20000, 30000 };
+	const uint64_t touched[] = { 20000, 30000 };
 
 	s->a.p[20000 * PAGE] = 1;
 	start(s);
@@ -216,9 +220,9 @@ static void untouched_pages_are_not_told_before_the_first_arm(void **state)
 	harvest(s, true);
 	assert_true(ferry_bitmap_test(&s->owed.map[0], 30000));
 	if (mode & LAZY)
-		owed_are(s, touched, 3);
+		owed_are(s, touched, 2);
 	else
-		owed_are(s, &touched[2], 1);
+		owed_are(s, &touched[1], 1);
 }
 
 static void a_write_after_arm_is_told_by_the_next_harvest(void **state)
