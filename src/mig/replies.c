@@ -6,8 +6,7 @@
 
 #include "base/thread.h"
 
-#define BAD_NEWS (FERRY_REPLY_REFUSED | FERRY_REPLY_RENOUNCED | \
-		  FERRY_REPLY_BROKEN)
+#define BAD_NEWS (FERRY_REPLY_REFUSED | FERRY_REPLY_BROKEN)
 
 void ferry_replies_init(struct ferry_replies *r)
 {
@@ -29,7 +28,6 @@ static unsigned bit_of(const struct ferry_rp *m)
 		{ FERRY_RP_SYNCED, FERRY_REPLY_SYNCED },
 		{ FERRY_RP_LOADED, FERRY_REPLY_LOADED },
 		{ FERRY_RP_RUNNING, FERRY_REPLY_RUNNING },
-		{ FERRY_RP_RENOUNCED, FERRY_REPLY_RENOUNCED },
 	};
 
 	if (m->type == FERRY_RP_SHUT)
@@ -54,9 +52,6 @@ bool ferry_replies_post(struct ferry_replies *r, const struct ferry_rp *m)
 	if (bit == FERRY_REPLY_REFUSED && !r->why.code)
 		ferry_err_set(&r->why, FERRY_E_PEER, 0,
 			      "the target gave up without saying why");
-	if (bit == FERRY_REPLY_RENOUNCED && !r->why.code)
-		ferry_err_set(&r->why, FERRY_E_PEER, 0,
-			      "the target could not start the VM");
 	pthread_cond_broadcast(&r->changed);
 	pthread_mutex_unlock(&r->lock);
 	return m->type != FERRY_RP_SHUT;

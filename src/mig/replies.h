@@ -20,10 +20,10 @@ enum ferry_reply {
 	FERRY_REPLY_SYNCED	= 2,	/* up to `synced` */
 	FERRY_REPLY_LOADED	= 4,
 	FERRY_REPLY_RUNNING	= 8,
-	FERRY_REPLY_RENOUNCED	= 16,	/* will not run there */
-	FERRY_REPLY_SHUT	= 32,	/* SHUT(0) */
-	FERRY_REPLY_REFUSED	= 64,	/* SHUT(not 0) */
-	FERRY_REPLY_BROKEN	= 128,	/* nothing more will come */
+	FERRY_REPLY_SHUT	= 16,	/* SHUT(0) */
+	FERRY_REPLY_REFUSED	= 32,	/* SHUT(not 0): does not run there and
+					 * will not */
+	FERRY_REPLY_BROKEN	= 64,	/* nothing more will come */
 };
 
 struct ferry_replies {
@@ -32,7 +32,7 @@ struct ferry_replies {
 	unsigned	 seen;		/* enum ferry_reply */
 	uint32_t	 synced;
 	bool		 poked;
-	struct ferry_err why;		/* of REFUSED, RENOUNCED, BROKEN */
+	struct ferry_err why;		/* of REFUSED, BROKEN */
 };
 
 void ferry_replies_init(struct ferry_replies *r);
@@ -46,7 +46,7 @@ void ferry_replies_broken(struct ferry_replies *r,
 /* Make a waiter return 0 early. */
 void ferry_replies_poke(struct ferry_replies *r);
 
-/* Wait for any of `wanted`, for bad news (REFUSED, RENOUNCED, BROKEN), a poke
+/* Wait for any of `wanted`, for bad news (REFUSED, BROKEN), a poke
  * or until_ns; returns what was seen, as of now. */
 unsigned ferry_replies_wait(struct ferry_replies *r, unsigned wanted,
 			    uint64_t until_ns);

@@ -269,7 +269,10 @@ static int ferry_hand_over(struct ferry_source *s,
 
 static int ferry_finish(struct ferry_source *s, struct ferry_err *e)
 {
-	if (s->postcopy && mark(s, FERRY_COMMAND_FINISH, e))
+	/* In precopy all pages were there before it began to run. */
+	if (!s->postcopy)
+		return 0;
+	if (mark(s, FERRY_COMMAND_FINISH, e))
 		return -1;
 	return ferry_source_await(s, FERRY_REPLY_SHUT, e);
 }

@@ -21,7 +21,7 @@ int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
 	if (atomic_load(&s->gate) == FERRY_GATE_CANCELLED)
 		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
 				     "cancelled by the user");
-	if (seen & (FERRY_REPLY_REFUSED | FERRY_REPLY_RENOUNCED))
+	if (seen & FERRY_REPLY_REFUSED)
 		return ferry_replies_why(&s->replies, e);
 	if (atomic_load(&s->quit))
 		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
@@ -397,15 +397,12 @@ static int migrate(struct ferry_source *s, struct ferry_save *dev,
 
 /* ---- the end -------------------------------------------------------------------- */
 
-/* The target said that it does not run the VM.  A QEMU says so by SHUT(1) as
- * long as it has not begun to run, which is certain only in precopy. */
+/* SHUT(1) is the target's word that it does not run the VM and will not; it
+ * counts until the target was heard running. */
 static bool renounced(struct ferry_source *s)
 {
-	unsigned no = FERRY_REPLY_RENOUNCED;
-
-	if (s->dialect == &ferry_dialect_qemu && !s->postcopy)
-		no |= FERRY_REPLY_REFUSED;
-	return ferry_replies_seen(&s->replies) & no;
+	return (ferry_replies_seen(&s->replies) & FERRY_REPLY_REFUSED) &&
+	       !ferry_status_is_heard(&s->status);
 }
 
 /* Handed over, and then something went wrong: the VM stays stopped here, and

@@ -156,6 +156,16 @@ bool ferry_status_is_handed(struct ferry_status *s)
 	return handed;
 }
 
+bool ferry_status_is_heard(struct ferry_status *s)
+{
+	bool heard;
+
+	pthread_mutex_lock(&s->lock);
+	heard = s->heard;
+	pthread_mutex_unlock(&s->lock);
+	return heard;
+}
+
 void ferry_status_event(struct ferry_status *s, enum ferry_event_type type,
 			unsigned pass, const char *text)
 {

@@ -57,6 +57,7 @@ void ferry_status_renounced(struct ferry_status *s);
 enum ferry_state ferry_status_state(struct ferry_status *s);
 enum ferry_where ferry_status_where(struct ferry_status *s);
 bool ferry_status_is_handed(struct ferry_status *s);
+bool ferry_status_is_heard(struct ferry_status *s);
 
 /* Another event than a state change. */
 void ferry_status_event(struct ferry_status *s, enum ferry_event_type type,

@@ -57,6 +57,8 @@ static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
 	t->main_in = *in;
 	*in = (struct ferry_inbuf){ 0 };
 	t->arrived = true;
+	if (t->quit || t->ended)	/* too late: nobody will read it */
+		t->main->ops->shutdown(t->main);
 	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
 }

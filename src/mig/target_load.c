@@ -78,7 +78,7 @@ static void load_main(void *arg)
 	if (!await_run(t))
 		return;
 	if (start_vm(t, &err)) {
-		ferry_answer_renounce(&t->in.answer, err.msg);
+		/* RUN came, but it will not run here: the source may. */
 		ferry_status_renounced(&t->status);
 		ferry_target_failed(t, &err);
 		set_state(t, FERRY_LOAD_FAILED);

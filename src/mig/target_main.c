@@ -352,30 +352,41 @@ static void pick_cause(struct ferry_target *t, struct ferry_err *err)
 	pthread_mutex_unlock(&t->lock);
 }
 
-static void fail(struct ferry_target *t, struct ferry_err *err)
+/* Handed over, but the link is gone: the fault thread goes on, and who waits
+ * for a page waits. */
+static void pause_here(struct ferry_target *t, const struct ferry_err *err)
 {
-	bool cancelled;
+	t->main->ops->shutdown(t->main);
+	ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED, err);
+}
 
-	pick_cause(t, err);
-	set_ended(t);
-	if (ferry_status_is_handed(&t->status)) {
-		t->main->ops->shutdown(t->main);
-		/* The fault thread goes on: who waits, waits. */
-		ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED,
-				  err);
-		return;
-	}
-	if (t->main) {
-		ferry_answer_give_up(&t->in.answer, err->msg);
-		t->main->ops->shutdown(t->main);
-	}
-	/* The loader may wait for a page that will not come. */
+/* Tell the source, and release the loader, which may wait for a page. */
+static void give_up(struct ferry_target *t, const struct ferry_err *err)
+{
+	ferry_answer_give_up(&t->in.answer, err->msg);
+	t->main->ops->shutdown(t->main);
 	ferry_fault_stop(&t->in.fault);
 	ferry_place_end(&t->in.place);
 	ferry_load_stop(t);
+}
+
+static void fail(struct ferry_target *t, struct ferry_err *err)
+{
+	bool cancelled, arrived;
+
+	pick_cause(t, err);
+	set_ended(t);
 	pthread_mutex_lock(&t->lock);
 	cancelled = t->cancelled;
+	arrived = t->arrived;
 	pthread_mutex_unlock(&t->lock);
+
+	if (ferry_status_is_handed(&t->status)) {
+		pause_here(t, err);
+		return;
+	}
+	if (arrived)	/* else a visitor may still be at work in there */
+		give_up(t, err);
 	if (cancelled)
 		ferry_status_set(&t->status, FERRY_STATE_CANCELLING);
 	ferry_status_fail(&t->status, cancelled ? FERRY_STATE_CANCELLED :

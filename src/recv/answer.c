@@ -82,25 +82,20 @@ int ferry_answer_request(struct ferry_answer *a,
 	return rc;
 }
 
+/* Why, for a ferry only. */
 static void say_reason(struct ferry_answer *a, const char *reason)
 {
 	struct ferry_rp m = { .type = FERRY_RP_REASON };
 
-	if (a->dialect != FERRY_DIALECT_FERRY)
-		return;
 	snprintf(m.reason, sizeof(m.reason), "%s", reason);
-	(void)!say(a, &m, NULL);
+	pthread_mutex_lock(&a->lock);
+	if (a->dialect == FERRY_DIALECT_FERRY)
+		(void)!say_locked(a, &m, NULL);
+	pthread_mutex_unlock(&a->lock);
 }
 
 void ferry_answer_give_up(struct ferry_answer *a, const char *reason)
 {
 	say_reason(a, reason);
 	(void)!ferry_answer_say(a, FERRY_RP_SHUT, 1, NULL);
-}
-
-void ferry_answer_renounce(struct ferry_answer *a, const char *reason)
-{
-	say_reason(a, reason);
-	if (a->dialect == FERRY_DIALECT_FERRY)
-		(void)!ferry_answer_say(a, FERRY_RP_RENOUNCED, 0, NULL);
 }

@@ -39,10 +39,8 @@ FERRY_CHECKED int ferry_answer_request(struct ferry_answer *a,
 				       uint64_t first, uint64_t pages,
 				       struct ferry_err *e);
 
-/* REASON (to a ferry) and SHUT(1); best effort. */
+/* REASON (to a ferry) and SHUT(1): the VM does not run here and will not;
+ * best effort. */
 void ferry_answer_give_up(struct ferry_answer *a, const char *reason);
-
-/* REASON and RENOUNCED: it was handed over but will not run here. */
-void ferry_answer_renounce(struct ferry_answer *a, const char *reason);
 
 #endif
