@@ -12,6 +12,14 @@
 #include "mem/kernel.h"
 
 #define REGIONS		256
+
+/*
+ * Of one call.  A call that protects tells KVM (if this process has a VM) to
+ * forget its whole range, not only what it got round to: with 32 GiB at once,
+ * 65536 scattered pages took 2.8 s.
+ */
+#define SCAN_BYTES	(64ull << 20)
+
 #define ENTRIES		2048	/* 8 MiB of memory per read */
 
 static int scan(int fd, struct pm_scan_arg *a)
@@ -53,7 +61,6 @@ int ferry_pagemap_scan(const struct ferry_pagemap *p,
 	struct pm_scan_arg a = {
 		.flags = q->flags,
 		.start = base,
-		.end = end,
 		.vec = (uintptr_t)r,
 		.vec_len = REGIONS,
 		.category_inverted = q->inverted,
@@ -63,8 +70,10 @@ int ferry_pagemap_scan(const struct ferry_pagemap *p,
 	};
 
 	while (a.start < end) {
-		int n = scan(p->fd, &a);
+		int n;
 
+		a.end = end - a.start < SCAN_BYTES ? end : a.start + SCAN_BYTES;
+		n = scan(p->fd, &a);
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n; i++) {
