@@ -22,10 +22,13 @@ struct ferry_dirty;
 struct ferry_dirty_ops {
 	const char *name;	/* "kvm-log", "uffd-wp-async", ... */
 
-	/* Begin: every write from now on will be told. */
+	/* Begin: every write from now on will be told.  Look for touched
+	 * pages (ferry_extent_walk) after this, not before. */
 	int (*start)(struct ferry_dirty *d, struct ferry_err *e);
 
-	/* Merge all that was written since start or the last harvest.
+	/* Merge all that was written since start or the last harvest; perhaps
+	 * more: a page whose piece was not armed since is told again (before
+	 * its first arm, also if it was only touched before start).
 	 * With `final` the writers are stopped and no arm() follows. */
 	int (*harvest)(struct ferry_dirty *d, struct ferry_owed *owed,
 		       bool final, struct ferry_err *e);
@@ -33,7 +36,8 @@ struct ferry_dirty_ops {
 	/*
 	 * Pages [first, first + pages) are about to be read in this pass:
 	 * let writes to them be noticed anew.  Pieces are rounded outwards
-	 * as the source likes; the second call for a piece is cheap.
+	 * as the source likes (KVM: 64 MiB); the second call for a piece is
+	 * cheap, and does not return before the first is done.
 	 * 0 or -errno.
 	 */
 	int (*arm)(struct ferry_dirty *d, uint32_t block, uint64_t first,
@@ -56,8 +60,12 @@ struct ferry_dirty *ferry_dirty_kvm(const struct ferry_mem *mem, int vm_fd,
 				    const struct ferry_kvm_slot *slots,
 				    size_t n, struct ferry_err *e);
 
-/* Write protection of this process' own mappings; start() takes the best way
- * the kernel has: "uffd-wp-async", "uffd-wp-sync", "soft-dirty". */
+/*
+ * Write protection of this process' own mappings; start() takes the best way
+ * the kernel has: "uffd-wp-async", "uffd-wp-sync", "soft-dirty".  Does not see
+ * writes to a shared file through another mapping or by pwrite(), nor pages
+ * that are dropped (MADV_DONTNEED, holes): such must be told.
+ */
 struct ferry_dirty *ferry_dirty_process(const struct ferry_mem *mem,
 					struct ferry_err *e);
 

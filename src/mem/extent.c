@@ -218,8 +218,9 @@ int ferry_extent_reserve(struct ferry_mem_block *b, struct ferry_err *e)
 	uint64_t lack;
 	int rc;
 
-	/* Private huge pages keep their reservation through MADV_DONTNEED
-	 * (Linux 6.9); before that there is no way to bring it back. */
+	/* Private huge pages keep their reservation through MADV_DONTNEED on
+	 * Linux 6.18.  On 6.1 they lose it, and only a new mapping in their
+	 * place would bring it back, which must not fail half way: left. */
 	if (b->page_bytes == FERRY_PAGE_BYTES || b->fd < 0)
 		return 0;
 

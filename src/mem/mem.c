@@ -135,32 +135,32 @@ struct ferry_mem_block *ferry_mem_by_addr(const struct ferry_mem *m,
 	return NULL;
 }
 
-/* 64 octets at any address, which the compiler turns into vector loads. */
-struct line {
-	uint64_t v[8];
-} __attribute__((packed, aligned(1), may_alias));
+/* 16 octets at any address. */
+typedef uint64_t vec __attribute__((vector_size(16), aligned(1), may_alias));
 
-static inline uint64_t line_bits(const struct line *l)
+static inline bool any_bit(vec v)
 {
-	return (l->v[0] | l->v[1] | l->v[2] | l->v[3]) |
-	       (l->v[4] | l->v[5] | l->v[6] | l->v[7]);
+	return v[0] | v[1];
 }
 
 /*
  * On the path of every page: most that are not zero are told by their first
- * line.  The guest may write meanwhile; whatever is seen then, dirty tracking
+ * octets.  The guest may write meanwhile; whatever is seen then, dirty tracking
  * tells the page again.  So the race is meant, and hidden from TSAN.
  */
 __attribute__((no_sanitize("thread")))
 bool ferry_is_zero(const void *data, size_t bytes)
 {
-	const struct line *l = data;
-	const uint8_t *p;
+	const uint8_t *p = data, *end = p + bytes;
 
-	for (; bytes >= sizeof(*l); bytes -= sizeof(*l), l++)
-		if (line_bits(l))
+	for (; end - p >= 128; p += 128) {
+		const vec *v = (const vec *)p;
+
+		if (any_bit((v[0] | v[1] | v[2] | v[3]) |
+			    (v[4] | v[5] | v[6] | v[7])))
 			return false;
-	for (p = (const uint8_t *)l; bytes > 0; bytes--, p++)
+	}
+	for (; p < end; p++)
 		if (*p)
 			return false;
 	return true;

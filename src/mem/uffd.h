@@ -26,7 +26,11 @@ FERRY_CHECKED int ferry_uffd_open(struct ferry_uffd *u, uint64_t want,
 				  struct ferry_err *e);
 void ferry_uffd_close(struct ferry_uffd *u);
 
-/* Faults on missing pages of the block become messages. */
+/*
+ * Faults on missing pages of the block become messages.  Small pages: no
+ * transparent huge pages from here on (MADV_NOHUGEPAGE); unregister allows
+ * them (MADV_HUGEPAGE).
+ */
 FERRY_CHECKED int ferry_uffd_register(struct ferry_uffd *u,
 				      struct ferry_mem_block *b,
 				      struct ferry_err *e);
