@@ -20,7 +20,7 @@ static int init_inflow(struct ferry_target *t, struct ferry_err *e)
 {
 	struct ferry_inflow *in = &t->in;
 
-	ferry_gate_init(&in->gate);
+	ferry_marks_init(&in->gate);
 	ferry_answer_init(&in->answer);
 	in->fault = (struct ferry_fault_thread){
 		.place = &in->place, .answer = &in->answer,
@@ -153,7 +153,7 @@ static void wake(struct ferry_target *t, bool cancelled)
 	main = t->main;
 	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
-	ferry_gate_close(&t->in.gate);
+	ferry_marks_close(&t->in.gate);
 	if (main)
 		main->ops->shutdown(main);
 }
@@ -234,7 +234,7 @@ static void free_inflow(struct ferry_target *t)
 	ferry_place_fini(&in->place);
 	ferry_map_fini(&in->map);
 	ferry_answer_fini(&in->answer);
-	ferry_gate_fini(&in->gate);
+	ferry_marks_fini(&in->gate);
 }
 
 void ferry_target_free(struct ferry_target *t)

@@ -146,7 +146,7 @@ static int wait_mark(struct ferry_target *t, struct ferry_rd *rd,
 	if (ferry_command_u32_decode(rd, command, sequence, e))
 		return -1;
 	for (unsigned i = 0; i < in->data + in->urgent; i++)
-		if (ferry_gate_wait(&in->gate, &in->receiver[i], *sequence, e))
+		if (ferry_marks_wait(&in->gate, &in->receiver[i], *sequence, e))
 			return -1;
 	return 0;
 }

@@ -46,7 +46,7 @@ struct ferry_inflow {
 	struct ferry_map map;
 	struct ferry_place place;
 	struct ferry_fault_thread fault;
-	struct ferry_gate gate;
+	struct ferry_marks gate;
 	struct ferry_answer answer;
 	struct ferry_rambody body;	/* pages on main */
 	unsigned	 data, urgent;	/* channels announced */

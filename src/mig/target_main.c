@@ -47,7 +47,7 @@ void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 	note_failure(t, why);
 	if (!ferry_status_is_handed(&t->status))
 		ferry_answer_give_up(&t->in.answer, why->msg);
-	ferry_gate_close(&t->in.gate);
+	ferry_marks_close(&t->in.gate);
 	t->main->ops->shutdown(t->main);
 }
 

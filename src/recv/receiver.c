@@ -10,20 +10,20 @@
 
 #include "wire/text.h"
 
-void ferry_gate_init(struct ferry_gate *g)
+void ferry_marks_init(struct ferry_marks *g)
 {
-	*g = (struct ferry_gate){ 0 };
+	*g = (struct ferry_marks){ 0 };
 	pthread_mutex_init(&g->lock, NULL);
 	ferry_cond_init(&g->changed);
 }
 
-void ferry_gate_fini(struct ferry_gate *g)
+void ferry_marks_fini(struct ferry_marks *g)
 {
 	pthread_cond_destroy(&g->changed);
 	pthread_mutex_destroy(&g->lock);
 }
 
-int ferry_gate_wait(struct ferry_gate *g, struct ferry_receiver *r,
+int ferry_marks_wait(struct ferry_marks *g, struct ferry_receiver *r,
 		    uint32_t sequence, struct ferry_err *e)
 {
 	int rc = 0;
@@ -42,7 +42,7 @@ int ferry_gate_wait(struct ferry_gate *g, struct ferry_receiver *r,
 	return rc;
 }
 
-void ferry_gate_close(struct ferry_gate *g)
+void ferry_marks_close(struct ferry_marks *g)
 {
 	pthread_mutex_lock(&g->lock);
 	g->closed = true;

@@ -15,7 +15,7 @@
 #include "recv/place.h"
 #include "wire/multifd.h"
 
-struct ferry_gate {
+struct ferry_marks {
 	pthread_mutex_t	 lock;
 	pthread_cond_t	 changed;
 	bool		 closed;	/* stop waiting */
@@ -24,7 +24,7 @@ struct ferry_gate {
 };
 
 struct ferry_receiver {
-	struct ferry_gate *gate;
+	struct ferry_marks *gate;
 	struct ferry_place *place;
 	void		(*failed)(void *arg, const struct ferry_err *why);
 	void		*arg;
@@ -37,15 +37,15 @@ struct ferry_receiver {
 	struct ferry_thread thread;
 };
 
-void ferry_gate_init(struct ferry_gate *g);
-void ferry_gate_fini(struct ferry_gate *g);
+void ferry_marks_init(struct ferry_marks *g);
+void ferry_marks_fini(struct ferry_marks *g);
 
 /* Wait until r has placed everything before mark `sequence`; -1 with the
  * reason when a receiver failed, FERRY_E_CANCELLED when the gate is closed. */
-FERRY_CHECKED int ferry_gate_wait(struct ferry_gate *g,
+FERRY_CHECKED int ferry_marks_wait(struct ferry_marks *g,
 				  struct ferry_receiver *r, uint32_t sequence,
 				  struct ferry_err *e);
-void ferry_gate_close(struct ferry_gate *g);
+void ferry_marks_close(struct ferry_marks *g);
 
 /*
  * gate, place, failed, arg filled by the caller; takes the buffer and its
