@@ -11,6 +11,10 @@
 
 #define OVER_LIMIT_MAX	2	/* passes in a row before something changes */
 
+/* A pause that fits is made shorter by further passes as long as each halves
+ * it, down to where stopping and starting cost as much. */
+#define SHORT_PAUSE_NS	3000000ull
+
 uint64_t ferry_policy_pause_ns(uint64_t remaining_bytes, uint64_t rate)
 {
 	double ns;
@@ -56,6 +60,15 @@ static bool is_late(const struct ferry_policy_in *in, uint64_t pause_ns)
 	return in->passes && pause_ns >= in->deadline_ns - in->elapsed_ns;
 }
 
+static bool is_worth_a_pass(const struct ferry_policy_in *in,
+			    uint64_t pause_ns)
+{
+	if (pause_ns <= SHORT_PAUSE_NS || in->passes >= in->max_passes)
+		return false;
+	return !in->before_bytes ||
+	       in->remaining_bytes < in->before_bytes / 2;
+}
+
 struct ferry_policy_out ferry_policy(const struct ferry_policy_in *in,
 				     struct ferry_err *why)
 {
@@ -73,7 +86,8 @@ struct ferry_policy_out ferry_policy(const struct ferry_policy_in *in,
 		return out;
 	}
 	if (in->passes && pause <= in->max_pause_ns) {
-		out.what = FERRY_DO_SWITCHOVER;
+		if (is_late(in, pause) || !is_worth_a_pass(in, pause))
+			out.what = FERRY_DO_SWITCHOVER;
 		return out;
 	}
 	if (is_late(in, pause)) {

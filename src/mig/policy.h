@@ -15,6 +15,8 @@ struct ferry_policy_in {
 	/* measured */
 	unsigned passes;		/* finished */
 	uint64_t remaining_bytes;	/* owed now, guest running */
+	uint64_t before_bytes;		/* the same after the pass before; 0
+					 * when there was none */
 	uint64_t rate;			/* bytes of memory moved per second */
 	uint64_t dirty_rate;		/* bytes written per second */
 	uint64_t elapsed_ns;

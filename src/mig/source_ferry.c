@@ -258,9 +258,12 @@ static int ferry_hand_over(struct ferry_source *s,
 			     &o->crew.sender[0]->lane);
 	if (ferry_speak_package(&s->speak, s->postcopy, dev->data, dev->bytes,
 				e) ||
-	    ferry_source_await(s, FERRY_REPLY_LOADED, e) || run(s, e) ||
-	    ferry_source_await(s, FERRY_REPLY_RUNNING, e))
+	    ferry_source_await(s, FERRY_REPLY_LOADED, e))
 		return -1;
+	ferry_source_note(s, "target has loaded");
+	if (run(s, e) || ferry_source_await(s, FERRY_REPLY_RUNNING, e))
+		return -1;
+	ferry_source_note(s, "target runs");
 	ferry_status_heard(&s->status);
 	if (s->postcopy)
 		ferry_crew_limit_unsent(&o->crew, UNSENT_POSTCOPY_BYTES);

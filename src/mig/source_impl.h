@@ -164,6 +164,9 @@ FERRY_CHECKED int ferry_source_await(struct ferry_source *s,
 FERRY_CHECKED int ferry_source_job(struct ferry_source *s, enum ferry_job job,
 				   uint32_t sequence, struct ferry_err *e);
 
+/* Debug line: this step of the switchover is done, so long after the stop. */
+void ferry_source_note(struct ferry_source *s, const char *step);
+
 /* From here on the VM is the target's: false when cancel came first. */
 bool ferry_source_commit(struct ferry_source *s);
 

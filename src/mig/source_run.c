@@ -8,6 +8,8 @@
  */
 #include "mig/source_impl.h"
 
+#include <inttypes.h>
+
 #include "base/clock.h"
 
 #define HEARTBEAT_NS	(500 * FERRY_NS_PER_MS)
@@ -101,6 +103,14 @@ int ferry_source_job(struct ferry_source *s, enum ferry_job job,
 	return ferry_source_check(s, e);
 }
 
+void ferry_source_note(struct ferry_source *s, const char *step)
+{
+	ferry_log(&s->status.log, FERRY_LOG_DEBUG,
+		  "switchover: %s, %" PRIu64 " us after the VM was to stop",
+		  step, (uint64_t)((ferry_now_ns() - s->stopped_ns) /
+				   FERRY_NS_PER_US));
+}
+
 bool ferry_source_commit(struct ferry_source *s)
 {
 	int open = FERRY_GATE_OPEN;
@@ -186,7 +196,7 @@ static void note_dirty_rate(struct ferry_source *s, uint64_t since_ns)
 }
 
 static void fill_policy(struct ferry_source *s, unsigned over_limit,
-			struct ferry_policy_in *in)
+			uint64_t before_bytes, struct ferry_policy_in *in)
 {
 	struct ferry_params *p = &s->params;
 
@@ -194,6 +204,7 @@ static void fill_policy(struct ferry_source *s, unsigned over_limit,
 		.passes = atomic_load(&s->fig.passes),
 		.remaining_bytes = ferry_owed_pages(&s->out.owed) *
 				   FERRY_PAGE_BYTES,
+		.before_bytes = before_bytes,
 		.rate = atomic_load(&s->fig.rate),
 		.dirty_rate = atomic_load(&s->fig.dirty_pages_per_s) *
 			      FERRY_PAGE_BYTES,
@@ -227,13 +238,14 @@ static void throttle(struct ferry_source *s, unsigned percent)
 static int precopy(struct ferry_source *s, struct ferry_policy_out *out,
 		   struct ferry_err *e)
 {
-	uint64_t harvested = ferry_now_ns();
+	uint64_t harvested = ferry_now_ns(), before = 0;
 	unsigned over_limit = 0;
 
 	for (;;) {
 		struct ferry_policy_in in;
 
-		fill_policy(s, over_limit, &in);
+		fill_policy(s, over_limit, before, &in);
+		before = in.passes ? in.remaining_bytes : 0;
 		*out = ferry_policy(&in, e);
 		atomic_store(&s->fig.expected_pause_ns,
 			     out->expected_pause_ns);
@@ -273,7 +285,11 @@ static int stop_vm(struct ferry_source *s, struct ferry_err *e)
 	s->stopped = true;
 	if (s->vm->ops.stop(s->vm->opaque, e))
 		return ferry_err_wrap(e, "stop the VM");
-	return ferry_outflow_harvest(s, true, e);
+	ferry_source_note(s, "stopped");
+	if (ferry_outflow_harvest(s, true, e))
+		return -1;
+	ferry_source_note(s, "last writes found");
+	return 0;
 }
 
 static int hand_over(struct ferry_source *s, struct ferry_save *dev,
@@ -282,8 +298,10 @@ static int hand_over(struct ferry_source *s, struct ferry_save *dev,
 	uint64_t before = ferry_counted(&s->out.count.bytes);
 
 	if (ferry_dev_save_all(&s->vm->devices, FERRY_RAM_SECTION_ID + 1, dev,
-			       e) ||
-	    s->dialect->hand_over(s, dev, e))
+			       e))
+		return -1;
+	ferry_source_note(s, "devices saved");
+	if (s->dialect->hand_over(s, dev, e))
 		return -1;
 	atomic_fetch_add(&s->fig.pause_bytes,
 			 ferry_counted(&s->out.count.bytes) - before +
@@ -302,6 +320,7 @@ static int switch_precopy(struct ferry_source *s, struct ferry_save *dev,
 	ferry_pace_set(&s->out.crew.pace, 0);
 	if (one_pass(s, true, e) || s->dialect->all_sent(s, e))
 		return -1;
+	ferry_source_note(s, "memory sent");
 	atomic_store(&s->fig.pause_bytes,
 		     ferry_counted(&s->out.count.bytes) - before);
 	return hand_over(s, dev, e);
@@ -341,6 +360,7 @@ static int switch_postcopy(struct ferry_source *s, struct ferry_save *dev,
 	    ferry_select_still(&s->out.select, push_order(s), e) ||
 	    s->dialect->discard(s, true, e))
 		return -1;
+	ferry_source_note(s, "stale pages told");
 	if (!atomic_load(&s->fig.passes) && ferry_outflow_resurvey(s, e))
 		return -1;
 	if (ferry_param(&s->params, FERRY_P_RELEASE_RAM)) {
