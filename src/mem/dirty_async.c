@@ -17,10 +17,11 @@
  *
  * Threads: the engine's main thread.
  */
+#include "mem/dirty_way.h"
+
 #include <stdlib.h>
 
 #include "mem/dirty_util.h"
-#include "mem/dirty_way.h"
 #include "mem/kernel.h"
 #include "mem/pagemap.h"
 #include "mem/uffd_open.h"
@@ -48,7 +49,7 @@ static const struct ferry_pagemap_query written_private = {
 	.give = PAGE_IS_WRITTEN,
 };
 
-/* ---- start and stop ------------------------------------------------------- */
+/* ---- start and stop ----------------------------------------------------- */
 
 static void close_all(struct async *a)
 {
@@ -128,7 +129,7 @@ static int async_start(struct ferry_dirty *d, struct ferry_err *e)
 	return 0;
 }
 
-/* ---- harvest ---------------------------------------------------------------- */
+/* ---- harvest ------------------------------------------------------------ */
 
 static int async_harvest(struct ferry_dirty *d, struct ferry_owed *owed,
 			 bool final, struct ferry_err *e)

@@ -58,7 +58,7 @@ struct log {
 	pthread_mutex_t		 lock;
 };
 
-/* ---- switching on and off ------------------------------------------------ */
+/* ---- switching on and off ----------------------------------------------- */
 
 static int set_modes(struct log *l, uint64_t modes)
 {
@@ -120,7 +120,7 @@ static int clear_piece(struct log *l, struct slot *s, uint64_t piece)
 	return ioctl(l->vm_fd, KVM_CLEAR_DIRTY_LOG, &c) ? -errno : 0;
 }
 
-/* ---- pages never touched -------------------------------------------------- */
+/* ---- pages never touched ------------------------------------------------ */
 
 static void clear_bits(uint64_t *bits, uint64_t first, uint64_t end)
 {
@@ -213,7 +213,7 @@ static void log_stop(struct ferry_dirty *d)
 	l->modes = 0;
 }
 
-/* ---- harvest and arm ------------------------------------------------------ */
+/* ---- harvest and arm ---------------------------------------------------- */
 
 static int get_log(struct log *l, struct slot *s)
 {
@@ -312,7 +312,7 @@ static int log_arm(struct ferry_dirty *d, uint32_t block, uint64_t first,
 	return rc;
 }
 
-/* ---- making --------------------------------------------------------------- */
+/* ---- making ------------------------------------------------------------- */
 
 static void log_free(struct ferry_dirty *d)
 {

@@ -4,11 +4,12 @@
  *
  * Threads: the engine's main thread.
  */
+#include "mem/dirty_way.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
-#include "mem/dirty_way.h"
 
 static const struct ferry_dirty_way *const ways[] = {
 	&ferry_dirty_way_async,

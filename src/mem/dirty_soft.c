@@ -5,6 +5,8 @@
  * Threads: the engine's main thread.
  * Limits:  a page of a memory file that the kernel swaps out loses its bit.
  */
+#include "mem/dirty_way.h"
+
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -12,7 +14,6 @@
 
 #include "base/cleanup.h"
 #include "mem/dirty_util.h"
-#include "mem/dirty_way.h"
 #include "mem/kernel.h"
 #include "mem/pagemap.h"
 

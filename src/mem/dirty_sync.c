@@ -13,6 +13,8 @@
  * Kernels before 6.4 cannot protect private memory that is not there yet, so
  * there we also ask for faults on missing pages, and give zeroes.
  */
+#include "mem/dirty_way.h"
+
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -21,7 +23,6 @@
 #include "base/cleanup.h"
 #include "base/thread.h"
 #include "mem/dirty_util.h"
-#include "mem/dirty_way.h"
 #include "mem/extent.h"
 #include "mem/kernel.h"
 #include "mem/wp.h"
@@ -40,7 +41,7 @@ struct sync {
 	atomic_int		 broken;	/* -errno: no more answers */
 };
 
-/* ---- the thread ------------------------------------------------------------- */
+/* ---- the thread --------------------------------------------------------- */
 
 static int answer(struct sync *s, const struct ferry_uffd_fault *f)
 {
@@ -104,7 +105,7 @@ static void answer_all(void *arg)
 	}
 }
 
-/* ---- start and stop ------------------------------------------------------- */
+/* ---- start and stop ----------------------------------------------------- */
 
 static uint64_t mode_of(const struct ferry_mem_block *b)
 {
@@ -196,7 +197,7 @@ undo:
 	return -1;
 }
 
-/* ---- harvest ---------------------------------------------------------------- */
+/* ---- harvest ------------------------------------------------------------ */
 
 /* Take a run of notes that begins at `first`, at most HARVEST_PAGES. */
 static int take_run(struct sync *s, const struct ferry_mem_block *b,
@@ -249,7 +250,7 @@ static int sync_harvest(struct ferry_dirty *d, struct ferry_owed *owed,
 	return 0;
 }
 
-/* ---- making ------------------------------------------------------------------ */
+/* ---- making ------------------------------------------------------------- */
 
 static void sync_free(struct ferry_dirty *d)
 {

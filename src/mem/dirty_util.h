@@ -11,7 +11,7 @@
 int ferry_dirty_arm_nothing(struct ferry_dirty *d, uint32_t block,
 			    uint64_t first, uint64_t pages);
 
-/* A callback of walks that marks runs owed; arg is a struct ferry_dirty_into. */
+/* For walks: marks runs owed; arg is a struct ferry_dirty_into. */
 struct ferry_dirty_into {
 	struct ferry_owed	*owed;
 	uint32_t		 block;

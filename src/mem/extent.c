@@ -14,7 +14,7 @@
 #include "mem/kernel.h"
 #include "mem/pagemap.h"
 
-/* ---- which pages were touched ------------------------------------------ */
+/* ---- which pages were touched ------------------------------------------- */
 
 /* Joins runs that touch, and keeps them ascending where a source rounds. */
 struct joiner {
@@ -176,7 +176,7 @@ int ferry_extent_drop(struct ferry_mem_block *b, uint64_t first,
 	return 0;
 }
 
-/* ---- reserving huge pages ------------------------------------------------ */
+/* ---- reserving huge pages ----------------------------------------------- */
 
 /*
  * A shared mapping reserves what its range lacks, for the file: it stays when

@@ -12,7 +12,7 @@
 #include <linux/userfaultfd.h>
 #include <stdint.h>
 
-/* ---- linux/userfaultfd.h ----------------------------------------------- */
+/* ---- linux/userfaultfd.h ------------------------------------------------ */
 
 #ifndef USERFAULTFD_IOC_NEW			/* 6.1 */
 #define USERFAULTFD_IOC_NEW		_IO(0xAA, 0x00)
@@ -58,7 +58,7 @@ struct uffdio_move {
 #define UFFDIO_MOVE			_IOWR(0xAA, 0x05, struct uffdio_move)
 #endif
 
-/* ---- linux/fs.h: PAGEMAP_SCAN on /proc/PID/pagemap (6.7) --------------- */
+/* ---- linux/fs.h: PAGEMAP_SCAN on /proc/PID/pagemap (6.7) ---------------- */
 
 #ifndef PAGEMAP_SCAN
 #define PAGE_IS_WPALLOWED	(1 << 0)
@@ -95,12 +95,12 @@ struct pm_scan_arg {
 #define PAGEMAP_SCAN		_IOWR('f', 16, struct pm_scan_arg)
 #endif
 
-/* Documentation/admin-guide/mm/pagemap.rst: bits of a /proc/PID/pagemap entry. */
+/* Documentation/admin-guide/mm/pagemap.rst: bits of a pagemap entry. */
 #define FERRY_PAGEMAP_SOFT_DIRTY	(1ull << 55)
 #define FERRY_PAGEMAP_SWAPPED		(1ull << 62)
 #define FERRY_PAGEMAP_PRESENT		(1ull << 63)
 
-/* ---- sys/mman.h -------------------------------------------------------- */
+/* ---- sys/mman.h --------------------------------------------------------- */
 
 #ifndef MADV_DONTNEED_LOCKED			/* 5.18 */
 #define MADV_DONTNEED_LOCKED	24

@@ -78,7 +78,7 @@ static bool read_number(const char *path, uint64_t *v)
 	       sscanf(line, "%" SCNu64, v) == 1;
 }
 
-/* ---- kernel and KVM -------------------------------------------------------- */
+/* ---- kernel and KVM ----------------------------------------------------- */
 
 static void probe_kernel(struct ferry_probe_row *r)
 {
@@ -158,7 +158,7 @@ static void probe_kvm_log(struct ferry_probe_row *r)
 		found(r, FERRY_PROBE_FALLBACK, "no manual protect");
 }
 
-/* ---- userfaultfd ------------------------------------------------------------ */
+/* ---- userfaultfd -------------------------------------------------------- */
 
 static void probe_uffd(struct ferry_probe_row *r)
 {
@@ -281,7 +281,7 @@ static void probe_uffd_sysctl(struct ferry_probe_row *r)
 		ferry_uffd_fix(&why, r->fix, sizeof(r->fix));
 }
 
-/* ---- memory ------------------------------------------------------------------ */
+/* ---- memory ------------------------------------------------------------- */
 
 static void probe_huge(struct ferry_probe_row *r)
 {
@@ -381,7 +381,7 @@ static void probe_io_uring(struct ferry_probe_row *r)
 	      "forbidden (kernel.io_uring_disabled or seccomp)");
 }
 
-/* ---- the table ------------------------------------------------------------ */
+/* ---- the table ---------------------------------------------------------- */
 
 static const struct {
 	const char *name;

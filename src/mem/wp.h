@@ -7,7 +7,7 @@
 
 #include "mem/uffd.h"
 
-/* Opens with write protection for every block, or says what the kernel lacks. */
+/* Opens with write protection for all blocks, or says what the kernel lacks. */
 FERRY_CHECKED int ferry_wp_open(struct ferry_uffd *u,
 				const struct ferry_mem *mem, uint64_t want,
 				bool user_only, struct ferry_err *e);

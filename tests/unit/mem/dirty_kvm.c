@@ -354,7 +354,9 @@ static void *busy_sender(void *arg)
 static void two_senders_and_a_running_vcpu_lose_nothing(void **state)
 {
 	struct stage *s = *state;
-	struct busy b[3] = { { s, false, 1 }, { s, false, 2 }, { s, false, 3 } };
+	struct busy b[3] = {
+		{ s, false, 1 }, { s, false, 2 }, { s, false, 3 },
+	};
 	pthread_t t[3];
 
 	start(s);

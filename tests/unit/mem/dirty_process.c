@@ -262,7 +262,7 @@ static void a_transparent_huge_page_is_told_in_small_ones(void **state)
 	each_kind(split);
 }
 
-/* ---- against a model ----------------------------------------------------- */
+/* ---- against a model ---------------------------------------------------- */
 
 struct writer {
 	struct stage	*s;
@@ -360,7 +360,7 @@ static void stop_leaves_no_writer_waiting(void **state)
 	each_kind(stopped);
 }
 
-/* ---- the choice --------------------------------------------------------------- */
+/* ---- the choice --------------------------------------------------------- */
 
 static void the_best_way_is_taken(void **state)
 {

@@ -67,7 +67,7 @@ static inline bool area_make(struct area *a, enum kind kind, uint64_t bytes)
 	if (huge && free_huge_pages() < (long)(bytes / HUGE))
 		return false;
 	if (file) {
-		a->fd_offset = a->page_bytes;	/* not 0, to catch who assumes */
+		a->fd_offset = a->page_bytes;	/* not 0: catches who assumes */
 		a->fd = memfd_create("test", huge ? MFD_HUGETLB : 0);
 		assert_true(a->fd >= 0);
 		assert_int_equal(ftruncate(a->fd, (off_t)(a->fd_offset +

@@ -79,7 +79,8 @@ static void *mark_all(void *arg)
 	uint64_t fresh = 0;
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		fresh += ferry_owed_mark_word(o, 1, i % 32, 0x5555ull << i % 48);
+		fresh += ferry_owed_mark_word(o, 1, i % 32,
+					      0x5555ull << i % 48);
 		fresh += ferry_owed_mark(o, 1, i % 2000, 48);
 	}
 	return (void *)(uintptr_t)fresh;
