@@ -94,11 +94,12 @@ static enum ferry_act exit_system_event(struct ferry_vcpu *v)
 static enum ferry_act exit_internal_error(struct ferry_vcpu *v)
 {
 	uint32_t code = v->run->internal.suberror;
-	char why[80];
+	char why[128];
 
 	snprintf(why, sizeof(why), "KVM internal error %" PRIu32 "%s", code,
 		 code == KVM_INTERNAL_ERROR_EMULATION ?
-		 " (an instruction it cannot emulate)" : "");
+		 ": it cannot emulate an instruction, or cannot have a page "
+		 "of guest memory" : "");
 	panic(v, why);
 	return FERRY_ACT_PANIC;
 }
