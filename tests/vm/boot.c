@@ -6,9 +6,9 @@
  *	vmm-boot KERNEL [key=value]...
  *
  * Keys: cmdline, initrd, serial (stdio), ram (MiB, 256), vcpus (1), mask,
- * hugepages (0), seconds (60), resets (how many to carry out, 0), moves: so
- * often, once a second, the machine's state is saved, loaded into a new
- * machine and the first one freed.
+ * hugepages (0), seconds (60), resets (how many to carry out, 0), moves (0): so
+ * often, each `every` ms (1000), the machine's state is saved, loaded into a
+ * new machine and the first one freed.
  *
  * Exit: 0 power-off, 1 could not start, 2 a vCPU gave up, 3 reset, 4 time out.
  */
@@ -114,6 +114,7 @@ static int move(struct ferry_machine **m, const struct ferry_machine_config *c,
 static int run(struct ferry_machine **m, const struct ferry_machine_config *c,
 	       struct run *r, char **args)
 {
+	uint64_t every = number(args, "every", "1000") * FERRY_NS_PER_MS;
 	uint64_t end = ferry_now_ns() +
 		       number(args, "seconds", "60") * FERRY_NS_PER_S;
 	unsigned resets = number(args, "resets", "0");
@@ -123,7 +124,7 @@ static int run(struct ferry_machine **m, const struct ferry_machine_config *c,
 	if (ferry_machine_run(*m, &e))
 		return fail(&e);
 	for (;;) {
-		uint64_t until = moves ? ferry_now_ns() + FERRY_NS_PER_S : end;
+		uint64_t until = moves ? ferry_now_ns() + every : end;
 		enum outcome outcome = wait_until(r, until);
 
 		if (outcome == NOTHING && moves) {
