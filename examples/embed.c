@@ -11,6 +11,7 @@
  * the parent, and checks every page it finds.
  * Build: cc embed.c $(pkg-config --cflags --libs ferry) -pthread
  */
+#define _DEFAULT_SOURCE	/* usleep, MAP_ANONYMOUS */
 #include <ferry/ferry.h>
 
 #include <pthread.h>

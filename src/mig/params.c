@@ -108,7 +108,7 @@ void ferry_params_init(struct ferry_params *p)
 
 void ferry_params_copy(struct ferry_params *to, const struct ferry_params *p)
 {
-	for (size_t i = 0; i < FERRY_PARAMS; i++)
+	for (unsigned i = 0; i < FERRY_PARAMS; i++)
 		atomic_store_explicit(&to->v[i], ferry_param(p, i),
 				      memory_order_relaxed);
 }

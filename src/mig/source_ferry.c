@@ -102,8 +102,8 @@ static struct ferry_chan *open_other(struct ferry_source *s,
 
 	if (!chan)
 		return NULL;
-	ferry_chan_set_name(chan, "%s %u", ferry_channel_type_name(type),
-			    index);
+	ferry_chan_set_name(chan, "%s %u",
+			    ferry_channel_type_name((uint16_t)type), index);
 	chan->ops->set_timeout(chan, ms, ms);
 	fill_head(s, type, index, &head);
 	if (ferry_greet_send(chan, &head, NULL, e)) {

@@ -32,6 +32,7 @@ static void note_failure(struct ferry_target *t, const struct ferry_err *why)
 void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 {
 	uint64_t until = ferry_now_ns() + t->last_word_ns;
+	struct ferry_chan *main;
 	bool ended;
 
 	pthread_mutex_lock(&t->lock);
@@ -40,6 +41,7 @@ void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 		       ferry_cond_wait_until(&t->changed, &t->lock, until))
 			;
 	ended = t->ended;
+	main = t->main;		/* it may not have arrived yet */
 	pthread_mutex_unlock(&t->lock);
 	if (ended)
 		return;
@@ -48,7 +50,8 @@ void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 	if (!ferry_status_is_handed(&t->status))
 		ferry_answer_give_up(&t->in.answer, why->msg);
 	ferry_marks_close(&t->in.gate);
-	t->main->ops->shutdown(t->main);
+	if (main)
+		main->ops->shutdown(main);
 }
 
 int ferry_target_await_load(struct ferry_target *t, unsigned states,

@@ -204,7 +204,8 @@ int ferry_speak_ranges(struct ferry_speaker *s, enum ferry_command command,
 
 	if (!span || !octets)
 		return ferry_err_set(e, FERRY_E_NOMEM, errno, "%s of block %s",
-				     ferry_command_name(command), block->name);
+				     ferry_command_name((uint16_t)command),
+				     block->name);
 	return say_runs(s, &rb, command, block, map, value, e);
 }
 
