@@ -207,15 +207,20 @@ static void flush_client(struct ferry_qmp_server *s, struct ferry_qmp_conn *c,
 	pthread_mutex_unlock(&s->lock);
 }
 
-static void free_clients(struct ferry_qmp_server *s)
+static void drop_clients(struct ferry_qmp_server *s)
 {
 	uint64_t until = ferry_now_ns() + FERRY_QMP_FLUSH_MS * FERRY_NS_PER_MS;
+	struct ferry_qmp_conn *c;
 
 	for (size_t i = 0; i < FERRY_QMP_CLIENTS_MAX; i++) {
-		if (!s->conn[i])
+		c = s->conn[i];
+		if (!c)
 			continue;
-		flush_client(s, s->conn[i], until);
-		ferry_qmp_conn_free(s->conn[i]);
+		flush_client(s, c, until);
+		pthread_mutex_lock(&s->lock);
+		s->conn[i] = NULL;
+		pthread_mutex_unlock(&s->lock);
+		ferry_qmp_conn_free(c);
 	}
 }
 
@@ -263,10 +268,8 @@ ferry_qmp_server_new(const struct ferry_qmp_config *config,
 	return s;
 }
 
-void ferry_qmp_server_free(struct ferry_qmp_server *s)
+void ferry_qmp_server_stop(struct ferry_qmp_server *s)
 {
-	if (!s)
-		return;
 	if (s->listen_fd >= 0)
 		ferry_qmp_unlisten(&s->place);
 	pthread_mutex_lock(&s->lock);
@@ -274,10 +277,17 @@ void ferry_qmp_server_free(struct ferry_qmp_server *s)
 	pthread_mutex_unlock(&s->lock);
 	ferry_qmp_server_wake(s);
 	ferry_thread_join(&s->thread);
-
-	free_clients(s);
-	free_queue(s);
+	drop_clients(s);
 	ferry_cleanup_fd(&s->listen_fd);
+	s->listen_fd = -1;
+}
+
+void ferry_qmp_server_free(struct ferry_qmp_server *s)
+{
+	if (!s)
+		return;
+	ferry_qmp_server_stop(s);
+	free_queue(s);
 	ferry_cleanup_fd(&s->wake_fd);
 	ferry_cleanup_fd(&s->work_fd);
 	pthread_mutex_destroy(&s->lock);

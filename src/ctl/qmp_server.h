@@ -32,8 +32,11 @@ struct ferry_qmp_server *
 ferry_qmp_server_new(const struct ferry_qmp_config *config,
 		     struct ferry_err *e);
 
-/* Removes the socket, gives clients a moment to read what they were told
- * last, frees.  Commands that still wait are dropped. */
+/* Removes the socket and gives clients a moment to read what they were told
+ * last.  Later events go nowhere; commands that still wait are dropped. */
+void ferry_qmp_server_stop(struct ferry_qmp_server *s);
+
+/* Stops it if it was not, and frees. */
 void ferry_qmp_server_free(struct ferry_qmp_server *s);
 
 /* Readable while an ordinary command waits. */

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Runs one VM from outside: QMP, signals, migration, the end.  The machine
+ * itself is machine.h; the engine is reached through <ferry/...> only.
+ */
+#ifndef FERRY_VMM_CONTROL_H
+#define FERRY_VMM_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "vmm/machine.h"
+
+/* How the process of a VM ends. */
+#define FERRY_CONTROL_EXIT_OK		0	/* power-off, quit, signal */
+#define FERRY_CONTROL_EXIT_FAILED	1	/* vCPU or incoming failed */
+#define FERRY_CONTROL_EXIT_LOST		4	/* ended by force in postcopy */
+
+/* Strings are borrowed for the time of the run. */
+struct ferry_control_config {
+	const char	*name;		/* of the VM, for people */
+	const char	*qmp_path;	/* where to listen */
+	const char	*incoming;	/* URI, "defer", or NULL: boot */
+	bool		 paused;	/* do not run before `cont` */
+	bool		 no_shutdown;	/* stay when the guest powers off */
+	const char *const *params;	/* "name=value" */
+	size_t		 n_params;
+};
+
+/*
+ * Makes the machine, runs it, returns when the process is to end.  Blocks
+ * SIGTERM, SIGINT and SIGHUP in the calling thread, whose loop this is; says
+ * what a person should know on stderr.  The machine's callbacks are set here.
+ * 0 and *exit_code, or -1 when it could not be started.
+ */
+FERRY_CHECKED int
+ferry_control_run(const struct ferry_control_config *config,
+		  const struct ferry_machine_config *machine, int *exit_code,
+		  struct ferry_err *e);
+
+#endif

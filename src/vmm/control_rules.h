@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What may happen when: every decision about quit, signals, the guest's own
+ * wishes and commands in the phases of a migration, in one table
+ * (control_rules.c).  Pure.
+ */
+#ifndef FERRY_VMM_CONTROL_RULES_H
+#define FERRY_VMM_CONTROL_RULES_H
+
+#include <ferry/state.h>
+
+/* What this process is to the VM. */
+enum ferry_phase {
+	FERRY_PHASE_HOME,	/* the VM is here, no migration */
+	FERRY_PHASE_ABSENT,	/* no VM here: it has moved, or none came yet */
+	FERRY_PHASE_WAITING,	/* target: listening or loading, not committed */
+	FERRY_PHASE_LEAVING,	/* source: before the commit */
+	FERRY_PHASE_AWAY,	/* source: committed, not complete */
+	FERRY_PHASE_ARRIVING,	/* target: runs here, memory still to come */
+	FERRY_PHASES
+};
+
+/* What somebody wants.  The first five may have to wait. */
+enum ferry_ask {
+	FERRY_ASK_PANIC,	/* a vCPU cannot go on */
+	FERRY_ASK_POWEROFF,	/* the guest switched itself off */
+	FERRY_ASK_RESET,	/* the guest wants a reset */
+	FERRY_ASK_QUIT,		/* QMP quit */
+	FERRY_ASK_SIGNAL,	/* SIGTERM, SIGINT, SIGHUP */
+	FERRY_ASKS_WAITING,	/* how many may have to wait */
+
+	FERRY_ASK_STOP = FERRY_ASKS_WAITING,
+	FERRY_ASK_CONT,
+	FERRY_ASK_SYSTEM_RESET,
+	FERRY_ASK_MIGRATE,
+	FERRY_ASK_INCOMING,
+	FERRY_ASK_CANCEL,
+	FERRY_ASKS
+};
+
+enum ferry_act {
+	FERRY_ACT_DO,		/* now */
+	FERRY_ACT_CANCEL_FIRST,	/* cancel the migration, look again */
+	FERRY_ACT_LATER,	/* look again when the phase has changed */
+	FERRY_ACT_REFUSE,	/* for the reason in `why` */
+};
+
+struct ferry_rule {
+	enum ferry_act	act;
+	const char	*why;	/* for a person: LATER and REFUSE only */
+};
+
+enum ferry_side {
+	FERRY_SIDE_NONE,	/* no migration object */
+	FERRY_SIDE_SOURCE,
+	FERRY_SIDE_TARGET,
+};
+
+/* has_vm: what holds without a migration. */
+enum ferry_phase ferry_phase_of(enum ferry_side side, int has_vm,
+				enum ferry_state state,
+				enum ferry_where where);
+
+struct ferry_rule ferry_rule_for(enum ferry_phase phase, enum ferry_ask ask);
+
+#endif
