@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `ferry`: finds the command and runs it.
+ */
+#include "command.h"
+
+#include <ferry/version.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct ferry_tool tools[] = {
+	{ "run", "run a virtual machine", ferry_tool_run },
+	{ "migrate", "move a running VM to another process or host",
+	  ferry_tool_migrate },
+	{ "start-postcopy", "let a migration under way go to postcopy now",
+	  ferry_tool_start_postcopy },
+	{ "cancel", "end a migration; the VM goes on where it is",
+	  ferry_tool_cancel },
+	{ "status", "what a VM and its migration are doing",
+	  ferry_tool_status },
+	{ "list", "the VMs of this host", ferry_tool_list },
+	{ "doctor", "what this host can do, and how to mend what it cannot",
+	  ferry_tool_doctor },
+	{ "stop", "pause a VM", ferry_tool_stop },
+	{ "cont", "let a paused VM go on", ferry_tool_cont },
+	{ "quit", "end a VM's process", ferry_tool_quit },
+};
+
+#define TOOLS (sizeof(tools) / sizeof(tools[0]))
+
+int ferry_tool_fail(int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("ferry: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return code;
+}
+
+int ferry_tool_parse(const struct argp *argp, int argc, char **argv,
+		     void *input)
+{
+	/* argp_parse() ends the process itself for --help, with 0, and for
+	 * wrong words, with this. */
+	argp_err_exit_status = FERRY_EXIT_USAGE;
+	return argp_parse(argp, argc, argv, 0, NULL, input) ?
+	       FERRY_EXIT_USAGE : 0;
+}
+
+static void print_help(FILE *to)
+{
+	fputs("usage: ferry COMMAND [OPTION...]\n"
+	      "Live migration of running virtual machines.\n\n", to);
+	for (size_t i = 0; i < TOOLS; i++)
+		fprintf(to, "  %-16s%s\n", tools[i].name, tools[i].help);
+	fputs("\n`ferry COMMAND --help` tells more, with an example.\n\n"
+	      "Exit codes:\n"
+	      "  0  done (migrate: the VM runs at the target)\n"
+	      "  1  failed (migrate: the VM is safe on the source)\n"
+	      "  2  wrong words on the command line\n"
+	      "  3  the VM is split between both sides, or undecided: it\n"
+	      "     needs recovery; start neither side by hand\n"
+	      "  4  lost, or nobody can tell any more\n"
+	      "  5  there is no such VM, or it does not answer\n", to);
+}
+
+static int unknown(const char *name)
+{
+	ferry_tool_fail(0, "there is no command '%s'; there are:", name);
+	for (size_t i = 0; i < TOOLS; i++)
+		fprintf(stderr, "%s %s", i ? "," : "", tools[i].name);
+	fputc('\n', stderr);
+	return FERRY_EXIT_USAGE;
+}
+
+/* "ferry migrate" is what --help and errors of a command call it. */
+static int run_tool(const struct ferry_tool *tool, int argc, char **argv)
+{
+	char shown[64];
+
+	snprintf(shown, sizeof(shown), "ferry %s", tool->name);
+	argv[0] = shown;
+	return tool->run(argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
+		printf("ferry %s\n", ferry_version());
+		return 0;
+	}
+	if (!strcmp(name, "help") || !strcmp(name, "--help") ||
+	    !strcmp(name, "-h")) {
+		print_help(stdout);
+		return 0;
+	}
+	if (!*name) {
+		print_help(stderr);
+		return FERRY_EXIT_USAGE;
+	}
+	for (size_t i = 0; i < TOOLS; i++)
+		if (!strcmp(tools[i].name, name))
+			return run_tool(&tools[i], argc - 1, argv + 1);
+	return unknown(name);
+}

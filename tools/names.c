@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From the name of a VM to its QMP socket.
+ */
+#include "names.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "command.h"
+
+int ferry_names_dir(char *buf, size_t bytes, int make, struct ferry_err *e)
+{
+	const char *own = getenv("FERRY_RUNTIME_DIR");
+	const char *xdg = getenv("XDG_RUNTIME_DIR");
+	int n;
+
+	if (own && *own)
+		n = snprintf(buf, bytes, "%s", own);
+	else if (xdg && *xdg && geteuid() != 0)
+		n = snprintf(buf, bytes, "%s/ferry", xdg);
+	else
+		n = snprintf(buf, bytes, "/run/ferry");
+	if (n < 0 || (size_t)n >= bytes)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "the runtime folder's path is too long");
+	if (make && mkdir(buf, 0700) && errno != EEXIST)
+		return ferry_err_set(e, FERRY_E_IO, errno, "make the runtime "
+				     "folder %s (set FERRY_RUNTIME_DIR to "
+				     "have it elsewhere)", buf);
+	return 0;
+}
+
+int ferry_names_check(const char *name, struct ferry_err *e)
+{
+	static const char legal[] = "abcdefghijklmnopqrstuvwxyz"
+				    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789-_.";
+	size_t n = strlen(name);
+
+	if (!n || n > 64 || name[0] == '.' || strspn(name, legal) != n)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "'%.80s' is no name for a VM: 1 to 64 "
+				     "letters, digits, '-', '_' and '.'",
+				     name);
+	return 0;
+}
+
+int ferry_names_socket(const char *vm, char *buf, size_t bytes,
+		       struct ferry_err *e)
+{
+	char dir[256];
+	int n;
+
+	if (strchr(vm, '/')) {
+		n = snprintf(buf, bytes, "%s", vm);
+	} else {
+		if (ferry_names_check(vm, e) ||
+		    ferry_names_dir(dir, sizeof(dir), 0, e))
+			return -1;
+		n = snprintf(buf, bytes, "%s/%s.qmp", dir, vm);
+	}
+	if (n < 0 || (size_t)n >= bytes)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "the path of VM %.40s's socket is too "
+				     "long", vm);
+	return 0;
+}
+
+struct ferry_qmp_client *ferry_names_open(const char *vm, struct ferry_err *e)
+{
+	char path[512];
+
+	if (ferry_names_socket(vm, path, sizeof(path), e))
+		return NULL;
+	if (access(path, F_OK)) {
+		ferry_err_set(e, FERRY_E_INVALID, 0, "there is no VM '%s' (no "
+			      "socket %s); `ferry list` shows those that "
+			      "run", vm, path);
+		return NULL;
+	}
+	return ferry_qmp_client_open(path, FERRY_QMP_TIMEOUT_MS, e);
+}
+
+int ferry_names_command(const char *vm, const char *command)
+{
+	struct ferry_err err = { 0 };
+	struct ferry_qmp_client *c = ferry_names_open(vm, &err);
+	int rc;
+
+	if (!c)
+		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
+	rc = ferry_qmp_client_call(c, command, NULL, FERRY_QMP_TIMEOUT_MS,
+				   NULL, &err);
+	ferry_qmp_client_close(c);
+	if (!rc)
+		return FERRY_EXIT_DONE;
+	return ferry_tool_fail(err.code == FERRY_E_PEER ? FERRY_EXIT_FAILED :
+			       FERRY_EXIT_NO_VM, "%s: %s", vm, err.msg);
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Progress as a person wants to read it.  Percent counts distinct pages: a page
+ * that is sent again does not count twice.
+ */
+#include "progress.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+
+#define PAGE_BYTES	4096u
+
+static const char *status_of(const struct json_object *m)
+{
+	const char *status = ferry_json_str(m, "status");
+
+	return status ? status : "none";
+}
+
+static void add_rates(const struct json_object *ram, char *buf, size_t bytes)
+{
+	uint64_t rate = ferry_json_u64(ram, "pages-per-second", 0) *
+			PAGE_BYTES;
+	uint64_t dirty = ferry_json_u64(ram, "dirty-pages-rate", 0) *
+			 PAGE_BYTES;
+	uint64_t remaining = ferry_json_u64(ram, "remaining", 0);
+	size_t at = strlen(buf);
+
+	if (!rate)
+		return;
+	at += (size_t)snprintf(buf + at, bytes - at, "  %" PRIu64 " MiB/s",
+			       rate >> 20);
+	if (dirty && at < bytes)
+		at += (size_t)snprintf(buf + at, bytes - at,
+				       "  guest writes %" PRIu64 " MiB/s",
+				       dirty >> 20);
+	if (remaining && at < bytes)
+		snprintf(buf + at, bytes - at, "  ETA %.1f s",
+			 (double)remaining / (double)rate);
+}
+
+static void add_pause(const struct json_object *m, char *buf, size_t bytes)
+{
+	uint64_t was = ferry_json_u64(m, "downtime", UINT64_MAX);
+	uint64_t will = ferry_json_u64(m, "expected-downtime", UINT64_MAX);
+	size_t at = strlen(buf);
+
+	if (was != UINT64_MAX)
+		snprintf(buf + at, bytes - at, "  pause %" PRIu64 " ms", was);
+	else if (will != UINT64_MAX)
+		snprintf(buf + at, bytes - at, "  pause ~%" PRIu64 " ms",
+			 will);
+}
+
+void ferry_progress_line(const struct json_object *m, char *buf, size_t bytes)
+{
+	struct json_object *ram = ferry_json_obj(m, "ram");
+	uint64_t total = ferry_json_u64(ram, "total", 0);
+	uint64_t have = ferry_json_u64(ram, "x-ferry-distinct", 0);
+
+	snprintf(buf, bytes, "%-16s", status_of(m));
+	if (!ram || !total)
+		return;
+	snprintf(buf + strlen(buf), bytes - strlen(buf), " %3" PRIu64
+		 "%%  pass %" PRIu64, have * 100 / total,
+		 ferry_json_u64(ram, "dirty-sync-count", 0) + 1);
+	add_rates(ram, buf, bytes);
+	add_pause(m, buf, bytes);
+}
+
+int ferry_progress_ended(const struct json_object *m)
+{
+	static const char *const ends[] = {
+		"completed", "failed", "cancelled", "postcopy-paused", "none",
+	};
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		if (!strcmp(status_of(m), ends[i]))
+			return 1;
+	return 0;
+}
+
+int ferry_progress_exit(const struct json_object *m)
+{
+	const char *where = ferry_json_str(m, "x-ferry-where");
+
+	if (!strcmp(status_of(m), "completed"))
+		return FERRY_EXIT_DONE;
+	if (!where)
+		return FERRY_EXIT_LOST;
+	if (!strcmp(where, "source"))
+		return FERRY_EXIT_FAILED;
+	if (!strcmp(where, "split") || !strcmp(where, "undecided"))
+		return FERRY_EXIT_SPLIT;
+	return !strcmp(where, "target") ? FERRY_EXIT_DONE : FERRY_EXIT_LOST;
+}

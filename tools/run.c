@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `ferry run`: a virtual machine.
+ */
+#include "command.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "names.h"
+#include "vmm/control.h"
+
+#define PARAMS_MAX	64
+
+struct options {
+	struct ferry_machine_config machine;
+	struct ferry_control_config control;
+	const char *params[PARAMS_MAX];
+	char name[72], qmp[512];
+};
+
+static const struct argp_option list[] = {
+	{ "name", 'n', "NAME", 0, "what other commands call it (default: "
+	  "vm-PID)", 0 },
+	{ "vcpus", 'c', "N", 0, "1 to 16 (default 1)", 0 },
+	{ "ram", 'm', "SIZE", 0, "such as 512M or 8G (default 512M)", 0 },
+	{ "hugepages", 'H', "2M", 0, "back RAM with 2 MiB pages", 0 },
+	{ "cpu-mask", 'M', "FEATURES", 0, "CPU features to keep from the "
+	  "guest, separated by commas", 0 },
+	{ "kernel", 'k', "FILE", 0, "a PVH ELF kernel (vmlinux) or a Linux "
+	  "bzImage", 1 },
+	{ "initrd", 'i', "FILE", 0, "its initial RAM disk", 1 },
+	{ "append", 'a', "TEXT", 0, "its command line", 1 },
+	{ "serial", 's', "WHERE", 0, "stdio, null, file:PATH or unix:PATH "
+	  "(default stdio)", 2 },
+	{ "qmp", 'q', "PATH", 0, "where the QMP socket is (default: by "
+	  "name)", 2 },
+	{ "incoming", 'I', "URI", 0, "wait for a migration: tcp:HOST:PORT, "
+	  "unix:PATH, file:PATH, fd:N or defer", 3 },
+	{ "set", 'S', "NAME=VALUE", 0, "a migration parameter", 3 },
+	{ "paused", 'p', NULL, 0, "do not run before `ferry cont`", 3 },
+	{ "no-shutdown", 'N', NULL, 0, "stay when the guest powers off", 3 },
+	{ 0 },
+};
+
+static const char doc[] =
+	"Run a virtual machine, from a kernel or from a migration.\v"
+	"Examples:\n\n"
+	"  ferry run --name web --vcpus 2 --ram 1G --kernel vmlinuz \\\n"
+	"        --initrd initrd.gz --append console=ttyS0\n"
+	"  ferry run --name web2 --vcpus 2 --ram 1G --incoming "
+	"tcp:0.0.0.0:4444\n\n"
+	"Exit codes: 0 power-off, quit or signal; 1 it could not be run, or "
+	"the incoming migration failed; 2 wrong words; 4 ended by force while "
+	"its memory was still arriving.";
+
+static uint64_t size_of(struct argp_state *state, const char *text)
+{
+	static const char suffixes[] = "KMGT";
+	const char *s;
+	char *end;
+	uint64_t n = strtoull(text, &end, 10);
+
+	if (end == text || text[0] == '-')
+		argp_error(state, "'%s' is no size: such as 512M or 8G", text);
+	if (!*end)
+		return n;
+	s = strchr(suffixes, *end & ~0x20);
+	if (!s || end[1] || n > UINT64_MAX >> (10 * (s - suffixes + 1)))
+		argp_error(state, "'%s' is no size: such as 512M or 8G", text);
+	return n << (10 * (s - suffixes + 1));
+}
+
+static unsigned count_of(struct argp_state *state, const char *text)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	if (end == text || *end || n < 0 || n > 1000000)
+		argp_error(state, "'%s' is no number of vCPUs", text);
+	return (unsigned)n;
+}
+
+static void add_param(struct argp_state *state, const char *pair)
+{
+	struct options *o = state->input;
+
+	if (o->control.n_params == PARAMS_MAX)
+		argp_error(state, "more than %d parameters", PARAMS_MAX);
+	o->params[o->control.n_params++] = pair;
+}
+
+static error_t machine_option(int key, char *arg, struct argp_state *state)
+{
+	struct ferry_machine_config *m =
+		&((struct options *)state->input)->machine;
+
+	switch (key) {
+	case 'c':
+		m->vcpus = count_of(state, arg);
+		return 0;
+	case 'm':
+		m->ram_bytes = size_of(state, arg);
+		return 0;
+	case 'H':
+		if (strcmp(arg, "2M"))
+			argp_error(state, "huge pages of '%s': only 2M", arg);
+		m->hugepages = true;
+		return 0;
+	case 'M':
+		m->cpu_mask = arg;
+		return 0;
+	case 'k':
+		m->kernel = arg;
+		return 0;
+	case 'i':
+		m->initrd = arg;
+		return 0;
+	case 'a':
+		m->cmdline = arg;
+		return 0;
+	case 's':
+		m->serial = arg;
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static error_t option(int key, char *arg, struct argp_state *state)
+{
+	struct options *o = state->input;
+
+	switch (key) {
+	case 'n':
+		o->control.name = arg;
+		return 0;
+	case 'q':
+		o->control.qmp_path = arg;
+		return 0;
+	case 'I':
+		o->control.incoming = arg;
+		return 0;
+	case 'S':
+		add_param(state, arg);
+		return 0;
+	case 'p':
+		o->control.paused = true;
+		return 0;
+	case 'N':
+		o->control.no_shutdown = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "'%s' is one word too many", arg);
+		return 0;
+	case ARGP_KEY_END:
+		if (!o->machine.kernel && !o->control.incoming)
+			argp_error(state, "a VM needs --kernel, or --incoming "
+				   "to get one");
+		if (o->machine.kernel && o->control.incoming)
+			argp_error(state, "--kernel and --incoming exclude "
+				   "each other");
+		return 0;
+	}
+	return machine_option(key, arg, state);
+}
+
+/* A name and a socket, where none were given. */
+static int settle_names(struct options *o, struct ferry_err *e)
+{
+	char dir[256];
+
+	if (!o->control.name) {
+		snprintf(o->name, sizeof(o->name), "vm-%d", (int)getpid());
+		o->control.name = o->name;
+	}
+	if (ferry_names_check(o->control.name, e))
+		return -1;
+	o->machine.name = o->control.name;
+	if (o->control.qmp_path)
+		return 0;
+	if (ferry_names_dir(dir, sizeof(dir), 1, e) ||
+	    ferry_names_socket(o->control.name, o->qmp, sizeof(o->qmp), e))
+		return -1;
+	o->control.qmp_path = o->qmp;
+	return 0;
+}
+
+int ferry_tool_run(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = list, .parser = option, .doc = doc,
+	};
+	struct options o = {
+		.machine = { .vcpus = 1, .ram_bytes = 512ull << 20,
+			     .serial = "stdio" },
+	};
+	struct ferry_err err = { 0 };
+	int exit_code = FERRY_EXIT_FAILED;
+	int code = ferry_tool_parse(&argp, argc, argv, &o);
+
+	if (code)
+		return code;
+	o.control.params = o.params;
+	if (settle_names(&o, &err) ||
+	    ferry_control_run(&o.control, &o.machine, &exit_code, &err))
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
+	return exit_code;
+}

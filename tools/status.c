@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `ferry status`: what a VM and its migration are doing; --watch follows by
+ * events until the migration ends.
+ */
+#include "command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "names.h"
+#include "progress.h"
+
+#define REFRESH_MS	500
+
+struct options {
+	const char *vm;
+	int json, watch;
+};
+
+static error_t option(int key, char *arg, struct argp_state *state)
+{
+	struct options *o = state->input;
+
+	switch (key) {
+	case 'j':
+		o->json = 1;
+		return 0;
+	case 'w':
+		o->watch = 1;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (o->vm)
+			argp_error(state, "one VM at a time");
+		o->vm = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "which VM?");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static void print_text(const struct json_object *vm,
+		       const struct json_object *m)
+{
+	const char *where = ferry_json_str(m, "x-ferry-where");
+	const char *why = ferry_json_str(m, "error-desc");
+	char line[256];
+
+	printf("VM         %s\n", ferry_json_str(vm, "status"));
+	ferry_progress_line(m, line, sizeof(line));
+	printf("migration  %s\n", line);
+	if (where)
+		printf("where      %s (safe to start: %s)\n", where,
+		       ferry_json_str(m, "x-ferry-safe"));
+	if (why)
+		printf("reason     %s\n", why);
+}
+
+/* Prints it once; *ended tells whether a migration is under way. */
+static int show(struct ferry_qmp_client *c, const struct options *o,
+		int *ended, struct ferry_err *e)
+{
+	FERRY_AUTO_JSON *vm = NULL;
+	FERRY_AUTO_JSON *m = NULL;
+	FERRY_AUTO_JSON *all = NULL;
+
+	if (ferry_qmp_client_call(c, "query-status", NULL,
+				  FERRY_QMP_TIMEOUT_MS, &vm, e) ||
+	    ferry_qmp_client_call(c, "query-migrate", NULL,
+				  FERRY_QMP_TIMEOUT_MS, &m, e))
+		return -1;
+	*ended = ferry_progress_ended(m);
+	if (!o->json) {
+		print_text(vm, m);
+		return 0;
+	}
+	all = json_object_new_object();
+	json_object_object_add(all, "vm", json_object_get(vm));
+	json_object_object_add(all, "migration", json_object_get(m));
+	puts(ferry_json_text(all));
+	fflush(stdout);
+	return 0;
+}
+
+/* Until something is told: a change at once, figures twice a second. */
+static int await_news(struct ferry_qmp_client *c, struct ferry_err *e)
+{
+	struct json_object *event = NULL;
+	int rc = ferry_qmp_client_event(c, REFRESH_MS, &event, e);
+
+	json_object_put(event);
+	return rc < 0 ? -1 : 0;
+}
+
+int ferry_tool_status(int argc, char **argv)
+{
+	static const struct argp_option list[] = {
+		{ "json", 'j', NULL, 0, "one JSON object (a line each with "
+		  "--watch)", 0 },
+		{ "watch", 'w', NULL, 0, "go on until the migration ends",
+		  0 },
+		{ 0 },
+	};
+	static const struct argp argp = {
+		.options = list, .parser = option, .args_doc = "VM",
+		.doc = "What VM and its migration are doing: state, where the "
+		       "VM is, which side may safely be started by hand.\v"
+		       "Example: ferry status --watch web",
+	};
+	struct options o = { 0 };
+	struct ferry_err err = { 0 };
+	struct ferry_qmp_client *c;
+	int ended = 0, rc = ferry_tool_parse(&argp, argc, argv, &o);
+
+	if (rc)
+		return rc;
+	c = ferry_names_open(o.vm, &err);
+	if (!c)
+		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
+	do
+		rc = show(c, &o, &ended, &err);
+	while (!rc && o.watch && !ended && !(rc = await_news(c, &err)));
+	ferry_qmp_client_close(c);
+	return rc ? ferry_tool_fail(FERRY_EXIT_NO_VM, "%s: %s", o.vm, err.msg)
+		  : FERRY_EXIT_DONE;
+}
