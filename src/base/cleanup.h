@@ -28,9 +28,12 @@ static inline void ferry_cleanup_file(FILE **f)
 		fclose(*f);
 }
 
-#define FERRY_AUTO_FD	__attribute__((cleanup(ferry_cleanup_fd))) int
-#define FERRY_AUTO_FREE	__attribute__((cleanup(ferry_cleanup_free)))
-#define FERRY_AUTO_FILE	__attribute__((cleanup(ferry_cleanup_file))) FILE *
+/* Holding a resource until the scope ends is use enough. */
+#define FERRY_AUTO_(fn)	__attribute__((cleanup(fn), unused))
+
+#define FERRY_AUTO_FD	FERRY_AUTO_(ferry_cleanup_fd) int
+#define FERRY_AUTO_FREE	FERRY_AUTO_(ferry_cleanup_free)
+#define FERRY_AUTO_FILE	FERRY_AUTO_(ferry_cleanup_file) FILE *
 
 static inline int ferry_steal_fd(int *fd)
 {
