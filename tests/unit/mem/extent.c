@@ -110,8 +110,10 @@ static void huge_pages_count_as_touched_where_nobody_knows(void **state)
 	struct area a;
 
 	(void)state;
-	if (!area_make(&a, HUGE_MEMFD, HUGE))
+	if (!area_make(&a, HUGE_MEMFD, HUGE)) {
+		print_message("no free huge pages of 2 MiB\n");
 		skip();
+	}
 	area_add(&m, "ram", &a);
 	assert_int_equal(ferry_extent_walk(&m.block[0], see, &seen, &e), 0);
 	assert_int_equal(seen.runs, 1);
@@ -128,8 +130,10 @@ static void private_huge_pages_are_found(void **state)
 	struct area a;
 
 	(void)state;
-	if (!area_make(&a, HUGE_PRIVATE, HUGE))
+	if (!area_make(&a, HUGE_PRIVATE, HUGE)) {
+		print_message("no free huge pages of 2 MiB\n");
 		skip();
+	}
 	area_add(&m, "ram", &a);
 	assert_int_equal(ferry_extent_walk(&m.block[0], see, &seen, &e), 0);
 	assert_int_equal(seen.runs, 0);
@@ -225,8 +229,10 @@ static void locked_private_memory_can_be_dropped(void **state)
 	area_make(&a, PRIVATE, 8 * PAGE);
 	area_add(&m, "ram", &a);
 	memset(a.p, 1, a.bytes);
-	if (mlock(a.p, a.bytes))
+	if (mlock(a.p, a.bytes)) {
+		print_message("RLIMIT_MEMLOCK is too low\n");
 		skip();
+	}
 	if (ferry_extent_drop(&m.block[0], 0, 8, &e))
 		fail_msg("%s", e.msg);
 	assert_true(ferry_is_zero(a.p, a.bytes));
@@ -242,8 +248,10 @@ static void punched_huge_pages_are_reserved_again(void **state)
 	long was;
 
 	(void)state;
-	if (!area_make(&a, HUGE_MEMFD, 4 * HUGE))
+	if (!area_make(&a, HUGE_MEMFD, 4 * HUGE)) {
+		print_message("no free huge pages of 2 MiB\n");
 		skip();
+	}
 	area_add(&m, "ram", &a);
 	was = free_huge_pages();
 	memset(a.p, 1, a.bytes);

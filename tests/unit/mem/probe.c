@@ -113,8 +113,10 @@ static void they_are_right_for_another_user_too(void **state)
 	pid_t child;
 
 	(void)state;
-	if (geteuid() != 0)
+	if (geteuid() != 0) {
+		print_message("only root can become another user\n");
 		skip();
+	}
 	child = fork();
 	if (child == 0)
 		_exit(as_nobody());

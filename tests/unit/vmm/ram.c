@@ -41,8 +41,10 @@ static void more_than_the_machine_has_is_refused_with_both_numbers(void **state)
 
 	(void)state;
 	assert_ok(sysinfo(&si));
-	if ((uint64_t)si.totalram * si.mem_unit >= 64 * GIB)
-		skip();		/* a machine that has all we can ask for */
+	if ((uint64_t)si.totalram * si.mem_unit >= 64 * GIB) {
+		print_message("this machine has all that can be asked for\n");
+		skip();
+	}
 	snprintf(want, sizeof(want), "this machine has only %.1f GiB",
 		 (double)si.totalram * si.mem_unit / (double)GIB);
 	assert_refused(ferry_ram_init(&ram, 64 * GIB, false, &e), &e,
@@ -60,6 +62,7 @@ static void ram_above_3_gib_goes_on_at_4_gib(void **state)
 	(void)state;
 	if (ferry_ram_init(&ram, 4 * GIB, false, &e)) {
 		assert_non_null(strstr(e.msg, "this machine has only"));
+		print_message("%s\n", e.msg);
 		skip();
 	}
 	assert_int_equal(ferry_ram_slots(&ram, slots), 2);
@@ -108,7 +111,8 @@ static void huge_pages_that_are_not_there_are_counted(void **state)
 	if (!ferry_ram_init(&ram, GIB, true, &e)) {
 		assert_int_equal(ram.page_bytes, 2 << 20);
 		ferry_ram_fini(&ram);
-		skip();		/* this machine has them */
+		print_message("this machine has free huge pages\n");
+		skip();
 	}
 	assert_int_equal(e.code, FERRY_E_NOMEM);
 	assert_non_null(strstr(e.msg, "512 huge pages of 2 MiB are needed"));
