@@ -363,18 +363,23 @@ static int switch_postcopy(struct ferry_source *s, struct ferry_save *dev,
 	ferry_source_note(s, "stale pages told");
 	if (!atomic_load(&s->fig.passes) && ferry_outflow_resurvey(s, e))
 		return -1;
-	if (ferry_param(&s->params, FERRY_P_RELEASE_RAM)) {
-		s->out.requests.again = false;
-		s->out.requests.release = true;
-		s->out.crew.release = true;
-	}
 	return hand_over(s, dev, e);
+}
+
+/* Only now that the VM is the target's: before, it might have come back. */
+static void begin_release(struct ferry_source *s)
+{
+	atomic_store(&s->out.requests.again, false);
+	atomic_store(&s->out.requests.release, true);
+	s->out.crew.release = true;
 }
 
 /* The push; with it switched off, only requests are answered. */
 static int push(struct ferry_source *s, struct ferry_err *e)
 {
 	ferry_status_set(&s->status, FERRY_STATE_POSTCOPY_ACTIVE);
+	if (ferry_param(&s->params, FERRY_P_RELEASE_RAM))
+		begin_release(s);
 	while (ferry_owed_pages(&s->out.owed)) {
 		set_limit(s, FERRY_P_MAX_POSTCOPY_BANDWIDTH);
 		if (!ferry_param(&s->params, FERRY_P_PUSH)) {

@@ -141,12 +141,14 @@ static int wait_mark(struct ferry_target *t, struct ferry_rd *rd,
 		     uint16_t command, uint32_t *sequence,
 		     struct ferry_err *e)
 {
+	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
 	struct ferry_inflow *in = &t->in;
 
 	if (ferry_command_u32_decode(rd, command, sequence, e))
 		return -1;
 	for (unsigned i = 0; i < in->data + in->urgent; i++)
-		if (ferry_marks_wait(&in->gate, &in->receiver[i], *sequence, e))
+		if (ferry_marks_wait(&in->gate, &in->receiver[i], *sequence,
+				     ms, e))
 			return -1;
 	return 0;
 }

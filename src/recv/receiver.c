@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "wire/text.h"
 
 void ferry_marks_init(struct ferry_marks *g)
@@ -23,20 +24,37 @@ void ferry_marks_fini(struct ferry_marks *g)
 	pthread_mutex_destroy(&g->lock);
 }
 
-int ferry_marks_wait(struct ferry_marks *g, struct ferry_receiver *r,
-		    uint32_t sequence, struct ferry_err *e)
+/* One more stretch of waiting; false when nothing was read in it. */
+static bool wait_while_read(struct ferry_marks *g, struct ferry_receiver *r,
+			    uint32_t silence_ms)
 {
+	uint64_t before = atomic_load(&r->chan->read_bytes);
+	uint64_t until = ferry_now_ns() + silence_ms * FERRY_NS_PER_MS;
+
+	return ferry_cond_wait_until(&g->changed, &g->lock, until) ||
+	       atomic_load(&r->chan->read_bytes) != before;
+}
+
+int ferry_marks_wait(struct ferry_marks *g, struct ferry_receiver *r,
+		     uint32_t sequence, uint32_t silence_ms,
+		     struct ferry_err *e)
+{
+	bool alive = true;
 	int rc = 0;
 
 	pthread_mutex_lock(&g->lock);
-	while (r->synced < sequence && !g->failed && !g->closed)
-		pthread_cond_wait(&g->changed, &g->lock);
+	while (r->synced < sequence && !g->failed && !g->closed && alive)
+		alive = wait_while_read(g, r, silence_ms);
 	if (r->synced < sequence && g->failed) {
 		*e = g->why;
 		rc = -1;
-	} else if (r->synced < sequence) {
+	} else if (r->synced < sequence && g->closed) {
 		rc = ferry_err_set(e, FERRY_E_CANCELLED, 0,
 				   "gave up waiting for the data channels");
+	} else if (r->synced < sequence) {
+		rc = ferry_err_set(e, FERRY_E_TIMEOUT, 0,
+				   "channel %s: silent for %u ms",
+				   r->chan->name, silence_ms);
 	}
 	pthread_mutex_unlock(&g->lock);
 	return rc;

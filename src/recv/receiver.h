@@ -40,11 +40,15 @@ struct ferry_receiver {
 void ferry_marks_init(struct ferry_marks *g);
 void ferry_marks_fini(struct ferry_marks *g);
 
-/* Wait until r has placed everything before mark `sequence`; -1 with the
- * reason when a receiver failed, FERRY_E_CANCELLED when the gate is closed. */
+/*
+ * Wait until r has placed everything before mark `sequence`; -1 with the
+ * reason when a receiver failed, FERRY_E_TIMEOUT when nothing was read for
+ * silence_ms, FERRY_E_CANCELLED when closed.
+ */
 FERRY_CHECKED int ferry_marks_wait(struct ferry_marks *g,
-				  struct ferry_receiver *r, uint32_t sequence,
-				  struct ferry_err *e);
+				   struct ferry_receiver *r,
+				   uint32_t sequence, uint32_t silence_ms,
+				   struct ferry_err *e);
 void ferry_marks_close(struct ferry_marks *g);
 
 /*
