@@ -125,7 +125,8 @@ class House:
         if allowed is None:
             return
         if not target:
-            if folder.startswith(('src/', 'tools')):
+            # Outside src/ a program's own files stand beside each other.
+            if folder.startswith('src/'):
                 self.problem(where, f'"{included}": write '
                              f'"{own}/{included}"')
         elif target == 'ferry':
@@ -198,7 +199,8 @@ class House:
                     warn('struct', f'{path}:{s.name}',
                          f'{s.fields} fields, budget {STRUCT_FIELDS}')
         for knot in self.knots():
-            warn('knot', '+'.join(knot), 'reach each other')
+            warn('knot', '+'.join(knot),
+                 f'reach each other: {self.ties(knot)}')
         for kind, name in sorted(allowed - used):
             self.warnings.append(f'{kind} {name}: within its budget, '
                                  'the exception can go')
@@ -216,9 +218,24 @@ class House:
                 if len(knot) > KNOT_FILES:
                     yield sorted(knot)
 
-    def edges(self, paths):
-        home = {f.name: p for p in paths
+    def ties(self, knot):
+        """'a.c>b.c by f, ...': what to cut, one name for each edge."""
+        home = self.homes(knot)
+        short = {p: p.split('/')[-1] for p in knot}
+        found = {}
+        for p in knot:
+            for w in sorted(self.files[p].words):
+                if home.get(w, p) != p:
+                    found.setdefault((p, home[w]), w)
+        return ', '.join(f'{short[a]}>{short[b]} by {w}'
+                         for (a, b), w in found.items())
+
+    def homes(self, paths):
+        return {f.name: p for p in paths
                 for f in self.files[p].functions if not f.static}
+
+    def edges(self, paths):
+        home = self.homes(paths)
         return {p: {home[w] for w in self.files[p].words
                     if w in home and home[w] != p} for p in paths}
 

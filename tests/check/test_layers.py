@@ -146,6 +146,15 @@ def test_what_is_no_state_passes(tmp_path, text):
     assert done.returncode == 0, done.stdout
 
 
+def test_a_program_outside_src_includes_its_own_files_by_name(tmp_path):
+    table = TABLE.replace('| `tests/`', '| `tools/` | base | |\n| `tests/`')
+    files = {'tools/a.c': '#include "a.h"\n\n#include <stdio.h>\n\n'
+             '#include "base/err.h"\n', 'tools/a.h': ''}
+    assert run(tmp_path, files, table).returncode == 0
+    files['tools/a.c'] += '#include "wire/ram.h"\n'
+    assert run(tmp_path, files, table).returncode == 1
+
+
 def big_function(lines):
     return 'int f(void)\n{\n' + '\ta();\n' * lines + '}\n'
 
