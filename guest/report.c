@@ -58,14 +58,10 @@ static uint64_t count_gaps(const struct guest *g, unsigned bucket)
 	return n;
 }
 
-static void reset_gaps(const struct guest *g)
+static void copy_gaps(const struct guest *g, uint64_t gaps[GAP_BUCKETS])
 {
-	struct report *r = g->report;
-
-	collect_gaps(g);
-	r->gap_reset = 0;
 	for (unsigned i = 0; i < GAP_BUCKETS; i++)
-		r->gaps_base[i] = count_gaps(g, i);
+		gaps[i] = count_gaps(g, i);
 }
 
 /* " t=1.234" since READY. */
@@ -111,13 +107,13 @@ static void send_report(struct cpu *c)
 	console_send(c, &l);
 }
 
-static void send_gaps(struct cpu *c, const uint64_t base[GAP_BUCKETS])
+static void send_gaps(struct cpu *c, const uint64_t since[GAP_BUCKETS])
 {
 	struct line l = { 0 };
 
 	line_text(&l, "HIST");
 	for (unsigned i = 0; i < GAP_BUCKETS; i++) {
-		uint64_t n = count_gaps(c->guest, i) - (base ? base[i] : 0);
+		uint64_t n = count_gaps(c->guest, i) - since[i];
 
 		if (!n)
 			continue;
@@ -160,9 +156,12 @@ static void check_all(struct cpu *c)
 
 static void command_reset_gaps(struct cpu *c)
 {
+	struct report *r = c->guest->report;
 	struct line l = { 0 };
 
-	reset_gaps(c->guest);
+	collect_gaps(c->guest);
+	r->gap_reset = 0;
+	copy_gaps(c->guest, r->gaps_at_reset);
 	line_text(&l, "RESET");
 	line_time(&l, c);
 	console_send(c, &l);
@@ -172,7 +171,7 @@ static void command_summary(struct cpu *c)
 {
 	collect_gaps(c->guest);
 	send_totals(c, "SUMMARY", c->guest->report->gap_reset);
-	send_gaps(c, c->guest->report->gaps_base);
+	send_gaps(c, c->guest->report->gaps_at_reset);
 }
 
 static void command_verify(struct cpu *c)
@@ -187,7 +186,7 @@ static void command_quit(struct cpu *c)
 	run_post(c->guest, ORDER_STOP);
 	collect_gaps(c->guest);
 	send_totals(c, "DONE", c->guest->report->gap_ever);
-	send_gaps(c, NULL);
+	send_gaps(c, c->guest->report->gaps_at_ready);
 	console_power_off();
 }
 
@@ -272,7 +271,7 @@ void report_service(struct cpu *c)
 	if (r->phase == REPORT_FILL)
 		return;
 	if (is_due(c, &r->gaps_due, GAPS_US))
-		send_gaps(c, NULL);
+		send_gaps(c, r->gaps_at_reset);
 	if (r->phase == REPORT_RUN)
 		look_at_console(c);
 }
@@ -299,10 +298,10 @@ void report_ready(struct cpu *c)
 	line_key_text(&l, "mode", config_mode_name(config->mode));
 	line_key(&l, "tsc_khz", c->guest->timebase.khz);
 	console_send(c, &l);
-	reset_gaps(c->guest);
+	collect_gaps(c->guest);
 	*r = (struct report){ .phase = REPORT_RUN };
-	for (unsigned i = 0; i < GAP_BUCKETS; i++)
-		r->gaps_base[i] = count_gaps(c->guest, i);
+	copy_gaps(c->guest, r->gaps_at_ready);
+	copy_gaps(c->guest, r->gaps_at_reset);
 	r->start = r->last_time = c->clock.now;
 	r->line_due = c->clock.now +
 		      clock_cycles(&c->clock, config->report_ms * 1000);

@@ -24,7 +24,8 @@ struct report {
 	uint64_t	gap_line;	/* longest since the last FERRY line */
 	uint64_t	gap_reset;	/* since the command r */
 	uint64_t	gap_ever;
-	uint64_t	gaps_base[GAP_BUCKETS];	/* at the command r */
+	uint64_t	gaps_at_ready[GAP_BUCKETS];
+	uint64_t	gaps_at_reset[GAP_BUCKETS];
 };
 
 /* Filling starts: a line of progress now and then. */

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""Runs the test guest in a QEMU: serial port, QMP, and a clean end.
+
+A helper of tests, not a test.  Everything that waits has a timeout, which is
+generous: these tests check what happens, not how fast.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+
+import pytest
+
+from guestlog import GuestLog
+
+TIMEOUT = 120
+QEMU = os.environ.get("FERRY_QEMU", "qemu-system-x86_64")
+# Boots in a tenth of the time where ring 0 is emulated.
+FAST_BIOS = "/usr/share/qemu/qboot.rom"
+
+
+def require():
+    """Skips the test, saying why, where it cannot run."""
+    if not os.environ.get("FERRY_GUEST"):
+        pytest.skip("FERRY_GUEST does not name the guest's ELF file")
+    if not shutil.which(QEMU):
+        pytest.skip(f"{QEMU} is not installed")
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("/dev/kvm is missing or may not be opened")
+
+
+def wait_until(what, condition, timeout=TIMEOUT):
+    """The first true value of condition()."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"waited {timeout} s: {what}"
+        time.sleep(0.02)
+
+
+class Qmp:
+    """The few calls a test needs; events are dropped."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(TIMEOUT)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("r", encoding="utf-8")
+        self.file.readline()
+        self("qmp_capabilities")
+
+    def __call__(self, command, **arguments):
+        request = {"execute": command, "arguments": arguments}
+        self.socket.sendall(json.dumps(request).encode() + b"\n")
+        while True:
+            answer = json.loads(self.file.readline())
+            if "event" not in answer:
+                assert "error" not in answer, f"{command}: {answer}"
+                return answer["return"]
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+class Qemu:
+    """One QEMU with the guest.  `log` is shared by those it moves between."""
+
+    def __init__(self, folder, name, cmdline, *, cpus=2, ram_mb=128,
+                 log=None, args=()):
+        self.log = log or GuestLog()
+        self.serial = str(folder / f"{name}.serial")
+        self.output = str(folder / f"{name}.log")
+        qmp = str(folder / f"{name}.qmp")
+        bios = ["-bios", FAST_BIOS] if os.path.exists(FAST_BIOS) else []
+        self.errors = open(folder / f"{name}.err", "w+b")
+        self.process = subprocess.Popen([
+            QEMU, "-accel", "kvm", "-cpu", "host,-arch-capabilities", *bios,
+            "-smp", str(cpus), "-m", str(ram_mb), "-kernel",
+            os.environ["FERRY_GUEST"], "-append", cmdline, "-nodefaults",
+            "-no-user-config", "-display", "none", "-chardev",
+            f"socket,id=s,path={self.serial},server=on,wait=off,"
+            f"logfile={self.output}", "-serial", "chardev:s",
+            "-qmp", f"unix:{qmp},server=on,wait=off", *args,
+        ], stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
+        self.qmp = None
+        self.read = 0
+        try:
+            self.wait("QMP", lambda: os.path.exists(qmp))
+            self.qmp = Qmp(qmp)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        if self.qmp:
+            self.qmp.close()
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
+
+    def said(self):
+        """What QEMU itself had to say, for the reports of failed tests."""
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace")
+
+    def poll(self):
+        """Passes what the guest said to the log."""
+        if os.path.exists(self.output):
+            with open(self.output, "rb") as output:
+                output.seek(self.read)
+                data = output.read()
+            self.read += len(data)
+            self.log.feed(data)
+        return self.log
+
+    def wait(self, what, condition):
+        """Until condition(), while the guest lives."""
+        def look():
+            ended = self.process.poll() is not None
+            self.poll()
+            assert not self.log.dead, self.log.dead
+            value = condition()
+            assert value or not ended, f"QEMU ended: {self.said()}"
+            return value
+
+        return wait_until(what, look)
+
+    def wait_line(self, word, count=1):
+        """The count-th line of that kind."""
+        return self.wait(f"{count} of {word}", lambda: len(
+            self.log.all(word)) >= count and self.log.all(word)[count - 1])
+
+    def wait_end(self):
+        """Until the guest has switched itself off."""
+        self.wait_line("DONE")
+        wait_until("power off", lambda: self.process.poll() is not None)
+        return self.poll()
+
+    def type(self, letters):
+        with socket.socket(socket.AF_UNIX) as serial:
+            serial.connect(self.serial)
+            serial.sendall(letters.encode())
+            # A socket that closes at once takes the letters with it.
+            time.sleep(0.3)
+
+    def verify(self):
+        """All pages, now; the VERIFIED line."""
+        count = len(self.log.all("VERIFIED"))
+        self.type("v")
+        return self.wait_line("VERIFIED", count + 1)
