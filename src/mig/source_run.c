@@ -369,7 +369,12 @@ static int switch_postcopy(struct ferry_source *s, struct ferry_save *dev,
 /* Only now that the VM is the target's: before, it might have come back. */
 static void begin_release(struct ferry_source *s)
 {
+	struct ferry_lane *lane = atomic_load(&s->out.requests.lane);
+
 	atomic_store(&s->out.requests.again, false);
+	/* What is being answered now may still be sent again. */
+	ferry_lane_enter_bulk(lane);
+	ferry_lane_leave(lane);
 	atomic_store(&s->out.requests.release, true);
 	s->out.crew.release = true;
 }

@@ -7,6 +7,7 @@
  */
 #include "send/request.h"
 
+/* again: also what was claimed before, where that is allowed at all. */
 static int send_range(struct ferry_requests *r, struct ferry_mem_block *block,
 		      uint64_t first, uint64_t end, bool again,
 		      struct ferry_err *e)
@@ -17,6 +18,7 @@ static int send_range(struct ferry_requests *r, struct ferry_mem_block *block,
 
 	/* The turn is kept: a huge page's pieces stay together. */
 	ferry_lane_enter_urgent(lane);
+	again = again && atomic_load(&r->again);
 	while (!rc && at < end) {
 		ferry_select_claim(r->select, block, &at, end, again,
 				   &r->batch);
@@ -24,7 +26,7 @@ static int send_range(struct ferry_requests *r, struct ferry_mem_block *block,
 			continue;
 		ferry_count(&r->count->request_pages, r->batch.n);
 		rc = lane->enc.ops->pages(&lane->enc, &r->batch, e);
-		if (!rc && r->release)
+		if (!rc && atomic_load(&r->release))
 			ferry_batch_release(&r->batch);
 	}
 	ferry_lane_leave(lane);
@@ -61,7 +63,7 @@ int ferry_requests_answer(struct ferry_requests *r,
 				     "the target asks for pages of block %s "
 				     "before postcopy has begun", block->name);
 	ferry_select_hint(r->select, block, first);
-	if (send_range(r, block, first, first + pages, r->again, e))
+	if (send_range(r, block, first, first + pages, true, e))
 		return -1;
 	return send_window(r, block, first, first + pages, e);
 }

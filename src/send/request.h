@@ -16,8 +16,10 @@ struct ferry_requests {
 	 * before that is an error. */
 	_Atomic(struct ferry_lane *) lane;
 	struct ferry_send_counters *count;
+	/* Set by the conductor, at any time. */
 	_Atomic bool	 again;		/* a page may be sent a second time */
-	_Atomic bool	 release;	/* free pages once sent */
+	_Atomic bool	 release;	/* free pages once sent; never with
+					 * `again` */
 	const _Atomic uint64_t *forward;	/* pages; change while running */
 	const _Atomic uint64_t *backward;
 	struct ferry_batch batch;
