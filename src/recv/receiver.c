@@ -43,10 +43,10 @@ int ferry_marks_wait(struct ferry_marks *g, struct ferry_receiver *r,
 	int rc = 0;
 
 	pthread_mutex_lock(&g->lock);
-	while (r->synced < sequence && !g->failed && !g->closed && alive)
+	while (r->synced < sequence && !r->broken && !g->closed && alive)
 		alive = wait_while_read(g, r, silence_ms);
-	if (r->synced < sequence && g->failed) {
-		*e = g->why;
+	if (r->synced < sequence && r->broken) {
+		*e = r->why;
 		rc = -1;
 	} else if (r->synced < sequence && g->closed) {
 		rc = ferry_err_set(e, FERRY_E_CANCELLED, 0,
@@ -79,9 +79,8 @@ static void gate_synced(struct ferry_receiver *r, uint32_t sequence)
 static void gate_failed(struct ferry_receiver *r, const struct ferry_err *why)
 {
 	pthread_mutex_lock(&r->gate->lock);
-	if (!r->gate->failed)
-		r->gate->why = *why;
-	r->gate->failed = true;
+	r->why = *why;
+	r->broken = true;
 	pthread_cond_broadcast(&r->gate->changed);
 	pthread_mutex_unlock(&r->gate->lock);
 }

@@ -19,8 +19,6 @@ struct ferry_marks {
 	pthread_mutex_t	 lock;
 	pthread_cond_t	 changed;
 	bool		 closed;	/* stop waiting */
-	bool		 failed;
-	struct ferry_err why;		/* first failure of a receiver */
 };
 
 struct ferry_receiver {
@@ -29,7 +27,9 @@ struct ferry_receiver {
 	void		(*failed)(void *arg, const struct ferry_err *why);
 	void		*arg;
 	struct ferry_chan *chan;	/* owned */
-	uint32_t	 synced;	/* under gate->lock */
+	uint32_t	 synced;	/* under gate->lock, as are: */
+	bool		 broken;	/* no further mark will come */
+	struct ferry_err why;
 	uint8_t		*pages;		/* one packet's payload */
 	struct ferry_packet packet;
 	struct ferry_placer placer;
@@ -42,8 +42,10 @@ void ferry_marks_fini(struct ferry_marks *g);
 
 /*
  * Wait until r has placed everything before mark `sequence`; -1 with the
- * reason when a receiver failed, FERRY_E_TIMEOUT when nothing was read for
- * silence_ms, FERRY_E_CANCELLED when closed.
+ * reason when r failed before it, FERRY_E_TIMEOUT when nothing was read for
+ * silence_ms, FERRY_E_CANCELLED when closed.  Others may have ended meanwhile:
+ * a source that gives up closes them all, and says why on main, which is read
+ * behind the mark.
  */
 FERRY_CHECKED int ferry_marks_wait(struct ferry_marks *g,
 				   struct ferry_receiver *r,
