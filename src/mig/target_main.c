@@ -137,15 +137,19 @@ static int on_device(struct ferry_target *t, const struct ferry_section *s,
 	return 0;
 }
 
-/* The description that follows EOF in precopy, which nobody needs here; a
- * file may end without it. */
+/*
+ * The description that follows EOF in precopy, which nobody needs here.  A
+ * file may end without it; a connection that does was cut, and the source
+ * goes on.
+ */
 static int skip_description(struct ferry_target *t, struct ferry_err *e)
 {
+	bool two_way = t->main->ops->features(t->main) & FERRY_CHAN_TWO_WAY;
 	struct ferry_section s = { 0 };
 	struct ferry_rd rd;
 
 	if (ferry_stream_section(&t->main_in, &s, e))
-		return e->code == FERRY_E_CLOSED &&
+		return e->code == FERRY_E_CLOSED && !two_way &&
 		       !ferry_inbuf_have(&t->main_in) ? 0 : -1;
 	if (s.type != FERRY_SECTION_VMDESCRIPTION)
 		return ferry_err_set(e, FERRY_E_PROTO, 0,
