@@ -4,6 +4,8 @@
  * directions: whatever happens, the VM is where the states say, it never runs
  * twice, nobody hangs, and each failure has a reason.
  *
+ *	cuts [MODE]	one mode; all without it
+ *
  * FERRY_CUTS_STEP=n tries only every n-th octet (sanitizer builds are slow).
  */
 #include <setjmp.h>
@@ -16,24 +18,28 @@
 
 #include <cmocka.h>
 
+#include "base/cleanup.h"
 #include "rig.h"
 
-static const struct rig_config precopy = {
-	.block = { { "ram", 4 * 4096, 4096, false } }, .blocks = 1,
-	.zero_percent = 30,
-	.param = { { "postcopy-ram", "off" } },
-};
+#define SMALL								\
+	.block = { { "ram", 4 * 4096, 4096, false } }, .blocks = 1,	\
+	.zero_percent = 30, .hasty = true
 
-static const struct rig_config postcopy = {
-	.block = { { "ram", 4 * 4096, 4096, false } }, .blocks = 1,
-	.zero_percent = 30, .reader = true,
-	.param = { { "x-ferry-precopy-passes", "0" } },
-};
-
-static const struct rig_config qemu_precopy = {
-	.block = { { "ram", 4 * 4096, 4096, false } }, .blocks = 1,
-	.zero_percent = 30,
-	.param = { { "postcopy-ram", "off" }, { "x-ferry-peer", "qemu" } },
+static const struct mode {
+	const char *name;
+	struct rig_config cfg;
+	bool	 splits;	/* some cut leaves the VM on both sides */
+} modes[] = {
+	{ "precopy", { SMALL, .param = { { "postcopy-ram", "off" } } } },
+	{ "one-pass", { SMALL, .reader = true,
+		.param = { { "x-ferry-precopy-passes", "1" } } },
+		.splits = true },
+	{ "postcopy", { SMALL, .reader = true,
+		.param = { { "x-ferry-precopy-passes", "0" } } },
+		.splits = true },
+	{ "qemu-precopy", { SMALL,
+		.param = { { "postcopy-ram", "off" },
+			   { "x-ferry-peer", "qemu" } } } },
 };
 
 static unsigned long step(void)
@@ -120,41 +126,29 @@ static void cut_everywhere(const struct rig_config *cfg, struct tally *t)
 		      t->undecided, t->split);
 }
 
-static void precopy_cut_anywhere_leaves_one_vm(void **state)
+static void a_cut_anywhere_leaves_one_vm(void **state)
 {
+	const struct mode *m = *state;
 	struct tally t = { 0 };
 
-	(void)state;
-	cut_everywhere(&precopy, &t);
+	cut_everywhere(&m->cfg, &t);
 	assert_true(t.source > 0);
-	assert_int_equal(t.split, 0);
+	assert_int_equal(t.split > 0, m->splits);
 }
 
-static void postcopy_cut_anywhere_leaves_one_vm(void **state)
+int main(int argc, char **argv)
 {
-	struct tally t = { 0 };
+	struct CMUnitTest tests[FERRY_LEN(modes)];
+	size_t n = 0;
 
-	(void)state;
-	cut_everywhere(&postcopy, &t);
-	assert_true(t.source > 0 && t.split > 0);
-}
-
-static void qemu_precopy_cut_anywhere_leaves_one_vm(void **state)
-{
-	struct tally t = { 0 };
-
-	(void)state;
-	cut_everywhere(&qemu_precopy, &t);
-	assert_true(t.source > 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(precopy_cut_anywhere_leaves_one_vm),
-		cmocka_unit_test(postcopy_cut_anywhere_leaves_one_vm),
-		cmocka_unit_test(qemu_precopy_cut_anywhere_leaves_one_vm),
-	};
-
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	for (size_t i = 0; i < FERRY_LEN(modes); i++) {
+		if (argc > 1 && strcmp(argv[1], modes[i].name))
+			continue;
+		tests[n++] = (struct CMUnitTest){
+			.name = modes[i].name,
+			.test_func = a_cut_anywhere_leaves_one_vm,
+			.initial_state = (void *)&modes[i],
+		};
+	}
+	return n ? _cmocka_run_group_tests("cuts", tests, n, NULL, NULL) : 2;
 }

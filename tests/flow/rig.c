@@ -1,269 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The rig: see rig.h.
+ * The rig: channels, the course of a migration, the verdict; see rig.h.
  */
 #include "rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
+
+#include <cmocka.h>
 
 #include "mig/source_test.h"
 #include "mig/target_test.h"
 
-#define PAGE		4096u
-#define HUGE_2MB	(MFD_HUGETLB | 21u << 26)	/* linux/memfd.h */
-
-/* ---- memory ---------------------------------------------------------------- */
-
-/*
- * What a page holds is a function of its number and a version.  The guest is
- * hardware to the engine, which reads its memory while it is being written and
- * reads it again when told: no race that a sanitizer should report.
- */
-__attribute__((no_sanitize("thread")))
-static void write_page(uint8_t *page, uint64_t number, uint64_t version)
-{
-	uint64_t *w = (uint64_t *)page;
-
-	for (unsigned i = 0; i < PAGE / 8; i++)
-		w[i] = number * 1000003 + version * 7919 + i;
-}
-
-static void make_memory(struct rig_side *s, unsigned i)
-{
-	const struct rig_block *b = &s->rig->cfg.block[i];
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-
-	s->fd[i] = -1;
-	s->bytes[i] = b->bytes;
-	if (i == 0 && s->is_target && s->rig->cfg.target_bytes)
-		s->bytes[i] = s->rig->cfg.target_bytes;
-	if (b->shared) {
-		s->fd[i] = memfd_create("rig", MFD_CLOEXEC |
-					(b->page_bytes > PAGE ? HUGE_2MB : 0));
-		assert(s->fd[i] >= 0 && !ftruncate(s->fd[i],
-						   (off_t)s->bytes[i]));
-		flags = MAP_SHARED;
-	}
-	s->mem[i] = mmap(NULL, s->bytes[i], PROT_READ | PROT_WRITE, flags,
-			 s->fd[i], 0);
-	assert(s->mem[i] != MAP_FAILED);
-}
-
-static void fill_memory(struct rig_side *s, unsigned i)
-{
-	const struct rig_config *c = &s->rig->cfg;
-
-	for (uint64_t p = 0; p < s->bytes[i] / PAGE; p++) {
-		unsigned roll = (unsigned)(p * 2654435761u >> 7) % 100;
-
-		if (roll < c->untouched_percent)
-			continue;
-		if (roll < c->untouched_percent + c->zero_percent)
-			memset(s->mem[i] + p * PAGE, 0, PAGE);
-		else
-			write_page(s->mem[i] + p * PAGE, p, 1);
-	}
-}
-
-/* ---- guests ------------------------------------------------------------------ */
-
-static void *writer(void *arg)
-{
-	struct rig_side *s = arg;
-	uint64_t version = 2, turn = 0;
-
-	while (!atomic_load(&s->quit)) {
-		unsigned i = (unsigned)(turn % s->rig->cfg.blocks);
-		uint64_t p = turn * 7 % (s->bytes[i] / PAGE);
-
-		if (atomic_load(&s->running)) {
-			write_page(s->mem[i] + p * PAGE, p, version++);
-			ferry_vm_mark_dirty(s->vm, s->mem[i] + p * PAGE, PAGE);
-		}
-		turn++;
-		usleep(20);
-	}
-	return NULL;
-}
-
-/* The source stands still by now: what is read must be what it holds. */
-static void *reader(void *arg)
-{
-	struct rig_side *s = arg;
-	struct rig *r = s->rig;
-
-	for (unsigned i = 0; i < r->cfg.blocks; i++) {
-		uint64_t pages = s->bytes[i] / PAGE;
-
-		for (uint64_t n = 0; n < pages && !atomic_load(&s->quit);
-		     n++) {
-			uint64_t p = n * 13 % pages;
-
-			if (memcmp(s->mem[i] + p * PAGE,
-				   r->src.mem[i] + p * PAGE, PAGE))
-				atomic_fetch_add(&r->torn, 1);
-		}
-	}
-	return NULL;
-}
-
-static void begin_guest(struct rig_side *s, void *(*fn)(void *arg))
-{
-	s->has_guest = true;
-	assert(!pthread_create(&s->guest, NULL, fn, s));
-}
-
-static void end_guest(struct rig_side *s)
-{
-	atomic_store(&s->quit, true);
-	if (s->has_guest)
-		pthread_join(s->guest, NULL);
-	s->has_guest = false;
-}
-
-/* ---- VM ops -------------------------------------------------------------------- */
-
-static void look_for_two(struct rig *r)
-{
-	if (atomic_load(&r->src.running) && atomic_load(&r->dst.running))
-		atomic_fetch_add(&r->both, 1);
-}
-
-static int op_stop(void *opaque, struct ferry_err *e)
-{
-	struct rig_side *s = opaque;
-
-	atomic_store(&s->running, false);
-	end_guest(s);	/* nothing writes any more */
-	atomic_store(&s->quit, false);
-	if (s->rig->cfg.stop_fails)
-		return snprintf(e->msg, sizeof(e->msg), "it will not stop"),
-		       e->code = FERRY_E_DEVICE, -1;
-	return 0;
-}
-
-static void op_resume(void *opaque)
-{
-	struct rig_side *s = opaque;
-
-	if (!s->rig->cfg.stopped)
-		atomic_store(&s->running, true);
-	look_for_two(s->rig);
-}
-
-static int op_start(void *opaque, int running, struct ferry_err *e)
-{
-	struct rig_side *s = opaque;
-
-	if (s->rig->cfg.start_fails) {
-		snprintf(e->msg, sizeof(e->msg), "it will not start");
-		e->code = FERRY_E_DEVICE;
-		return -1;
-	}
-	if (running)
-		atomic_store(&s->running, true);
-	look_for_two(s->rig);
-	if (s->rig->cfg.reader)
-		begin_guest(s, reader);
-	return 0;
-}
-
-static void op_throttle(void *opaque, unsigned percent)
-{
-	(void)opaque;
-	(void)percent;
-}
-
-static int op_running(void *opaque)
-{
-	struct rig_side *s = opaque;
-
-	return atomic_load(&s->running);
-}
-
-static int dev_save(void *opaque, struct ferry_save *out, struct ferry_err *e)
-{
-	struct rig_side *s = opaque;
-
-	if (s->rig->cfg.save_fails) {
-		snprintf(e->msg, sizeof(e->msg), "it will not be saved");
-		e->code = FERRY_E_DEVICE;
-		return -1;
-	}
-	ferry_save_bytes(out, s->device_state, sizeof(s->device_state));
-	return 0;
-}
-
-static int dev_load(void *opaque, uint32_t version, const void *data,
-		    size_t bytes, struct ferry_err *e)
-{
-	struct rig_side *s = opaque;
-
-	assert(version == 3 && bytes == sizeof(s->device_state));
-	memcpy(s->device_state, data, bytes);
-	/* Devices touch memory while they load. */
-	if (memcmp(s->mem[0], s->rig->src.mem[0], PAGE))
-		atomic_fetch_add(&s->rig->torn, 1);
-	if (s->rig->cfg.load_fails) {
-		snprintf(e->msg, sizeof(e->msg), "it will not be loaded");
-		e->code = FERRY_E_DEVICE;
-		return -1;
-	}
-	return 0;
-}
-
-/* ---- sides ---------------------------------------------------------------------- */
-
-static void describe(struct rig_side *s)
-{
-	static const struct ferry_device_ops dev = {
-		.size = sizeof(dev), .save = dev_save, .load = dev_load,
-	};
-	struct ferry_vm_ops ops = {
-		.size = sizeof(ops), .stop = op_stop, .resume = op_resume,
-		.start = op_start, .throttle = op_throttle,
-		.running = op_running,
-	};
-	const struct rig_config *c = &s->rig->cfg;
-	const char *fact = s->is_target && c->target_fact ?
-			   c->target_fact : "same";
-
-	s->vm = ferry_vm_new("rig", &ops, s, NULL);
-	assert(s->vm);
-	for (unsigned i = 0; i < c->blocks; i++) {
-		struct ferry_block b = FERRY_BLOCK_INIT;
-
-		make_memory(s, i);
-		b.name = c->block[i].name;
-		b.addr = s->mem[i];
-		b.bytes = s->bytes[i];
-		b.page_bytes = c->block[i].page_bytes;
-		b.fd = s->fd[i];
-		assert(!ferry_vm_add_block(s->vm, &b, NULL));
-	}
-	assert(!ferry_vm_add_device(s->vm, "rig/device", 0, 3, &dev, s, NULL));
-	assert(!ferry_vm_add_fact(s->vm, "cpu", FERRY_FACT_EQUAL, fact, NULL));
-}
-
-static struct ferry_params *params(const char *const (*list)[2], size_t n)
-{
-	struct ferry_params *p = ferry_params_new();
-
-	for (size_t i = 0; i < n && list[i][0]; i++) {
-		struct ferry_err err;
-
-		if (ferry_params_set(p, list[i][0], list[i][1], &err)) {
-			fprintf(stderr, "%s\n", err.msg);
-			abort();
-		}
-	}
-	return p;
-}
+/* ---- channels ------------------------------------------------------------------ */
 
 /* The engine closes its channels: note before that what they carried. */
 static void counting_close(struct ferry_chan *c)
@@ -299,6 +55,12 @@ static void *offer_main(void *arg)
 	return NULL;
 }
 
+static bool is_faulty(const struct rig *r, unsigned n)
+{
+	return r->cfg.fault_all ||
+	       (r->cfg.has_fault && r->cfg.fault.channel == n);
+}
+
 static struct ferry_chan *rig_dial(void *arg, enum ferry_channel_type type,
 				   unsigned index, struct ferry_err *e)
 {
@@ -313,76 +75,156 @@ static struct ferry_chan *rig_dial(void *arg, enum ferry_channel_type type,
 	if (ferry_chan_pair(end, e))
 		abort();
 	mine = end[0];
-	if (r->cfg.has_fault && r->cfg.fault.channel == n) {
+	if (is_faulty(r, n)) {
 		mine = ferry_chan_fault(end[0], &r->cfg.fault.fault, e);
 		assert(mine);
 	}
-	*o = (struct offer){ r, end[1] };
+	*o = (struct offer){ r->to, end[1] };
 	count(r, mine, n);
 	r->channels++;
 	assert(!pthread_create(&r->offer[n], NULL, offer_main, o));
 	return mine;
 }
 
-void rig_init(struct rig *r, const struct rig_config *cfg)
+/* ---- events --------------------------------------------------------------------- */
+
+static void on_event(struct rig *r, enum rig_moment m,
+		     const struct ferry_event *ev)
 {
-	struct ferry_params *p;
+	bool at_source = ev->where == FERRY_WHERE_SOURCE;
 
-	memset(r, 0, sizeof(*r));
-	r->cfg = *cfg;
-	r->src.rig = r->dst.rig = r;
-	r->dst.is_target = true;
-	describe(&r->src);
-	describe(&r->dst);
-	for (unsigned i = 0; i < cfg->blocks; i++)
-		fill_memory(&r->src, i);
-	for (unsigned i = 0; i < 64; i++)
-		r->src.device_state[i] = i * 77;
-	atomic_store(&r->src.running, !cfg->stopped);
-
-	p = params(cfg->param, 12);
-	r->source = ferry_source_new(r->src.vm, p, NULL, NULL);
-	ferry_params_free(p);
-	p = params(cfg->target_param, 4);
-	r->target = ferry_target_new(r->dst.vm, p, NULL, NULL);
-	ferry_params_free(p);
-	assert(r->source && r->target);
-	r->source->last_word_ns = r->target->last_word_ns = 1000000;
-	if (cfg->writer)
-		begin_guest(&r->src, writer);
+	if (!!(ev->safe & FERRY_SAFE_SOURCE) != at_source ||
+	    (ev->state == FERRY_STATE_COMPLETED &&
+	     ev->where != FERRY_WHERE_TARGET))
+		atomic_fetch_add(&r->odd_events, 1);
+	if (r->cfg.hook && ev->type == FERRY_EVENT_STATE)
+		r->cfg.hook(r, m, ev->state);
 }
 
-void rig_start(struct rig *r)
+static void source_event(void *opaque, const struct ferry_event *ev)
+{
+	on_event(opaque, RIG_SOURCE_EVENT, ev);
+}
+
+static void target_event(void *opaque, const struct ferry_event *ev)
+{
+	on_event(opaque, RIG_TARGET_EVENT, ev);
+}
+
+/* ---- the course of a migration ----------------------------------------------- */
+
+static struct ferry_params *params(const char *const (*list)[2], size_t n)
+{
+	struct ferry_params *p = ferry_params_new();
+
+	for (size_t i = 0; i < n && list[i][0]; i++) {
+		struct ferry_err err;
+
+		if (ferry_params_set(p, list[i][0], list[i][1], &err)) {
+			fprintf(stderr, "%s\n", err.msg);
+			abort();
+		}
+	}
+	return p;
+}
+
+static void make_engines(struct rig *r)
+{
+	struct ferry_callbacks cb = FERRY_CALLBACKS_INIT;
+	struct ferry_params *p = params(r->cfg.param, RIG_PARAMS_MAX);
+
+	cb.opaque = r;
+	cb.event = source_event;
+	r->source = ferry_source_new(r->src.vm, p, &cb, NULL);
+	ferry_params_free(p);
+	cb.event = target_event;
+	p = params(r->cfg.target_param, 4);
+	r->target = ferry_target_new(r->dst.vm, p, &cb, NULL);
+	ferry_params_free(p);
+	assert(r->source && r->target);
+	r->source->last_word_ns = r->target->last_word_ns =
+		r->cfg.hasty ? 1000000 : 5000000000;
+}
+
+void rig_init(struct rig *r, const struct rig_config *cfg)
+{
+	memset(r, 0, sizeof(*r));
+	r->cfg = *cfg;
+	r->to = r;
+	r->src.rig = r->dst.rig = r;
+	r->dst.is_target = true;
+	rig_side_init(&r->src);
+	rig_side_init(&r->dst);
+	rig_side_fill(&r->src);
+	memset(r->dst.device_state, 0, sizeof(r->dst.device_state));
+	atomic_store(&r->src.running, !cfg->stopped);
+	make_engines(r);
+	if (cfg->writer)
+		rig_begin_writer(&r->src);
+}
+
+static void must(int rc, const struct ferry_err *err)
+{
+	if (!rc)
+		return;
+	fprintf(stderr, "rig: %s\n", err->msg);
+	abort();
+}
+
+void rig_start_target(struct rig *r)
+{
+	struct ferry_err err = { 0 };
+
+	must(r->cfg.uri ? ferry_target_listen(r->target, r->cfg.uri, &err) :
+			  ferry_target_begin(r->target, &err), &err);
+}
+
+void rig_start_source(struct rig *r)
 {
 	struct ferry_dialer d = {
 		.arg = r, .dial = rig_dial,
 		.features = FERRY_CHAN_READ | FERRY_CHAN_WRITE |
 			    FERRY_CHAN_TWO_WAY | FERRY_CHAN_MORE,
 	};
-	struct ferry_err err;
+	struct ferry_err err = { 0 };
+	char uri[512];
 
-	if (ferry_target_begin(r->target, &err) ||
-	    ferry_source_start_with(r->source, &d, &err)) {
-		fprintf(stderr, "rig: %s\n", err.msg);
-		abort();
+	if (!r->cfg.uri) {
+		must(ferry_source_start_with(r->source, &d, &err), &err);
+		return;
 	}
+	must(ferry_target_uri(r->to->target, uri, sizeof(uri), &err), &err);
+	must(ferry_source_start(r->source, uri, &err), &err);
+}
+
+void rig_start(struct rig *r)
+{
+	rig_start_target(r);
+	rig_start_source(r);
+}
+
+void rig_finish_source(struct rig *r)
+{
+	r->source_rc = ferry_source_wait(r->source, 60000, &r->source_err);
+	r->source_stats = (struct ferry_stats)FERRY_STATS_INIT;
+	ferry_source_stats(r->source, &r->source_stats);
+	for (unsigned i = 0; i < r->channels; i++)
+		pthread_join(r->offer[i], NULL);
+	rig_end_guest(&r->src);
 }
 
 void rig_finish(struct rig *r)
 {
-	r->source_rc = ferry_source_wait(r->source, 60000, &r->source_err);
+	rig_finish_source(r);
 	/* A target that was never reached waits for ever. */
 	if (r->source_rc && ferry_status_state(&r->target->status) ==
 	    FERRY_STATE_SETUP)
 		(void)!ferry_target_cancel(r->target, NULL);
 	r->target_rc = ferry_target_wait(r->target, 60000, &r->target_err);
-	r->source_stats = (struct ferry_stats)FERRY_STATS_INIT;
 	r->target_stats = (struct ferry_stats)FERRY_STATS_INIT;
-	ferry_source_stats(r->source, &r->source_stats);
 	ferry_target_stats(r->target, &r->target_stats);
-	for (unsigned i = 0; i < r->channels; i++)
-		pthread_join(r->offer[i], NULL);
-	end_guest(&r->src);
+	if (r->target_rc == 0)
+		rig_end_guest(&r->dst);
 }
 
 void rig_run(struct rig *r, const struct rig_config *cfg)
@@ -390,75 +232,122 @@ void rig_run(struct rig *r, const struct rig_config *cfg)
 	rig_init(r, cfg);
 	rig_start(r);
 	rig_finish(r);
-	if (r->target_rc == 0)
-		end_guest(&r->dst);
-}
-
-static void free_side(struct rig_side *s)
-{
-	ferry_vm_free(s->vm);
-	for (unsigned i = 0; i < s->rig->cfg.blocks; i++) {
-		munmap(s->mem[i], s->bytes[i]);
-		if (s->fd[i] >= 0)
-			close(s->fd[i]);
-	}
 }
 
 void rig_fini(struct rig *r)
 {
-	if (r->source)
-		ferry_source_free(r->source);
-	r->source = NULL;
+	ferry_source_free(r->source);
 	atomic_store(&r->dst.quit, true);
 	ferry_target_free(r->target);
-	end_guest(&r->dst);
-	free_side(&r->src);
-	free_side(&r->dst);
+	rig_end_guest(&r->dst);
+	rig_end_guest(&r->src);
+	rig_side_fini(&r->src);
+	rig_side_fini(&r->dst);
 }
+
+/* ---- the verdict ---------------------------------------------------------------- */
 
 uint64_t rig_differs(struct rig *r)
 {
 	uint64_t n = 0;
 
 	for (unsigned i = 0; i < r->cfg.blocks; i++)
-		for (uint64_t p = 0; p < r->src.bytes[i] / PAGE; p++)
-			if (memcmp(r->src.mem[i] + p * PAGE,
-				   r->dst.mem[i] + p * PAGE, PAGE))
+		for (uint64_t p = 0; p < r->src.bytes[i] / RIG_PAGE; p++)
+			if (memcmp(r->src.mem[i] + p * RIG_PAGE,
+				   r->dst.mem[i] + p * RIG_PAGE, RIG_PAGE))
 				n++;
 	return n;
 }
 
-const char *rig_verdict(struct rig *r)
+static bool hangs(int rc, const struct ferry_err *e)
 {
-	bool src = atomic_load(&r->src.running);
-	bool dst = atomic_load(&r->dst.running);
+	return rc && e->code == FERRY_E_TIMEOUT && strstr(e->msg, "still");
+}
 
+/* Both embedders ask whether they may run the VM: never yes twice. */
+static bool both_may_run(struct rig *r)
+{
+	return r->source && r->target &&
+	       !ferry_source_may_run(r->source, NULL) &&
+	       !ferry_target_may_run(r->target, NULL);
+}
+
+static const char *verdict_of_course(struct rig *r)
+{
 	if (r->both)
 		return "both sides ran";
+	if (both_may_run(r))
+		return "both sides may run";
 	if (r->torn)
 		return "the target saw a wrong page";
-	if (r->source_rc && r->source_err.code == FERRY_E_TIMEOUT &&
-	    strstr(r->source_err.msg, "still"))
+	if (r->odd_events)
+		return "an event contradicts itself";
+	if (hangs(r->source_rc, &r->source_err))
 		return "the source hangs";
-	if (r->target_rc && r->target_err.code == FERRY_E_TIMEOUT &&
-	    strstr(r->target_err.msg, "still"))
+	if (hangs(r->target_rc, &r->target_err))
 		return "the target hangs";
-	if (!r->source_rc && (r->target_rc || rig_differs(r)))
-		return "the source says completed, the target differs";
-	if (!r->source_rc && !r->target_rc &&
-	    memcmp(r->src.device_state, r->dst.device_state,
-		   sizeof(r->src.device_state)))
-		return "device state differs";
-	if (r->source_stats.where == FERRY_WHERE_SOURCE && dst)
-		return "it runs at the target, the source says it has it";
-	if (r->source_stats.where == FERRY_WHERE_SOURCE && !src &&
-	    !r->cfg.stopped)
-		return "the source has it and does not run it";
-	if (r->source_stats.where != FERRY_WHERE_SOURCE && src)
-		return "the source runs what it says it gave away";
 	if (r->source_rc && !r->source_err.msg[0])
 		return "the source failed without a reason";
 	if (r->target_rc && !r->target_err.msg[0])
 		return "the target failed without a reason";
 	return "";
+}
+
+static const char *verdict_of_end(struct rig *r)
+{
+	bool src = atomic_load(&r->src.running);
+	bool dst = atomic_load(&r->dst.running);
+	bool at_source = r->source_stats.where == FERRY_WHERE_SOURCE;
+	bool whole = at_source || !r->cfg.freed;
+
+	if (!r->source_rc && r->target_rc)
+		return "the source says completed, the target failed";
+	if (!r->source_rc && whole && rig_differs(r))
+		return "the source says completed, the target differs";
+	if (!r->source_rc && memcmp(r->src.device_state, r->dst.device_state,
+				    sizeof(r->src.device_state)))
+		return "device state differs";
+	if (at_source && dst)
+		return "it runs at the target, the source says it has it";
+	if (at_source && !src && !r->cfg.stopped)
+		return "the source has it and does not run it";
+	if (!at_source && src)
+		return "the source runs what it says it gave away";
+	if (r->has_sum && whole && r->sum != rig_side_sum(&r->src))
+		return "the source's memory was damaged";
+	return "";
+}
+
+const char *rig_verdict(struct rig *r)
+{
+	const char *course = verdict_of_course(r);
+
+	return course[0] ? course : verdict_of_end(r);
+}
+
+static void complain(struct rig *r, const char *what, const char *wrong)
+{
+	fail_msg("%s: %s; source %s: %s; target %s: %s", what, wrong,
+		 ferry_state_name(r->source_stats.state), r->source_err.msg,
+		 ferry_state_name(r->target_stats.state), r->target_err.msg);
+}
+
+void rig_expect_moved(struct rig *r, const char *what)
+{
+	if (rig_verdict(r)[0])
+		complain(r, what, rig_verdict(r));
+	if (r->source_rc || r->target_rc ||
+	    r->source_stats.where != FERRY_WHERE_TARGET ||
+	    r->dst.running == r->cfg.stopped)
+		complain(r, what, "it did not move");
+}
+
+void rig_expect_stayed(struct rig *r, const char *what, const char *reason)
+{
+	if (rig_verdict(r)[0])
+		complain(r, what, rig_verdict(r));
+	if (!r->source_rc || r->source_stats.where != FERRY_WHERE_SOURCE)
+		complain(r, what, "it did not stay at the source");
+	if (!strstr(r->source_err.msg, reason))
+		complain(r, what, "the reason is another one");
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A whole migration in one process: a source and a target, joined by
- * in-memory channels that pass through the product's fault layer, and a
- * "guest" that writes source memory until it is stopped, and reads target
- * memory once it is started.
+ * in-memory channels that pass through the product's fault layer (or by a
+ * URI, through the public API only), and a "guest" that writes source memory
+ * until it is stopped, and reads target memory once it is started.
+ *
+ *	rig_vm.c	memory, guests, what the engine asks of an embedder
+ *	rig.c		channels, the course of a migration, the verdict
  */
 #ifndef FERRY_FLOW_RIG_H
 #define FERRY_FLOW_RIG_H
@@ -16,8 +19,12 @@
 
 #include "chan/chan.h"
 
-#define RIG_CHANNELS_MAX	8
-#define RIG_BLOCKS_MAX		4
+#define RIG_PAGE		4096u
+#define RIG_CHANNELS_MAX	16
+#define RIG_BLOCKS_MAX		256
+#define RIG_PARAMS_MAX		12
+
+struct rig;
 
 struct rig_block {
 	const char	*name;
@@ -31,21 +38,39 @@ struct rig_fault {
 	struct ferry_fault fault;
 };
 
+/* Where the engine is when it calls the test back. */
+enum rig_moment {
+	RIG_STOP, RIG_RESUME, RIG_SAVE, RIG_LOAD, RIG_START, RIG_THROTTLE,
+	RIG_SOURCE_EVENT, RIG_TARGET_EVENT,
+};
+
 struct rig_config {
 	struct rig_block block[RIG_BLOCKS_MAX];
 	unsigned	 blocks;
 	unsigned	 untouched_percent;
 	unsigned	 zero_percent;
+	const char	*vm_name;	/* "rig" */
+	const char	*fact;		/* value of fact "cpu"; "same" */
+	const char	*target_dir;	/* its shared memory is a file there */
 	bool		 writer;	/* writes while it runs */
 	bool		 reader;	/* target's guest touches all pages */
 	bool		 stopped;	/* the VM does not run at the start */
-	const char	*param[12][2];	/* ends with NULL */
+	bool		 track_process;	/* the writer does not tell */
+	bool		 freed;		/* the source frees what it sent */
+	const char	*param[RIG_PARAMS_MAX][2];	/* ends with NULL */
 	const char	*target_param[4][2];
 	struct rig_fault fault;
 	bool		 has_fault;
-	const char	*target_fact;	/* value of fact "cpu" there; "same" */
-	uint64_t	 target_bytes;	/* first block's size there, or 0 */
+	bool		 fault_all;	/* on every channel */
+	bool		 hasty;		/* a peer's last word is hardly waited
+					 * for: reasons may be poorer */
+	const char	*uri;		/* instead of channels of our own */
 	bool		 load_fails, start_fails, save_fails, stop_fails;
+
+	/* On the engine's thread; `arg` is the state of an event, or the
+	 * percent of a throttle. */
+	void		(*hook)(struct rig *r, enum rig_moment m, unsigned arg);
+	void		*hook_arg;
 };
 
 /* What a channel of the source has carried; ops comes first. */
@@ -71,6 +96,7 @@ struct rig_side {
 
 struct rig {
 	struct rig_config cfg;
+	struct rig	*to;		/* whose target we go to: our own */
 	struct rig_side	 src, dst;
 	struct ferry_source *source;
 	struct ferry_target *target;
@@ -79,6 +105,9 @@ struct rig {
 	struct rig_counter counter[RIG_CHANNELS_MAX];
 	_Atomic unsigned both;		/* times both sides ran */
 	_Atomic unsigned torn;		/* wrong pages seen by the reader */
+	_Atomic unsigned odd_events;	/* contradicting themselves */
+	bool		 has_sum;
+	uint64_t	 sum;		/* of source memory, once stopped */
 	struct ferry_err source_err, target_err;
 	int		 source_rc, target_rc;
 	struct ferry_stats source_stats, target_stats;
@@ -90,8 +119,11 @@ void rig_run(struct rig *r, const struct rig_config *cfg);
 
 /* The parts, for tests that act in between. */
 void rig_init(struct rig *r, const struct rig_config *cfg);
-void rig_start(struct rig *r);
-void rig_finish(struct rig *r);
+void rig_start(struct rig *r);		/* target, then source */
+void rig_start_target(struct rig *r);
+void rig_start_source(struct rig *r);
+void rig_finish(struct rig *r);		/* both sides */
+void rig_finish_source(struct rig *r);
 void rig_fini(struct rig *r);
 
 /* Pages that differ between the two sides. */
@@ -99,5 +131,20 @@ uint64_t rig_differs(struct rig *r);
 
 /* The outcome is one that may be: says "" or what is wrong with it. */
 const char *rig_verdict(struct rig *r);
+
+/* All of it moved and nothing is wrong; else fails the test, naming `what`. */
+void rig_expect_moved(struct rig *r, const char *what);
+
+/* The source has the VM, and its reason holds this text. */
+void rig_expect_stayed(struct rig *r, const char *what, const char *reason);
+
+/* ---- rig_vm.c ------------------------------------------------------------- */
+
+void rig_side_init(struct rig_side *s);
+void rig_side_fini(struct rig_side *s);
+void rig_side_fill(struct rig_side *s);
+void rig_begin_writer(struct rig_side *s);
+void rig_end_guest(struct rig_side *s);
+uint64_t rig_side_sum(struct rig_side *s);
 
 #endif
