@@ -73,11 +73,9 @@ static int start_reader(struct ferry_target *t, struct ferry_err *e)
 static int begin_with(struct ferry_target *t, struct ferry_chan *chan,
 		      struct ferry_err *e)
 {
-	ferry_door_admit(t, chan);
-	if (t->arrived)
+	if (!ferry_door_admit(t, chan, e))
 		return start_reader(t, e);
-	return ferry_err_set(e, FERRY_E_PROTO, 0, "%s holds no migration",
-			     t->door.uri);
+	return ferry_err_wrap(e, "%s", t->door.uri);
 }
 
 static int begin(struct ferry_target *t, const struct ferry_uri *u,
@@ -127,7 +125,9 @@ int ferry_target_begin(struct ferry_target *t, struct ferry_err *e)
 
 void ferry_target_offer(struct ferry_target *t, struct ferry_chan *chan)
 {
-	ferry_door_admit(t, chan);
+	struct ferry_err ignored = { 0 };
+
+	(void)!ferry_door_admit(t, chan, &ignored);
 }
 
 int ferry_target_uri(struct ferry_target *t, char *buf, size_t bytes,

@@ -4,8 +4,9 @@
  *
  * One thread accepts; each new connection is classified on a short-lived
  * thread of its own with a timeout, so that a silent or slow one never holds
- * up another.  They are few: when all places are taken the oldest visitor is
- * shown out.  A stranger costs a log line and changes nothing.
+ * up another.  They are few: when all places are taken, the oldest of those
+ * that have not said who they are is shown out.  A stranger costs a log line
+ * and changes nothing.
  */
 #include "mig/target_impl.h"
 
@@ -38,6 +39,7 @@ static void untake_main(struct ferry_target *t)
 {
 	pthread_mutex_lock(&t->lock);
 	t->taken = false;
+	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -142,19 +144,16 @@ static void forget(struct ferry_target *t)
 	untake_main(t);
 }
 
+/* Takes the buffer when it succeeds. */
 static int admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 		      const struct ferry_channel_head *head,
-		      struct ferry_err *e)
+		      const struct ferry_hello *theirs, struct ferry_err *e)
 {
-	struct ferry_hello theirs = { 0 };
 	struct ferry_err ignored;
 	uint64_t taken = 0;
 	int rc;
 
-	if (ferry_greet_read_hello(in, false, &theirs, e))
-		return -1;
 	if (!take_main(t)) {
-		ferry_hello_fini(&theirs);
 		ferry_err_set(e, FERRY_E_STATE, 0,
 			      "another migration is coming in already");
 		(void)!answer(t, in->chan, head, 0, e, &ignored);
@@ -162,8 +161,7 @@ static int admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 	}
 	rc = ferry_channel_take(head, FERRY_FEATURES_CAN, &taken, e);
 	if (!rc)
-		rc = prepare(t, head, &theirs, e);
-	ferry_hello_fini(&theirs);
+		rc = prepare(t, head, theirs, e);
 	if (rc)
 		(void)!answer(t, in->chan, head, 0, e, &ignored);
 	else
@@ -177,8 +175,10 @@ static int admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 }
 
 static int admit_qemu(struct ferry_target *t, struct ferry_inbuf *in,
-		      struct ferry_err *e)
+		      const struct ferry_config *c, struct ferry_err *e)
 {
+	if (ferry_target_check_name(t, c, e))
+		return -1;
 	if (!take_main(t))
 		return ferry_err_set(e, FERRY_E_STATE, 0, "another migration "
 				     "is coming in already");
@@ -211,6 +211,19 @@ place_for(struct ferry_target *t, const struct ferry_channel_head *h)
 	return NULL;
 }
 
+/* The main connection has its answer, but may not have been let in quite yet;
+ * if it never is, there are no receivers.  Caller holds the lock. */
+static struct ferry_receiver *
+await_place(struct ferry_target *t, const struct ferry_channel_head *h)
+{
+	struct ferry_receiver *r;
+
+	while ((r = place_for(t, h)) && !t->arrived && !t->quit)
+		pthread_cond_wait(&t->changed, &t->lock);
+	return r;
+}
+
+/* Takes the buffer and its channel when it gets as far as to a receiver. */
 static int admit_other(struct ferry_target *t, struct ferry_inbuf *in,
 		       const struct ferry_channel_head *h,
 		       struct ferry_err *e)
@@ -222,7 +235,7 @@ static int admit_other(struct ferry_target *t, struct ferry_inbuf *in,
 	ferry_chan_set_name(in->chan, "%s %u", ferry_channel_type_name(h->type),
 			    h->index);
 	pthread_mutex_lock(&t->lock);
-	r = place_for(t, h);
+	r = await_place(t, h);
 	if (!r || r->chan || t->quit || t->ended) {
 		rc = ferry_err_set(e, FERRY_E_PROTO, 0,
 				   "channel %s %u belongs to no migration "
@@ -245,23 +258,46 @@ static int admit_other(struct ferry_target *t, struct ferry_inbuf *in,
 
 /* ---- visitors ------------------------------------------------------------------------ */
 
-static int classify(struct ferry_target *t, struct ferry_inbuf *in,
-		    struct ferry_err *e)
+/* What a connection has said of itself. */
+struct introduction {
+	enum ferry_conn_kind kind;
+	uint8_t		 first[FERRY_CONN_KIND_WIRE];
+	struct ferry_channel_head head;	/* FERRY */
+	struct ferry_hello hello;	/* FERRY, main */
+	struct ferry_config config;	/* QEMU_MAIN */
+};
+
+/* All that has to be said before anything is decided: reading it may take as
+ * long as the peer likes. */
+static int hear(struct ferry_inbuf *in, struct introduction *i,
+		struct ferry_err *e)
 {
-	const uint8_t *first = ferry_inbuf_need(in, FERRY_CONN_KIND_WIRE, e);
-	struct ferry_channel_head head;
+	const uint8_t *first = ferry_inbuf_need(in, sizeof(i->first), e);
 
 	if (!first)
 		return -1;
-	switch (ferry_conn_kind(first)) {
+	memcpy(i->first, first, sizeof(i->first));
+	i->kind = ferry_conn_kind(first);
+	if (i->kind == FERRY_CONN_QEMU_MAIN)
+		return ferry_stream_open(in, &i->config, e);
+	if (i->kind != FERRY_CONN_FERRY)
+		return 0;
+	if (ferry_greet_read_head(in, false, &i->head, e))
+		return -1;
+	return i->head.type == FERRY_CHANNEL_MAIN ?
+	       ferry_greet_read_hello(in, false, &i->hello, e) : 0;
+}
+
+static int decide(struct ferry_target *t, struct ferry_inbuf *in,
+		  const struct introduction *i, struct ferry_err *e)
+{
+	switch (i->kind) {
 	case FERRY_CONN_FERRY:
-		if (ferry_greet_read_head(in, false, &head, e))
-			return -1;
-		return head.type == FERRY_CHANNEL_MAIN ?
-		       admit_main(t, in, &head, e) :
-		       admit_other(t, in, &head, e);
+		return i->head.type == FERRY_CHANNEL_MAIN ?
+		       admit_main(t, in, &i->head, &i->hello, e) :
+		       admit_other(t, in, &i->head, e);
 	case FERRY_CONN_QEMU_MAIN:
-		return admit_qemu(t, in, e);
+		return admit_qemu(t, in, &i->config, e);
 	case FERRY_CONN_QEMU_MULTIFD:
 	case FERRY_CONN_QEMU_RECOVERY:
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
@@ -272,41 +308,79 @@ static int classify(struct ferry_target *t, struct ferry_inbuf *in,
 	}
 	return ferry_err_set(e, FERRY_E_PROTO, 0,
 			     "this is no migration: it begins with %02x %02x "
-			     "%02x %02x", first[0], first[1], first[2],
-			     first[3]);
+			     "%02x %02x", i->first[0], i->first[1],
+			     i->first[2], i->first[3]);
 }
 
-void ferry_door_admit(struct ferry_target *t, struct ferry_chan *chan)
+/* Who has said all may stay: from here on nobody shows it out. */
+static void heard(struct ferry_target *t, struct ferry_visitor *v)
+{
+	if (!v)
+		return;
+	pthread_mutex_lock(&t->lock);
+	v->chan = NULL;
+	pthread_mutex_unlock(&t->lock);
+}
+
+static int admit(struct ferry_target *t, struct ferry_chan *chan,
+		 struct ferry_visitor *v, struct ferry_err *e)
 {
 	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	struct introduction i = { 0 };
 	struct ferry_inbuf in = { 0 };
-	struct ferry_err err = { 0 };
+	int rc;
 
 	chan->ops->set_timeout(chan, ms, ms);
-	if (ferry_inbuf_init(&in, chan, FERRY_GREET_BUF_BYTES, &err) ||
-	    classify(t, &in, &err)) {
-		ferry_log(&t->status.log, FERRY_LOG_WARN,
-			  "turned a connection away: %s", err.msg);
-		/* Not taken over by anybody. */
-		if (in.chan || !in.data)
-			ferry_chan_close(chan);
-		ferry_inbuf_fini(&in);
-	}
+	rc = ferry_inbuf_init(&in, chan, FERRY_GREET_BUF_BYTES, e);
+	if (!rc)
+		rc = hear(&in, &i, e);
+	heard(t, v);
+	if (!rc)
+		rc = decide(t, &in, &i, e);
+	ferry_hello_fini(&i.hello);
+	if (!rc)
+		return 0;
+	ferry_log(&t->status.log, FERRY_LOG_WARN,
+		  "turned a connection away: %s", e->msg);
+	if (in.chan)	/* nobody has taken it */
+		ferry_chan_close(chan);
+	ferry_inbuf_fini(&in);
+	return -1;
+}
+
+int ferry_door_admit(struct ferry_target *t, struct ferry_chan *chan,
+		     struct ferry_err *e)
+{
+	return admit(t, chan, NULL, e);
 }
 
 static void visit(void *arg)
 {
 	struct ferry_visitor *v = arg;
-	struct ferry_chan *chan = v->chan;
+	struct ferry_err err = { 0 };
 
-	ferry_door_admit(v->target, chan);
+	(void)!admit(v->target, v->chan, v, &err);
 	atomic_store(&v->done, true);
 }
 
-static void show_out(struct ferry_visitor *v)
+/* Who is still silent gets no more time. */
+static void show_out(struct ferry_target *t, struct ferry_visitor *v)
 {
+	pthread_mutex_lock(&t->lock);
+	if (v->chan)
+		v->chan->ops->shutdown(v->chan);
+	pthread_mutex_unlock(&t->lock);
 	ferry_thread_join(&v->thread);
-	v->chan = NULL;
+}
+
+static bool is_silent(struct ferry_target *t, struct ferry_visitor *v)
+{
+	bool silent;
+
+	pthread_mutex_lock(&t->lock);
+	silent = v->chan != NULL;
+	pthread_mutex_unlock(&t->lock);
+	return silent;
 }
 
 static struct ferry_visitor *free_place(struct ferry_target *t)
@@ -316,13 +390,19 @@ static struct ferry_visitor *free_place(struct ferry_target *t)
 	for (size_t i = 0; i < FERRY_LEN(t->door.visitor); i++) {
 		struct ferry_visitor *v = &t->door.visitor[i];
 
-		if (v->chan && atomic_load(&v->done))
-			show_out(v);
-		if (!v->chan)
-			return v;
-		if (!oldest || v->since_ns < oldest->since_ns)
-			oldest = v;
+		if (v->thread.started && !atomic_load(&v->done)) {
+			if (is_silent(t, v) &&
+			    (!oldest || v->since_ns < oldest->since_ns))
+				oldest = v;
+			continue;
+		}
+		ferry_thread_join(&v->thread);
+		return v;
 	}
+	/* If none is silent, all will be done in a moment. */
+	if (!oldest)
+		oldest = &t->door.visitor[0];
+	show_out(t, oldest);
 	return oldest;
 }
 
@@ -337,18 +417,13 @@ static void let_in(struct ferry_target *t)
 		return;
 	ferry_chan_set_name(chan, "new");
 	v = free_place(t);
-	if (v->chan) {
-		/* All places are taken by visitors who say nothing. */
-		ferry_chan_close(chan);
-		return;
-	}
 	v->target = t;
 	v->chan = chan;
 	v->since_ns = ferry_now_ns();
 	atomic_store(&v->done, false);
 	if (ferry_thread_start(&v->thread, "ferry-visitor", visit, v, &err)) {
-		ferry_chan_close(chan);
 		v->chan = NULL;
+		ferry_chan_close(chan);
 	}
 }
 
@@ -396,8 +471,7 @@ void ferry_door_close(struct ferry_target *t)
 		ferry_thread_join(&d->thread);
 	}
 	for (size_t i = 0; i < FERRY_LEN(d->visitor); i++)
-		if (d->visitor[i].chan)
-			show_out(&d->visitor[i]);
+		show_out(t, &d->visitor[i]);
 	if (d->wake_fd >= 0)
 		close(d->wake_fd);
 	d->wake_fd = -1;

@@ -74,9 +74,12 @@ struct ferry_loader {
 	struct ferry_thread thread;
 };
 
-/* Connections that have not said yet who they are. */
+/* A connection that says who it is.  Its place is free when the thread is
+ * done or was never started. */
 struct ferry_visitor {
 	struct ferry_target *target;
+	/* target->lock: NULL once it has said all, or hung up.  Until then
+	 * the door may shut it down. */
 	struct ferry_chan *chan;
 	struct ferry_thread thread;
 	_Atomic bool	 done;		/* thread is about to end */
@@ -128,14 +131,22 @@ struct ferry_target {
 FERRY_CHECKED int ferry_door_open(struct ferry_target *t,
 				  const struct ferry_uri *u,
 				  struct ferry_err *e);
-/* Let one connection in, on the calling thread; takes it. */
-void ferry_door_admit(struct ferry_target *t, struct ferry_chan *chan);
+/* Let one connection in, on the calling thread; takes it.  -1: it was turned
+ * away. */
+FERRY_CHECKED int ferry_door_admit(struct ferry_target *t,
+				   struct ferry_chan *chan,
+				   struct ferry_err *e);
 /* No more visitors; joins. */
 void ferry_door_close(struct ferry_target *t);
 
 /* ---- target_main.c ------------------------------------------------------------ */
 
 void ferry_target_read(void *target);
+
+/* The VM's name in the stream is ours. */
+FERRY_CHECKED int ferry_target_check_name(struct ferry_target *t,
+					  const struct ferry_config *c,
+					  struct ferry_err *e);
 
 /* Something failed on another thread than the reader: note it, tell the
  * source if that can still matter, and wake the reader. */

@@ -78,18 +78,27 @@ int ferry_target_await_load(struct ferry_target *t, unsigned states,
 
 /* ---- the stream ------------------------------------------------------------------ */
 
+int ferry_target_check_name(struct ferry_target *t,
+			    const struct ferry_config *c, struct ferry_err *e)
+{
+	if (strcmp(c->machine, t->vm->name))
+		return ferry_err_set(e, FERRY_E_MISMATCH, 0,
+				     "the VM is '%s' at the source and '%s' "
+				     "here", FERRY_SHOW(c->machine),
+				     t->vm->name);
+	return 0;
+}
+
+/* A QEMU's was read at the door: it is how a QEMU introduces itself. */
 static int open_stream(struct ferry_target *t, struct ferry_err *e)
 {
 	struct ferry_config c = { 0 };
 
+	if (t->dialect == FERRY_DIALECT_QEMU)
+		return 0;
 	if (ferry_stream_open(&t->main_in, &c, e))
 		return -1;
-	if (strcmp(c.machine, t->vm->name))
-		return ferry_err_set(e, FERRY_E_MISMATCH, 0,
-				     "the VM is '%s' at the source and '%s' "
-				     "here", FERRY_SHOW(c.machine),
-				     t->vm->name);
-	return 0;
+	return ferry_target_check_name(t, &c, e);
 }
 
 static int on_ram(struct ferry_target *t, const struct ferry_section *s,
