@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -201,6 +202,16 @@ void rig_start(struct rig *r)
 {
 	rig_start_target(r);
 	rig_start_source(r);
+}
+
+void rig_await(struct rig *r, enum ferry_state state)
+{
+	struct ferry_stats st = FERRY_STATS_INIT;
+
+	do {
+		usleep(500);
+		ferry_source_stats(r->source, &st);
+	} while (st.state < state);
 }
 
 void rig_finish_source(struct rig *r)

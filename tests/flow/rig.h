@@ -105,6 +105,7 @@ struct rig {
 	struct rig_counter counter[RIG_CHANNELS_MAX];
 	_Atomic unsigned both;		/* times both sides ran */
 	_Atomic unsigned torn;		/* wrong pages seen by the reader */
+	_Atomic unsigned lost;		/* its guest was told that a page is */
 	_Atomic unsigned odd_events;	/* contradicting themselves */
 	bool		 has_sum;
 	uint64_t	 sum;		/* of source memory, once stopped */
@@ -122,6 +123,8 @@ void rig_init(struct rig *r, const struct rig_config *cfg);
 void rig_start(struct rig *r);		/* target, then source */
 void rig_start_target(struct rig *r);
 void rig_start_source(struct rig *r);
+/* The source has reached this state, or ended. */
+void rig_await(struct rig *r, enum ferry_state state);
 void rig_finish(struct rig *r);		/* both sides */
 void rig_finish_source(struct rig *r);
 void rig_fini(struct rig *r);

@@ -7,6 +7,8 @@
 
 #include <assert.h>
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,10 +122,28 @@ static void *writer(void *arg)
 	return NULL;
 }
 
-/* The source stands still by now: what is read must be what it holds. */
-static void *reader(void *arg)
+/* A page that will never come is told by a signal, as include/ferry/target.h
+ * says; this guest then ends. */
+static _Thread_local sigjmp_buf lost;
+static _Thread_local bool may_lose;
+
+static void on_lost(int sig)
 {
-	struct rig_side *s = arg;
+	if (may_lose)
+		siglongjmp(lost, 1);
+	signal(sig, SIG_DFL);
+}
+
+static void catch_lost(void)
+{
+	const struct sigaction sa = { .sa_handler = on_lost };
+
+	sigaction(SIGSEGV, &sa, NULL);
+	sigaction(SIGBUS, &sa, NULL);
+}
+
+static void read_all(struct rig_side *s)
+{
 	struct rig *r = s->rig;
 
 	for (unsigned i = 0; i < r->cfg.blocks; i++) {
@@ -138,6 +158,18 @@ static void *reader(void *arg)
 				atomic_fetch_add(&r->torn, 1);
 		}
 	}
+}
+
+/* The source stands still by now: what is read must be what it holds. */
+static void *reader(void *arg)
+{
+	struct rig_side *s = arg;
+
+	may_lose = true;
+	if (!sigsetjmp(lost, 1))
+		read_all(s);
+	else
+		atomic_fetch_add(&s->rig->lost, 1);
 	return NULL;
 }
 
@@ -216,8 +248,10 @@ static int op_start(void *opaque, int running, struct ferry_err *e)
 	if (running)
 		atomic_store(&s->running, true);
 	look_for_two(s->rig);
-	if (s->rig->cfg.reader)
+	if (s->rig->cfg.reader) {
+		catch_lost();
 		begin_guest(s, reader);
+	}
 	return 0;
 }
 
