@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A machine without KVM and an engine without a network, behind the same
+ * functions as the real ones.  They do nothing by themselves: a test plays
+ * the guest (fake_guest_*), and the engine's thread (fake_event, fake.ops).
+ * One VM per process; fields are read and written under fake_lock.
+ */
+#ifndef FERRY_TESTS_CTL_FAKE_H
+#define FERRY_TESTS_CTL_FAKE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include <ferry/source.h>
+#include <ferry/target.h>
+
+#include "vmm/machine.h"
+
+struct fake {
+	/* machine */
+	struct ferry_machine_config config;
+	bool	made, running;
+	bool	cannot_reset;
+	unsigned runs, pauses, resets, throttle;
+
+	/* engine */
+	const struct ferry_vm_ops *ops;
+	void	*ops_opaque;
+	struct ferry_callbacks cb;
+	bool	source, target;		/* there is one */
+	bool	committed;		/* cancel and cont are refused */
+	bool	start_fails;
+	char	uri[128];
+	char	set[128];		/* last of ferry_source_set() */
+	unsigned cancels, postcopies;
+	struct ferry_stats stats;
+};
+
+extern struct fake fake;
+extern pthread_mutex_t fake_lock;
+
+/* As the engine's thread: tell this state; it is in the stats too. */
+void fake_state(enum ferry_state state, enum ferry_where where,
+		const char *text);
+void fake_pass(unsigned pass);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* A machine that only counts what it is told. */
+#include "fake.h"
+
+#include <stdlib.h>
+
+struct fake fake;
+pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct ferry_machine {
+	int	unused;
+};
+
+struct ferry_machine *
+ferry_machine_new(const struct ferry_machine_config *config,
+		  struct ferry_err *e)
+{
+	(void)e;
+	pthread_mutex_lock(&fake_lock);
+	fake.config = *config;
+	fake.made = true;
+	pthread_mutex_unlock(&fake_lock);
+	return calloc(1, sizeof(struct ferry_machine));
+}
+
+void ferry_machine_free(struct ferry_machine *m)
+{
+	free(m);
+}
+
+int ferry_machine_describe(struct ferry_machine *m, struct ferry_vm *vm,
+			   struct ferry_err *e)
+{
+	(void)m, (void)vm, (void)e;
+	return 0;
+}
+
+void ferry_machine_set_vm(struct ferry_machine *m, struct ferry_vm *vm)
+{
+	(void)m, (void)vm;
+}
+
+int ferry_machine_run(struct ferry_machine *m, struct ferry_err *e)
+{
+	(void)m, (void)e;
+	pthread_mutex_lock(&fake_lock);
+	fake.running = true;
+	fake.runs++;
+	pthread_mutex_unlock(&fake_lock);
+	return 0;
+}
+
+void ferry_machine_pause(struct ferry_machine *m)
+{
+	(void)m;
+	pthread_mutex_lock(&fake_lock);
+	fake.running = false;
+	fake.pauses++;
+	pthread_mutex_unlock(&fake_lock);
+}
+
+bool ferry_machine_running(struct ferry_machine *m)
+{
+	(void)m;
+	return fake.running;
+}
+
+void ferry_machine_throttle(struct ferry_machine *m, unsigned percent)
+{
+	(void)m;
+	fake.throttle = percent;
+}
+
+int ferry_machine_reset(struct ferry_machine *m, struct ferry_err *e)
+{
+	int rc = 0;
+
+	(void)m;
+	pthread_mutex_lock(&fake_lock);
+	if (fake.running)
+		abort();	/* a reset is for a machine that stands */
+	if (fake.cannot_reset)
+		rc = ferry_err_set(e, FERRY_E_STATE, 0, "no kernel");
+	else
+		fake.resets++;
+	pthread_mutex_unlock(&fake_lock);
+	return rc;
+}
+
+void ferry_machine_heartbeat(struct ferry_machine *m,
+			     struct ferry_heartbeat *out)
+{
+	(void)m;
+	*out = (struct ferry_heartbeat){ 3, 2000, 99 };
+}
