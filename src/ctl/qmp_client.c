@@ -6,6 +6,7 @@
 #include "ctl/qmp_client.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -179,6 +180,7 @@ static int call(struct ferry_qmp_client *c, const char *verb,
 		struct json_object **ret, struct ferry_err *e)
 {
 	FERRY_AUTO_JSON *o = json_object_new_object();
+	FERRY_AUTO_FREE char *line = NULL;
 	uint64_t until = deadline(timeout_ms);
 
 	if (ret)
@@ -187,8 +189,12 @@ static int call(struct ferry_qmp_client *c, const char *verb,
 	if (args)
 		json_object_object_add(o, "arguments", args);
 	ferry_json_add_u64(o, "id", ++c->last_id);
-	if (write_all(c, ferry_json_text(o), until, e) ||
-	    write_all(c, "\n", until, e))
+	/* In one piece: a server that ends on `quit` may not read on. */
+	if (asprintf(&line, "%s\n", ferry_json_text(o)) < 0) {
+		line = NULL;
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "QMP");
+	}
+	if (write_all(c, line, until, e))
 		return -1;
 	return wait_reply(c, c->last_id, until, ret, e);
 }
