@@ -95,13 +95,16 @@ static int next_section(struct ferry_rd *rd, struct ferry_section *head,
 {
 	const uint8_t *at;
 	uint32_t bytes = 0;
+	int rc;
 
-	if (ferry_section_decode(rd, head, e) < 0)
+	rc = ferry_section_decode(rd, head, e);
+	if (rc == FERRY_DECODE_DONE)
+		rc = ferry_body_decode(rd, &bytes, e);
+	if (rc == FERRY_DECODE_MORE)
+		ferry_err_set(e, FERRY_E_PROTO, 0,
+			      "device state ends inside a section");
+	if (rc != FERRY_DECODE_DONE)
 		return -1;
-	if (rd->bad || ferry_body_decode(rd, &bytes, e) < 0)
-		return rd->bad ? ferry_err_set(e, FERRY_E_PROTO, 0,
-					       "device state ends inside a "
-					       "section") : -1;
 	if (head->type != FERRY_SECTION_FULL)
 		return ferry_err_set(e, FERRY_E_PROTO, 0,
 				     "device state: section %s is not FULL",
