@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "wire/section.h"
 
 static int check_name(const char *what, const char *name, struct ferry_err *e)
 {
@@ -235,8 +236,8 @@ static int add_own_device(struct ferry_vm *vm, struct ferry_err *e)
 		.save = save_running, .load = load_running,
 	};
 
-	return ferry_registry_add(&vm->devices, "ferry.vm", 0, 1, &ops, vm,
-				  e);
+	return ferry_registry_add(&vm->devices, FERRY_RUN_SECTION_NAME, 0, 1,
+				  &ops, vm, e);
 }
 
 /* The first loan: nothing may be added from now on, so that what was made
