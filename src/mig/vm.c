@@ -99,11 +99,11 @@ static int add_tracker(struct ferry_vm *vm, struct ferry_dirty *d,
 {
 	if (!d)
 		return -1;
-	if (vm->trackers == FERRY_VM_DIRTY_MAX) {
+	if (vm->trackers == FERRY_VM_DIRTY_MAX - 1) {	/* one is ours */
 		d->ops->free(d);
 		return ferry_err_set(e, FERRY_E_INVALID, 0,
 				     "VM %s: more than %d trackers", vm->name,
-				     FERRY_VM_DIRTY_MAX);
+				     FERRY_VM_DIRTY_MAX - 1);
 	}
 	vm->dirty[vm->trackers++] = d;
 	return 0;
@@ -154,6 +154,10 @@ int ferry_vm_add_device(struct ferry_vm *vm, const char *name,
 		return ferry_err_set(e, FERRY_E_INVALID, 0,
 				     "device %s: an empty slot in its ops",
 				     name);
+	if (vm->devices.devs == FERRY_SECTIONS_MAX - 1)	/* one is ours */
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "device %s: more than %u devices", name,
+				     FERRY_SECTIONS_MAX - 1);
 	return ferry_registry_add(&vm->devices, name, instance, version, ops,
 				  opaque, e);
 }
@@ -252,8 +256,13 @@ static int seal(struct ferry_vm *vm, struct ferry_err *e)
 		return ferry_err_set(e, FERRY_E_INVALID, 0,
 				     "VM %s has no memory", vm->name);
 	told = ferry_dirty_told(&vm->mem, e);
-	if (add_tracker(vm, told, e) || add_own_device(vm, e))
+	if (!told)
 		return -1;
+	if (add_own_device(vm, e)) {
+		told->ops->free(told);
+		return -1;
+	}
+	vm->dirty[vm->trackers++] = told;
 	atomic_store(&vm->told, told);
 	vm->sealed = true;
 	return 0;
