@@ -60,7 +60,8 @@ void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out);
 /*
  * Ends threads and connections and frees.  Before completion of a postcopy
  * this loses the VM unless the source can be resumed: missing pages never
- * come, and a thread that waits for one is released with SIGBUS or zeroes.
+ * come, and are made inaccessible: a thread that waits for one, or touches one
+ * later, gets SIGSEGV (a vCPU: EFAULT), not zeroes.
  */
 void ferry_target_free(struct ferry_target *t);
 
