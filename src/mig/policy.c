@@ -6,6 +6,7 @@
 #include "mig/policy.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "mig/params.h"
 
@@ -30,13 +31,17 @@ uint64_t ferry_policy_pause_ns(uint64_t remaining_bytes, uint64_t rate)
 static void say_why(const struct ferry_policy_in *in, uint64_t pause_ns,
 		    const char *what, struct ferry_err *why)
 {
+	char pause[32] = "unknown length";
+
+	if (pause_ns != UINT64_MAX)
+		snprintf(pause, sizeof(pause), "%" PRIu64 " ms",
+			 pause_ns / 1000000);
 	ferry_err_set(why, FERRY_E_NOTCONVERGED, 0,
 		      "precopy does not converge: after %u passes %" PRIu64
-		      " MiB remain, a pause of %" PRIu64 " ms (limit %" PRIu64
+		      " MiB remain, a pause of %s (limit %" PRIu64
 		      "); guest writes %" PRIu64 " MiB/s, %" PRIu64
 		      " MiB/s get through%s", in->passes,
-		      in->remaining_bytes >> 20,
-		      pause_ns == UINT64_MAX ? 0 : pause_ns / 1000000,
+		      in->remaining_bytes >> 20, pause,
 		      in->max_pause_ns / 1000000, in->dirty_rate >> 20,
 		      in->rate >> 20, what);
 }
