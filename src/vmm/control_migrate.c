@@ -85,34 +85,41 @@ int ferry_control_check(struct ferry_control *c, enum ferry_ask ask,
 /* ---- events, on the engine's threads ---------------------------------------- */
 
 /* Take over the news; true when the state's name has changed. */
-static bool take_state(struct ferry_control *c, const struct ferry_event *ev)
+static bool take_state_locked(struct ferry_control *c,
+			      const struct ferry_event *ev)
 {
 	bool completed = ev->state == FERRY_STATE_COMPLETED;
-	bool changed;
+	bool changed = c->mig.told != ev->state;
 
-	pthread_mutex_lock(&c->lock);
-	changed = c->mig.told != ev->state;
 	c->mig.told = c->mig.state = ev->state;
 	c->mig.where = ev->where;
 	if (completed)
 		c->has_vm = c->mig.target != NULL;
 	if (completed && c->mig.source)
 		c->runstate = FERRY_RUN_POSTMIGRATE;
-	pthread_mutex_unlock(&c->lock);
 	return changed;
 }
 
+/*
+ * The event is queued under the same lock as the change: who hears of it finds
+ * it true, and the process does not end between the two.
+ */
 static void tell_state(struct ferry_control *c, const struct ferry_event *ev)
 {
-	struct json_object *data;
+	struct json_object *data = json_object_new_object();
+	bool changed;
 
-	if (!take_state(c, ev))
-		return;
-	data = json_object_new_object();
 	ferry_json_add_str(data, "status", ferry_state_name(ev->state));
-	ferry_qmp_server_event(c->qmp, "MIGRATION", data);
-	if (ev->state == FERRY_STATE_FAILED ||
-	    ev->state == FERRY_STATE_POSTCOPY_PAUSED)
+	pthread_mutex_lock(&c->lock);
+	changed = take_state_locked(c, ev);
+	if (changed)
+		ferry_qmp_server_event(c->qmp, "MIGRATION", data);
+	else
+		json_object_put(data);
+	pthread_mutex_unlock(&c->lock);
+
+	if (changed && (ev->state == FERRY_STATE_FAILED ||
+			ev->state == FERRY_STATE_POSTCOPY_PAUSED))
 		ferry_control_say(c, "migration %s: %s",
 				  ferry_state_name(ev->state), ev->text);
 }
