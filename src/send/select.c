@@ -313,29 +313,48 @@ static bool claim_page(struct ferry_select *s, struct ferry_mem_block *b,
 	       again;
 }
 
+static void drain_host_page(struct ferry_select *s, struct ferry_mem_block *b,
+			    uint64_t host)
+{
+	uint64_t w = host * stripe_words(b);
+
+	for (uint64_t end = w + stripe_words(b); w < end; w++)
+		ferry_owed_drain_word(s->owed, b->index, w, ~0ull);
+}
+
+/* Owed, and nobody's so far: from now on ours, as a whole. */
+static bool take_host_page(struct ferry_select *s, struct ferry_mem_block *b,
+			   uint64_t host)
+{
+	uint64_t w = host * stripe_words(b);
+
+	if (!has_owed(s, b->index, w, w + stripe_words(b)) ||
+	    ferry_bitmap_set(&s->claimed[b->index], host))
+		return false;
+	drain_host_page(s, b, host);
+	return true;
+}
+
 static void claim_host_page(struct ferry_select *s, struct ferry_mem_block *b,
 			    uint64_t *at, uint64_t end, bool again,
 			    struct ferry_batch *batch)
 {
 	uint64_t host = *at / b->host_pages;
 
-	/* The claim is decided at the first page of the host page; later
-	 * batches of the same one just go on. */
-	if (*at % b->host_pages == 0) {
-		uint64_t w = *at / WORD_PAGES;
-		bool owed = has_owed(s, b->index, w, w + stripe_words(b));
-
-		if ((!owed || ferry_bitmap_set(&s->claimed[b->index], host)) &&
-		    !again) {
-			*at += b->host_pages;
-			return;
-		}
+	/*
+	 * The claim is decided at the first page of the host page; later
+	 * batches of the same one just go on.  What bulk has claimed is sent
+	 * once more, but its bits are left to bulk, which may be half way
+	 * through: it sends a host page whole or not at all.
+	 */
+	if (*at % b->host_pages == 0 && !take_host_page(s, b, host) &&
+	    !again) {
+		*at += b->host_pages;
+		return;
 	}
 	while (*at < end && *at / b->host_pages == host &&
-	       batch->n < FERRY_PACKET_PAGES_MAX) {
-		claim_page(s, b, *at, true);
+	       batch->n < FERRY_PACKET_PAGES_MAX)
 		batch->page[batch->n++] = (*at)++;
-	}
 }
 
 void ferry_select_claim(struct ferry_select *s, struct ferry_mem_block *block,
