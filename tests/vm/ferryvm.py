@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
 """VMs of `ferry run`, driven from Python: for tests, benchmarks and the demo.
 
-    with Vm(ferry, tmp, "a", kernel=guest, append="cpus=2") as a:
-        a.log.wait("READY")
-        a.qmp("query-status")["status"]
+    with Vm(ferry, tmp, "a", kernel=guest, append="cpus=2") as a, \\
+         Vm(ferry, tmp, "b", incoming="tcp:127.0.0.1:0") as b:
+        a.serial.wait(lambda log: log.ready)
+        a.migrate(b, "postcopy")
+        b.wait_migration("completed")
+        b.serial.ask("v", "VERIFIED")["bad"]
 
 Every process is ended by its pid, every socket lies in the folder given.
 """
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -20,26 +22,45 @@ from guestlog import GuestLog
 
 PATIENCE = 120          # seconds; only catches hangs
 
+# How to move: what is set of capabilities and parameters before `migrate`.
+MODES = {
+    "precopy": {"postcopy-ram": False},
+    "precopy+postcopy": {"x-ferry-precopy-passes": 1},
+    "postcopy": {"x-ferry-precopy-passes": 0},
+}
+ENDS = ("completed", "failed", "cancelled", "postcopy-paused")
+
 
 class QmpError(Exception):
     """What {"error": ...} said."""
 
 
+class Dead(Exception):
+    """The process has ended while something was wanted of it."""
+
+
+def connect(path, alive=lambda: True, timeout=PATIENCE):
+    """A unix socket, as soon as somebody listens."""
+    deadline = time.monotonic() + timeout
+    while True:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(path)
+            return sock
+        except OSError:
+            sock.close()
+            if not alive():
+                raise Dead(f"{path}: its process has ended") from None
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 class Qmp:
     """A QMP client.  Events are kept in .events, in order."""
 
-    def __init__(self, path, timeout=PATIENCE):
-        deadline = time.monotonic() + timeout
-        while True:
-            self.sock = socket.socket(socket.AF_UNIX)
-            try:
-                self.sock.connect(path)
-                break
-            except OSError:
-                self.sock.close()
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+    def __init__(self, path, alive=lambda: True, timeout=PATIENCE):
+        self.sock = connect(path, alive, timeout)
         self.sock.settimeout(timeout)
         self.file = self.sock.makefile("rb")
         self.events = []
@@ -92,21 +113,11 @@ class Qmp:
 class Serial:
     """The guest's serial port, read by a thread into a GuestLog."""
 
-    def __init__(self, path, log):
+    def __init__(self, path, log, alive=lambda: True):
         self.log = log
         self.changed = threading.Condition()
         self.raw = b""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            self.sock = socket.socket(socket.AF_UNIX)
-            try:
-                self.sock.connect(path)
-                break
-            except OSError:
-                self.sock.close()
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+        self.sock = connect(path, alive)
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
 
@@ -126,6 +137,12 @@ class Serial:
 
     def send(self, text):
         self.sock.sendall(text.encode())
+
+    def renew(self):
+        """What was said here so far belongs to an earlier stay."""
+        with self.changed:
+            self.log = GuestLog()
+            self.raw = b""
 
     def wait(self, test, timeout=PATIENCE, what="the guest to say it"):
         """Until test(log) is true; returns what it returned."""
@@ -161,16 +178,18 @@ class Serial:
 
 
 class Vm:
-    """One `ferry run`."""
+    """One `ferry run`.  serial: None for a socket of our own, else as ferry
+    takes it; wrapper: words before the command."""
 
     def __init__(self, ferry, folder, name, *, vcpus=2, ram="1G", kernel=None,
-                 append=None, incoming=None, log=None, extra=()):
+                 append=None, incoming=None, log=None, extra=(), serial=None,
+                 wrapper=(), preexec=None, stdio=subprocess.DEVNULL):
         self.folder, self.name = str(folder), name
         self.qmp_path = f"{folder}/{name}.qmp"
         self.serial_path = f"{folder}/{name}.serial"
-        args = [str(ferry), "run", "--name", name, "--vcpus", str(vcpus),
-                "--ram", ram, "--qmp", self.qmp_path,
-                "--serial", f"unix:{self.serial_path}"]
+        args = [*wrapper, str(ferry), "run", "--name", name,
+                "--vcpus", str(vcpus), "--ram", ram, "--qmp", self.qmp_path,
+                "--serial", serial or f"unix:{self.serial_path}"]
         if kernel:
             args += ["--kernel", str(kernel)]
         if append:
@@ -182,19 +201,27 @@ class Vm:
         env = dict(os.environ, FERRY_RUNTIME_DIR=self.folder)
         with open(self.stderr_path, "wb") as err:
             self.process = subprocess.Popen(args, stderr=err, env=env,
-                                            stdin=subprocess.DEVNULL,
-                                            stdout=subprocess.DEVNULL)
+                                            stdin=stdio, stdout=stdio,
+                                            preexec_fn=preexec)
+        self.qmp = self.serial = self.log = None
         try:
-            self.qmp = Qmp(self.qmp_path)
-            self.serial = Serial(self.serial_path, log or GuestLog())
+            self.qmp = Qmp(self.qmp_path, self.alive)
+            if not serial:
+                self.serial = Serial(self.serial_path, log or GuestLog(),
+                                     self.alive)
+                self.log = self.serial.log
         except Exception as why:
             self.kill()
             raise RuntimeError(f"{name}: {self.stderr()}") from why
-        self.log = self.serial.log
+
+    def alive(self):
+        return self.process.poll() is None
 
     def stderr(self):
         with open(self.stderr_path, errors="replace") as err:
             return err.read()
+
+    # ---- migration ---------------------------------------------------------
 
     def address(self):
         """Where an incoming migration is awaited, as a URI."""
@@ -204,18 +231,75 @@ class Vm:
         host = f"[{at['host']}]" if ":" in at["host"] else at["host"]
         return f"tcp:{host}:{at['port']}"
 
+    def set(self, settings):
+        """Capabilities and parameters alike, by name."""
+        known = {c["capability"] for c in
+                 self.qmp("query-migrate-capabilities")}
+        caps = [{"capability": k, "state": v} for k, v in settings.items()
+                if k in known]
+        if caps:
+            self.qmp("migrate-set-capabilities", capabilities=caps)
+        rest = {k: v for k, v in settings.items() if k not in known}
+        if rest:
+            self.qmp("migrate-set-parameters", **rest)
+
+    def migrate(self, to, mode="precopy", settings=()):
+        """Begin; to is a Vm or a URI."""
+        self.set({"postcopy-ram": True, "x-ferry-precopy-passes": 1000,
+                  **MODES[mode], **dict(settings)})
+        self.qmp("migrate", uri=to.address() if isinstance(to, Vm) else to)
+
+    def migration(self):
+        """The status of query-migrate, or None without a migration."""
+        return self.qmp("query-migrate").get("status")
+
+    def wait_migration(self, *states, timeout=PATIENCE):
+        """Until it is in one of these; any other end is an error."""
+        deadline = time.monotonic() + timeout
+        while True:
+            now = self.qmp("query-migrate")
+            if now.get("status") in states:
+                return now
+            if now.get("status") in ENDS:
+                raise RuntimeError(f"{self.name}: {now}\n{self.stderr()}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name}: waited for {states}: {now}")
+            time.sleep(0.005)
+
+    def status(self):
+        return self.qmp("query-status")["status"]
+
+    # ---- the process -------------------------------------------------------
+
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    def memory(self):
+        """Resident bytes: {"own": heap, code and stacks, "guest": RAM}."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            kib = {line.split(":")[0]: int(line.split()[1])
+                   for line in status if line.startswith(("Rss", "Huge"))}
+        return {"own": (kib["RssAnon"] + kib["RssFile"]) << 10,
+                "guest": (kib["RssShmem"] + kib["HugetlbPages"]) << 10}
+
     def wait_exit(self, timeout=PATIENCE):
         return self.process.wait(timeout)
 
+    def signal(self, number):
+        self.process.send_signal(number)
+
     def kill(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
+        if self.alive():
+            self.process.kill()
         self.process.wait()
 
     def close(self):
-        if hasattr(self, "serial"):
+        if self.serial:
             self.serial.close()
-        if hasattr(self, "qmp"):
+        if self.qmp:
             try:
                 self.qmp("quit")
             except (QmpError, OSError, ConnectionError):
