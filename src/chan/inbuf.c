@@ -113,6 +113,32 @@ static int read_past(struct ferry_inbuf *b, uint8_t *data, size_t n,
 	return 0;
 }
 
+int ferry_inbuf_decode(struct ferry_inbuf *b,
+		       int (*decode)(void *arg, struct ferry_rd *rd,
+				     struct ferry_err *e),
+		       void *arg, struct ferry_err *e)
+{
+	size_t need = 1;
+
+	for (;;) {
+		const uint8_t *at = ferry_inbuf_need(b, need, e);
+		struct ferry_rd rd;
+		int rc;
+
+		if (!at)
+			return -1;
+		rd = ferry_rd_over(at, ferry_inbuf_have(b));
+		rc = decode(arg, &rd, e);
+		if (rc < 0)
+			return -1;
+		if (rc) {
+			ferry_inbuf_consume(b, (size_t)(rd.p - at));
+			return 0;
+		}
+		need = ferry_inbuf_have(b) + rd.lack;
+	}
+}
+
 int ferry_inbuf_read(struct ferry_inbuf *b, void *data, size_t n,
 		     struct ferry_err *e)
 {

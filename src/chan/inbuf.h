@@ -41,6 +41,18 @@ static inline size_t ferry_inbuf_have(const struct ferry_inbuf *b)
 
 void ferry_inbuf_consume(struct ferry_inbuf *b, size_t n);
 
+/*
+ * Decode one record at the head and consume it, reading on for as long as the
+ * decoder wants more.  decode() is given all that is there and returns 1 when
+ * done (rd->p is behind the record), 0 for more (rd->lack octets at least),
+ * -1 with *e.
+ */
+FERRY_CHECKED int ferry_inbuf_decode(struct ferry_inbuf *b,
+				     int (*decode)(void *arg,
+						   struct ferry_rd *rd,
+						   struct ferry_err *e),
+				     void *arg, struct ferry_err *e);
+
 /* n octets to data: first from the buffer, the rest straight from the
  * channel (a long payload is not copied twice). */
 FERRY_CHECKED int ferry_inbuf_read(struct ferry_inbuf *b, void *data, size_t n,

@@ -54,45 +54,38 @@ int ferry_greet_send(struct ferry_chan *chan,
 	return ferry_chan_write(chan, octets, ferry_wr_used(&w), e);
 }
 
+static int offer_head(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	return ferry_channel_decode(rd, false, arg, e);
+}
+
+static int answer_head(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	return ferry_channel_decode(rd, true, arg, e);
+}
+
 int ferry_greet_read_head(struct ferry_inbuf *in, bool answer,
 			  struct ferry_channel_head *head,
 			  struct ferry_err *e)
 {
-	size_t need = FERRY_CHANNEL_WIRE;
+	return ferry_inbuf_decode(in, answer ? answer_head : offer_head, head,
+				  e);
+}
 
-	for (;;) {
-		const uint8_t *at = ferry_inbuf_need(in, need, e);
-		struct ferry_rd rd;
-		int rc;
-
-		if (!at)
-			return -1;
-		rd = ferry_rd_over(at, ferry_inbuf_have(in));
-		rc = ferry_channel_decode(&rd, answer, head, e);
-		if (rc == FERRY_DECODE_WRONG)
-			return -1;
-		if (rc == FERRY_DECODE_DONE) {
-			ferry_inbuf_consume(in, (size_t)(rd.p - at));
-			return 0;
-		}
-		need = ferry_inbuf_have(in) + rd.lack;
-	}
+static int hello_head(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	return ferry_hello_head_decode(rd, arg, e);
 }
 
 int ferry_greet_read_hello(struct ferry_inbuf *in, bool answer,
 			   struct ferry_hello *h, struct ferry_err *e)
 {
-	const uint8_t *at = ferry_inbuf_need(in, FERRY_HELLO_HEAD_WIRE, e);
+	const uint8_t *at;
 	struct ferry_rd rd;
-	uint32_t bytes;
+	uint32_t bytes = 0;
 
-	if (!at)
+	if (ferry_inbuf_decode(in, hello_head, &bytes, e))
 		return -1;
-	rd = ferry_rd_over(at, FERRY_HELLO_HEAD_WIRE);
-	if (ferry_hello_head_decode(&rd, &bytes, e) != FERRY_DECODE_DONE)
-		return -1;
-	ferry_inbuf_consume(in, FERRY_HELLO_HEAD_WIRE);
-
 	at = ferry_inbuf_need(in, bytes, e);
 	if (!at)
 		return -1;

@@ -52,28 +52,16 @@ static uint32_t page_bytes_here(void *arg, const char *name)
 	return block ? block->page_bytes : 0;
 }
 
-static int next_listed(struct ferry_rambody *b, struct ferry_ramlist *list,
-		       struct ferry_ramlist_block *lb, struct ferry_err *e)
+struct listed {
+	struct ferry_ramlist *list;
+	struct ferry_ramlist_block *block;
+};
+
+static int decode_listed(void *arg, struct ferry_rd *rd, struct ferry_err *e)
 {
-	size_t need = 1;
+	struct listed *l = arg;
 
-	for (;;) {
-		const uint8_t *at = ferry_inbuf_need(b->in, need, e);
-		struct ferry_rd rd;
-		int rc;
-
-		if (!at)
-			return -1;
-		rd = ferry_rd_over(at, ferry_inbuf_have(b->in));
-		rc = ferry_ramlist_decode(&rd, list, lb, e);
-		if (rc == FERRY_DECODE_WRONG)
-			return -1;
-		if (rc == FERRY_DECODE_DONE) {
-			ferry_inbuf_consume(b->in, (size_t)(rd.p - at));
-			return 0;
-		}
-		need = ferry_inbuf_have(b->in) + rd.lack;
-	}
+	return ferry_ramlist_decode(rd, l->list, l->block, e);
 }
 
 static int check_listed(const struct ferry_mem *mem,
@@ -102,6 +90,7 @@ static int read_list(struct ferry_rambody *b, uint64_t total_bytes,
 	bool seen[FERRY_BLOCKS_MAX] = { false };
 	struct ferry_ramlist_block lb;
 	struct ferry_ramlist list;
+	struct listed next = { &list, &lb };
 
 	if (b->listed)
 		return ferry_err_set(e, FERRY_E_PROTO, 0,
@@ -111,7 +100,8 @@ static int read_list(struct ferry_rambody *b, uint64_t total_bytes,
 	list.page_bytes = b->advised ? page_bytes_here : NULL;
 	list.arg = b;
 	while (!ferry_ramlist_done(&list)) {
-		if (next_listed(b, &list, &lb, e) || check_listed(mem, &lb, e))
+		if (ferry_inbuf_decode(b->in, decode_listed, &next, e) ||
+		    check_listed(mem, &lb, e))
 			return -1;
 		seen[ferry_mem_by_name(mem, lb.name)->index] = true;
 	}
@@ -180,34 +170,32 @@ static int take_record(struct ferry_rambody *b,
 						  e) ? -1 : 0;
 }
 
+struct record {
+	struct ferry_rambody *body;
+	struct ferry_ram_record *rec;
+};
+
+/* What is there must not wait for what is not. */
+static int decode_record(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	struct record *r = arg;
+	uint32_t legal = r->body->postcopy ? FERRY_RAM_IN_POSTCOPY :
+					     FERRY_RAM_IN_PRECOPY;
+	int rc = ferry_ram_decode(rd, legal, r->rec, e);
+
+	if (rc == FERRY_DECODE_MORE && flush(r->body, e))
+		return FERRY_DECODE_WRONG;
+	return rc;
+}
+
 static int next_record(struct ferry_rambody *b, struct ferry_ram_record *rec,
 		       struct ferry_err *e)
 {
-	uint32_t legal = b->postcopy ? FERRY_RAM_IN_POSTCOPY :
-				       FERRY_RAM_IN_PRECOPY;
-	size_t need = 1;
+	struct record next = { b, rec };
 
-	for (;;) {
-		const uint8_t *at;
-		struct ferry_rd rd;
-		int rc;
-
-		/* What is there must not wait for what is not. */
-		if (ferry_inbuf_have(b->in) < need && flush(b, e))
-			return -1;
-		at = ferry_inbuf_need(b->in, need, e);
-		if (!at)
-			return -1;
-		rd = ferry_rd_over(at, ferry_inbuf_have(b->in));
-		rc = ferry_ram_decode(&rd, legal, rec, e);
-		if (rc == FERRY_DECODE_WRONG)
-			return -1;
-		if (rc == FERRY_DECODE_DONE) {
-			ferry_inbuf_consume(b->in, (size_t)(rd.p - at));
-			return 0;
-		}
-		need = ferry_inbuf_have(b->in) + rd.lack;
-	}
+	if (!ferry_inbuf_have(b->in) && flush(b, e))
+		return -1;
+	return ferry_inbuf_decode(b->in, decode_record, &next, e);
 }
 
 int ferry_rambody_read(struct ferry_rambody *b, struct ferry_err *e)

@@ -4,43 +4,41 @@
  */
 #include "recv/stream.h"
 
-/* Decode at the head of the buffer until it is done or wrong. */
-#define DECODE(in, call, e)						\
-	({								\
-		size_t need_ = 1;					\
-		int rc_ = FERRY_DECODE_MORE;				\
-									\
-		while (rc_ == FERRY_DECODE_MORE) {			\
-			const uint8_t *at_ = ferry_inbuf_need(in, need_, e); \
-			struct ferry_rd rd;				\
-									\
-			if (!at_) {					\
-				rc_ = FERRY_DECODE_WRONG;		\
-				break;					\
-			}						\
-			rd = ferry_rd_over(at_, ferry_inbuf_have(in));	\
-			rc_ = (call);					\
-			if (rc_ == FERRY_DECODE_DONE)			\
-				ferry_inbuf_consume(in,			\
-						    (size_t)(rd.p - at_)); \
-			else						\
-				need_ = ferry_inbuf_have(in) + rd.lack;	\
-		}							\
-		rc_ == FERRY_DECODE_DONE ? 0 : -1;			\
-	})
+static int file_header(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	(void)arg;
+	return ferry_file_header_decode(rd, e);
+}
+
+static int config(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	return ferry_config_decode(rd, arg, e);
+}
+
+static int section(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	return ferry_section_decode(rd, arg, e);
+}
+
+static int footer(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	const uint32_t *id = arg;
+
+	return ferry_footer_decode(rd, *id, e);
+}
 
 int ferry_stream_open(struct ferry_inbuf *in, struct ferry_config *c,
 		      struct ferry_err *e)
 {
-	if (DECODE(in, ferry_file_header_decode(&rd, e), e))
+	if (ferry_inbuf_decode(in, file_header, NULL, e))
 		return -1;
-	return DECODE(in, ferry_config_decode(&rd, c, e), e);
+	return ferry_inbuf_decode(in, config, c, e);
 }
 
 int ferry_stream_section(struct ferry_inbuf *in, struct ferry_section *s,
 			 struct ferry_err *e)
 {
-	return DECODE(in, ferry_section_decode(&rd, s, e), e);
+	return ferry_inbuf_decode(in, section, s, e);
 }
 
 int ferry_stream_payload(struct ferry_inbuf *in, size_t n, struct ferry_rd *rd,
@@ -62,5 +60,5 @@ int ferry_stream_payload(struct ferry_inbuf *in, size_t n, struct ferry_rd *rd,
 int ferry_stream_footer(struct ferry_inbuf *in, uint32_t id,
 			struct ferry_err *e)
 {
-	return DECODE(in, ferry_footer_decode(&rd, id, e), e);
+	return ferry_inbuf_decode(in, footer, &id, e);
 }

@@ -39,33 +39,29 @@ static int answer(struct ferry_returns *r, const struct ferry_rp *m,
 				     m->span.bytes / FERRY_PAGE_BYTES, e);
 }
 
+struct heard {
+	enum ferry_dialect dialect;
+	struct ferry_rp m;
+};
+
+static int decode(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	struct heard *h = arg;
+
+	return ferry_rp_decode(rd, h->dialect, &h->m, e);
+}
+
 /* 1: a message; 0: the thread shall end; -1: broken. */
 static int next(struct ferry_returns *r, struct ferry_err *e)
 {
-	struct ferry_rp m;
-	size_t need = 1;
+	struct heard h = { .dialect = r->dialect };
 
-	for (;;) {
-		const uint8_t *at = ferry_inbuf_need(&r->in, need, e);
-		struct ferry_rd rd;
-		int rc;
-
-		if (!at)
-			return -1;
-		rd = ferry_rd_over(at, ferry_inbuf_have(&r->in));
-		rc = ferry_rp_decode(&rd, r->dialect, &m, e);
-		if (rc == FERRY_DECODE_WRONG)
-			return -1;
-		if (rc == FERRY_DECODE_DONE) {
-			ferry_inbuf_consume(&r->in, (size_t)(rd.p - at));
-			break;
-		}
-		need = ferry_inbuf_have(&r->in) + rd.lack;
-	}
-
-	if (m.type == FERRY_RP_REQ_PAGES_ID || m.type == FERRY_RP_REQ_PAGES)
-		return answer(r, &m, e) ? -1 : 1;
-	return r->ops->message(r->arg, &m) ? 1 : 0;
+	if (ferry_inbuf_decode(&r->in, decode, &h, e))
+		return -1;
+	if (h.m.type == FERRY_RP_REQ_PAGES_ID ||
+	    h.m.type == FERRY_RP_REQ_PAGES)
+		return answer(r, &h.m, e) ? -1 : 1;
+	return r->ops->message(r->arg, &h.m) ? 1 : 0;
 }
 
 static void returns_main(void *arg)

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What all commands share: how they read their words, and how they fail.
+ */
+#include "command.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+int ferry_tool_fail(int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("ferry: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return code;
+}
+
+int ferry_tool_parse(const struct argp *argp, int argc, char **argv,
+		     void *input)
+{
+	/* argp_parse() ends the process itself for --help, with 0, and for
+	 * wrong words, with this. */
+	argp_err_exit_status = FERRY_EXIT_USAGE;
+	return argp_parse(argp, argc, argv, 0, NULL, input) ?
+	       FERRY_EXIT_USAGE : 0;
+}
