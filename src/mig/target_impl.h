@@ -8,6 +8,7 @@
  *   target_main.c    "ferry-target": reads the main stream, changes the state
  *   target_command.c the same thread: one function per command
  *   target_load.c    "ferry-load": loads devices, starts the VM
+ *   target_watch.c   any of these: what failed, how far loading has come
  *   recv/            data, urgent and fault threads
  *
  * Lock order: `lock` is taken by all of them for moments; no other lock is
@@ -147,6 +148,8 @@ void ferry_target_read(void *target);
 FERRY_CHECKED int ferry_target_check_name(struct ferry_target *t,
 					  const struct ferry_config *c,
 					  struct ferry_err *e);
+
+/* ---- target_watch.c --------------------------------------------------------- */
 
 /* Something failed on another thread than the reader: note it, tell the
  * source if that can still matter, and wake the reader. */

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the target's threads tell each other: that something failed, and how
+ * far loading has come.  Any of the target's threads.
+ */
+#include "mig/target_impl.h"
+
+#include "base/clock.h"
+
+static void note_failure(struct ferry_target *t, const struct ferry_err *why)
+{
+	pthread_mutex_lock(&t->lock);
+	if (!t->why.code)
+		t->why = *why;
+	pthread_cond_broadcast(&t->changed);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
+{
+	uint64_t until = ferry_now_ns() + t->last_word_ns;
+	struct ferry_chan *main;
+	bool ended;
+
+	pthread_mutex_lock(&t->lock);
+	if (ferry_err_is_link(why))
+		while (!t->ended && !t->quit &&
+		       ferry_cond_wait_until(&t->changed, &t->lock, until))
+			;
+	ended = t->ended;
+	main = t->main;		/* it may not have arrived yet */
+	pthread_mutex_unlock(&t->lock);
+	if (ended)
+		return;
+
+	note_failure(t, why);
+	if (!ferry_status_is_handed(&t->status))
+		ferry_answer_give_up(&t->in.answer, why->msg);
+	ferry_marks_close(&t->in.gate);
+	if (main)
+		main->ops->shutdown(main);
+}
+
+int ferry_target_await_load(struct ferry_target *t, unsigned states,
+			    struct ferry_err *e)
+{
+	enum ferry_load_state state;
+	int rc = 0;
+
+	pthread_mutex_lock(&t->lock);
+	while (!(states >> t->loader.state & 1) && !t->quit &&
+	       t->loader.state != FERRY_LOAD_FAILED)
+		pthread_cond_wait(&t->changed, &t->lock);
+	state = t->loader.state;
+	if (!(states >> state & 1)) {
+		*e = t->why;
+		rc = -1;
+		if (!e->code)
+			ferry_err_set(e, FERRY_E_CANCELLED, 0,
+				      "the target is being taken down");
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
