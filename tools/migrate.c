@@ -235,7 +235,7 @@ static int tell(const struct options *o, struct json_object *m)
 		       (int)ferry_json_u64(m, "total-time", 0),
 		       (int)ferry_json_u64(m, "downtime", 0));
 	if (code != FERRY_EXIT_DONE)
-		ferry_tool_fail(code, "%s: the migration is %s: %s; the VM is: "
+		ferry_tool_fail(code, "%s: migration %s: %s; the VM is: "
 				"%s", o->vm, ferry_json_str(m, "status"),
 				why ? why : "no reason given",
 				where ? where : "unknown");

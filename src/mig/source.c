@@ -139,7 +139,8 @@ int ferry_source_start_postcopy(struct ferry_source *s, struct ferry_err *e)
 
 	if (!ferry_param(&s->params, FERRY_P_POSTCOPY_RAM))
 		return ferry_err_set(e, FERRY_E_STATE, 0,
-				     "postcopy-ram is off for this migration");
+				     "postcopy-ram is off for this migration, or "
+				     "the target cannot do it");
 	if (state != FERRY_STATE_SETUP && state != FERRY_STATE_ACTIVE)
 		return ferry_err_set(e, FERRY_E_STATE, 0,
 				     "postcopy cannot be started: the "

@@ -38,6 +38,14 @@ static int open_main(struct ferry_source *s, struct ferry_err *e)
 	return ferry_inbuf_init(&s->main_in, main, FERRY_GREET_BUF_BYTES, e);
 }
 
+/* The user asked for it, not only the default policy. */
+static bool must_postcopy(struct ferry_source *s)
+{
+	return ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
+	       (atomic_load(&s->want_postcopy) ||
+		ferry_param(&s->params, FERRY_P_PASSES) != FERRY_PASSES_AUTO);
+}
+
 static void fill_head(struct ferry_source *s, enum ferry_channel_type type,
 		      unsigned index, struct ferry_channel_head *head)
 {
@@ -46,6 +54,8 @@ static void fill_head(struct ferry_source *s, enum ferry_channel_type type,
 		.features = FERRY_FEATURES_CAN,
 		.mandatory = FERRY_FEATURES_MUST,
 	};
+	if (must_postcopy(s))
+		head->mandatory |= FERRY_FEATURE_POSTCOPY;
 	memcpy(head->session, s->session, sizeof(head->session));
 }
 
@@ -53,6 +63,22 @@ static bool wants_urgent(struct ferry_source *s)
 {
 	return ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
 	       ferry_param(&s->params, FERRY_P_URGENT);
+}
+
+/* A target that cannot do it: precopy alone, unless postcopy was asked for. */
+static int settle_postcopy(struct ferry_source *s, const char *why,
+			   struct ferry_err *e)
+{
+	if ((s->features & FERRY_FEATURE_POSTCOPY) ||
+	    !ferry_param(&s->params, FERRY_P_POSTCOPY_RAM))
+		return 0;
+	atomic_store(&s->params.v[FERRY_P_POSTCOPY_RAM], 0);
+	ferry_log(&s->status.log, FERRY_LOG_WARN, "the target cannot do "
+		  "postcopy (%s): precopy alone", why);
+	if (!atomic_load(&s->want_postcopy))
+		return 0;
+	return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
+			     "the target cannot do postcopy: %.200s", why);
 }
 
 static int read_answer(struct ferry_source *s,
@@ -67,11 +93,13 @@ static int read_answer(struct ferry_source *s,
 	    ferry_greet_read_hello(&s->main_in, true, &theirs, e))
 		return ferry_err_wrap(e, "no answer that a ferry would give");
 	rc = ferry_hello_verdict(&theirs, e);
-	ferry_hello_fini(&theirs);
-	if (rc || ferry_channel_check(offer, &answer, e))
-		return -1;
+	if (!rc)
+		rc = ferry_channel_check(offer, &answer, e);
 	s->features = answer.features;
-	return 0;
+	if (!rc)
+		rc = settle_postcopy(s, theirs.verdict_text, e);
+	ferry_hello_fini(&theirs);
+	return rc;
 }
 
 static int greet(struct ferry_source *s, struct ferry_err *e)
@@ -116,6 +144,7 @@ static struct ferry_chan *open_other(struct ferry_source *s,
 static int ferry_connect(struct ferry_source *s, struct ferry_err *e)
 {
 	unsigned n = (unsigned)ferry_param(&s->params, FERRY_P_CHANNELS);
+	bool urgent = wants_urgent(s);	/* as announced in the hello */
 	struct ferry_chan *chan;
 
 	s->speak.dialect = FERRY_DIALECT_FERRY;
@@ -127,7 +156,7 @@ static int ferry_connect(struct ferry_source *s, struct ferry_err *e)
 					    ferry_encoder_packets, e))
 			return -1;
 	}
-	if (wants_urgent(s)) {
+	if (urgent) {
 		chan = open_other(s, FERRY_CHANNEL_URGENT, 0, e);
 		if (!chan)
 			return -1;

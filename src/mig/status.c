@@ -73,7 +73,7 @@ static void change(struct ferry_status *s, enum ferry_state to,
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
 
-	ferry_log(&s->log, why ? FERRY_LOG_WARN : FERRY_LOG_DEBUG,
+	ferry_log(&s->log, why ? FERRY_LOG_INFO : FERRY_LOG_DEBUG,
 		  "migration is %s%s%s", ferry_state_name(to),
 		  why ? ": " : "", why ? why->msg : "");
 	emit(s, FERRY_EVENT_STATE, 0, why ? why->msg : "");

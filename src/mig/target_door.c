@@ -145,11 +145,35 @@ static void forget(struct ferry_target *t)
 }
 
 /* Takes the buffer when it succeeds. */
+/*
+ * Without userfaultfd there is no postcopy here.  A source that must have it is
+ * told what to do; any other hears of it (in a verdict that accepts) and goes
+ * on by precopy.
+ */
+static int check_postcopy(struct ferry_target *t,
+			  const struct ferry_channel_head *head,
+			  uint64_t *taken, struct ferry_err *e,
+			  struct ferry_err *note)
+{
+	struct ferry_err why = { 0 };
+
+	if (!ferry_place_can_listen(&t->in.place, &why))
+		return 0;
+	if (head->mandatory & FERRY_FEATURE_POSTCOPY) {
+		*e = why;
+		return ferry_err_wrap(e, "no postcopy");
+	}
+	*taken &= ~(uint64_t)FERRY_FEATURE_POSTCOPY;
+	*note = why;
+	note->code = FERRY_E_OK;
+	return 0;
+}
+
 static int admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 		      const struct ferry_channel_head *head,
 		      const struct ferry_hello *theirs, struct ferry_err *e)
 {
-	struct ferry_err ignored;
+	struct ferry_err ignored, note = { 0 };
 	uint64_t taken = 0;
 	int rc;
 
@@ -162,10 +186,12 @@ static int admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 	rc = ferry_channel_take(head, FERRY_FEATURES_CAN, &taken, e);
 	if (!rc)
 		rc = prepare(t, head, theirs, e);
+	if (!rc)
+		rc = check_postcopy(t, head, &taken, e, &note);
 	if (rc)
 		(void)!answer(t, in->chan, head, 0, e, &ignored);
 	else
-		rc = answer(t, in->chan, head, taken, NULL, e);
+		rc = answer(t, in->chan, head, taken, &note, e);
 	if (rc) {
 		forget(t);
 		return -1;

@@ -66,6 +66,19 @@ int ferry_place_begin(struct ferry_place *p, bool must, struct ferry_err *why)
 	return register_blocks(p, 1, why);
 }
 
+int ferry_place_can_listen(struct ferry_place *p, struct ferry_err *why)
+{
+	struct ferry_uffd again;
+
+	if (p->uffd.fd >= 0)
+		return 0;
+	/* It failed before: for the sentence that says what to do. */
+	if (ferry_uffd_open(&again, 0, why))
+		return -1;
+	ferry_uffd_close(&again);
+	return 0;
+}
+
 /* A host page is missing as a whole or not at all: a page that is partly here
  * would never fault. */
 static int check_whole(struct ferry_place *p, struct ferry_err *e)

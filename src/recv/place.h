@@ -73,6 +73,10 @@ void ferry_place_fini(struct ferry_place *p);
 FERRY_CHECKED int ferry_place_begin(struct ferry_place *p, bool must,
 				    struct ferry_err *why);
 
+/* Postcopy can be had: userfaultfd was at hand in begin(); else why not. */
+FERRY_CHECKED int ferry_place_can_listen(struct ferry_place *p,
+					 struct ferry_err *why);
+
 /* Register the rest: missing pages fault from now on, for everyone. */
 FERRY_CHECKED int ferry_place_listen(struct ferry_place *p,
 				     struct ferry_err *e);

@@ -14,7 +14,7 @@
 
 static const char *const features[] = {
 	"commit", "zero-ranges", "postcopy-data", "urgent", "resend",
-	"heartbeat", "reasons",
+	"heartbeat", "reasons", "postcopy",
 };
 
 static const struct {

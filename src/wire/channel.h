@@ -32,9 +32,10 @@ enum ferry_feature {
 	FERRY_FEATURE_RESEND		= 1 << 4,
 	FERRY_FEATURE_HEARTBEAT		= 1 << 5,
 	FERRY_FEATURE_REASONS		= 1 << 6,
+	FERRY_FEATURE_POSTCOPY		= 1 << 7,
 };
 
-#define FERRY_FEATURES_KNOWN	0x7full
+#define FERRY_FEATURES_KNOWN	0xffull
 
 struct ferry_channel_head {
 	bool		answer;		/* the target's */

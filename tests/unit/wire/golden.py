@@ -32,7 +32,7 @@ DEVICES = [("uart", (0, 1, b"\1\2\3")), ("nothing", (0, 1, b"")),
            ("ferry.run", (0, 1, b"\1"))]
 
 
-def head(kind="main", index=0, features=0x7f, mandatory=1):
+def head(kind="main", index=0, features=0xff, mandatory=1):
     return {"type": kind, "index": index, "session": SESSION,
             "features": features, "mandatory": mandatory}
 
@@ -62,7 +62,7 @@ EXPECTED = {
         ("REQ_PAGES_ID", (0x200000, 0x200000, "ram")),
         ("REQ_PAGES", (0, 0x400000)), ("LOADED", None), ("RUNNING", None),
         ("SHUT", 0)],),
-    "failed": answer(0x7f) + ([("REASON", "device uart: no?"),
+    "failed": answer(0xff) + ([("REASON", "device uart: no?"),
                                ("SHUT", 1)],),
     "refused": answer(0, (5, "other size")) + ([],),
     "data": (head("data", 3), [PACKET, ("SYNC", 1)]),
@@ -92,7 +92,7 @@ def main():
         seen.add(name)
         if got != EXPECTED.get(name):
             failed += 1
-            print("not ok %s\n  read     %r\n  expected %r" %
+            print("not ok %s\n  read     %.600r\n  expected %.600r" %
                   (name, got, EXPECTED.get(name)))
         else:
             print("ok %s, %d octets" % (name, len(data)))
