@@ -318,11 +318,22 @@ static void pause_here(struct ferry_target *t, const struct ferry_err *err)
 	ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED, err);
 }
 
+/* `ended` is set: no new ones are let in. */
+static void stop_receivers(struct ferry_target *t)
+{
+	struct ferry_inflow *in = &t->in;
+
+	atomic_store(&in->place.stopped, true);
+	for (unsigned i = 0; in->receiver && i < in->data + in->urgent; i++)
+		ferry_receiver_stop(&in->receiver[i]);
+}
+
 /* Tell the source, and release the loader, which may wait for a page. */
 static void give_up(struct ferry_target *t, const struct ferry_err *err)
 {
 	ferry_answer_give_up(&t->in.answer, err->msg);
 	t->main->ops->shutdown(t->main);
+	stop_receivers(t);
 	ferry_fault_stop(&t->in.fault);
 	ferry_place_end(&t->in.place);
 	ferry_load_stop(t);

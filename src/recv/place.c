@@ -17,7 +17,7 @@ int ferry_place_init(struct ferry_place *p, struct ferry_mem *mem,
 {
 	*p = (struct ferry_place){
 		.mem = mem, .map = map, .uffd = { .fd = -1 },
-		.registered = calloc(mem->blocks, sizeof(bool)),
+		.registered = calloc(mem->blocks, sizeof(_Atomic bool)),
 	};
 	atomic_init(&p->ops, &ferry_place_precopy);
 	pthread_mutex_init(&p->lock, NULL);
@@ -33,7 +33,7 @@ void ferry_place_fini(struct ferry_place *p)
 	ferry_place_end(p);
 	if (p->uffd.fd >= 0)
 		ferry_uffd_close(&p->uffd);
-	free(p->registered);
+	free((void *)p->registered);
 	pthread_mutex_destroy(&p->lock);
 }
 

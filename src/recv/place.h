@@ -47,7 +47,7 @@ struct ferry_place {
 	struct ferry_mem *mem;
 	struct ferry_map *map;
 	struct ferry_uffd uffd;		/* fd -1: none */
-	bool		*registered;	/* per block */
+	_Atomic bool	*registered;	/* per block */
 
 	/* Changed once, by the main thread, while no receiver places. */
 	const struct ferry_place_ops *_Atomic ops;

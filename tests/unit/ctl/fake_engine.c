@@ -202,8 +202,12 @@ static int cancel(struct ferry_err *e)
 	return 0;
 }
 
+static pthread_mutex_t events_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void forget(void *p)
 {
+	pthread_mutex_lock(&events_lock);	/* a callback is under way */
+	pthread_mutex_unlock(&events_lock);
 	pthread_mutex_lock(&fake_lock);
 	fake.source = fake.target = false;
 	pthread_mutex_unlock(&fake_lock);
@@ -326,6 +330,14 @@ void ferry_target_free(struct ferry_target *t)
 
 /* ---- the engine's thread ----------------------------------------------------- */
 
+/* As the real engine: freeing waits for a callback that is under way. */
+static void tell(const struct ferry_event *ev)
+{
+	pthread_mutex_lock(&events_lock);
+	fake.cb.event(fake.cb.opaque, ev);
+	pthread_mutex_unlock(&events_lock);
+}
+
 void fake_state(enum ferry_state state, enum ferry_where where,
 		const char *text)
 {
@@ -340,7 +352,7 @@ void fake_state(enum ferry_state state, enum ferry_where where,
 	fake.committed = where != FERRY_WHERE_SOURCE;
 	snprintf(fake.stats.error, sizeof(fake.stats.error), "%s", text);
 	pthread_mutex_unlock(&fake_lock);
-	fake.cb.event(fake.cb.opaque, &ev);
+	tell(&ev);
 }
 
 void fake_pass(unsigned pass)
@@ -350,5 +362,5 @@ void fake_pass(unsigned pass)
 		.text = "",
 	};
 
-	fake.cb.event(fake.cb.opaque, &ev);
+	tell(&ev);
 }
