@@ -7,6 +7,7 @@ is the usual case: a busy guest here, a process that waits for it there.
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -110,3 +111,38 @@ def huge_pages():
     yield reserve
     if HUGE.read_text() != had:
         HUGE.write_text(had)
+
+
+class Cli:
+    """The ferry command, in the test's folder."""
+
+    def __init__(self, ferry, folder):
+        self.ferry, self.folder = str(ferry), folder
+        self.started = []
+
+    def start(self, *words, **how):
+        how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE,
+               "stderr": subprocess.PIPE, **how}
+        env = dict(os.environ, FERRY_RUNTIME_DIR=self.folder)
+        self.started.append(subprocess.Popen([self.ferry, *words], env=env,
+                                             **how))
+        return self.started[-1]
+
+    def __call__(self, *words, timeout=120):
+        process = self.start(*words)
+        out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(words, process.returncode,
+                                           out.decode(), err.decode())
+
+    def close(self):
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def cli(ferry, folder):
+    commands = Cli(ferry, folder)
+    yield commands
+    commands.close()

@@ -20,7 +20,7 @@ import time
 
 from guestlog import GuestLog
 
-PATIENCE = 120          # seconds; only catches hangs
+PATIENCE = float(os.environ.get("FERRY_PATIENCE", "120"))  # only for hangs
 
 # How to move: what is set of capabilities and parameters before `migrate`.
 MODES = {
@@ -61,16 +61,20 @@ class Qmp:
 
     def __init__(self, path, alive=lambda: True, timeout=PATIENCE):
         self.sock = connect(path, alive, timeout)
-        self.sock.settimeout(timeout)
-        self.file = self.sock.makefile("rb")
+        self.rest = b""
         self.events = []
-        self.greeting = self._read()
+        self.greeting = self._read(timeout)
         self("qmp_capabilities")
 
-    def _read(self):
-        line = self.file.readline()
-        if not line:
-            raise ConnectionError("QMP: the VM closed the connection")
+    def _read(self, timeout=PATIENCE):
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self.rest:
+            self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            data = self.sock.recv(65536)
+            if not data:
+                raise ConnectionError("QMP: the VM closed the connection")
+            self.rest += data
+        line, self.rest = self.rest.split(b"\n", 1)
         return json.loads(line)
 
     def __call__(self, command, **arguments):
@@ -78,6 +82,7 @@ class Qmp:
         if arguments:
             message["arguments"] = {k.replace("_", "-"): v
                                     for k, v in arguments.items()}
+        self.sock.settimeout(PATIENCE)
         self.sock.sendall(json.dumps(message).encode() + b"\n")
         while True:
             answer = self._read()
@@ -99,14 +104,11 @@ class Qmp:
                         event.get("data", {}).get(k) == v
                         for k, v in data.items()):
                     return event
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no event {name} {data}")
-            answer = self._read()
+            answer = self._read(deadline - time.monotonic())
             if "event" in answer:
                 self.events.append(answer)
 
     def close(self):
-        self.file.close()
         self.sock.close()
 
 
@@ -302,7 +304,9 @@ class Vm:
         if self.qmp:
             try:
                 self.qmp("quit")
-            except (QmpError, OSError, ConnectionError):
+            except QmpError:            # it may not: half a VM, say
+                self.process.kill()
+            except OSError:
                 pass
             self.qmp.close()
         try:
