@@ -288,6 +288,7 @@ static int stop_vm(struct ferry_source *s, struct ferry_err *e)
 	ferry_source_note(s, "stopped");
 	if (ferry_outflow_harvest(s, true, e))
 		return -1;
+	ferry_select_stopped(&s->out.select);
 	ferry_source_note(s, "last writes found");
 	return 0;
 }

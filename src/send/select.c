@@ -133,9 +133,15 @@ static int sort_by_heat(struct ferry_select *s, struct ferry_err *e)
 	return 0;
 }
 
+void ferry_select_stopped(struct ferry_select *s)
+{
+	s->stopped = true;
+}
+
 int ferry_select_still(struct ferry_select *s, enum ferry_order order,
 		       struct ferry_err *e)
 {
+	s->stopped = true;
 	s->still = true;
 	s->order = order;
 	ferry_owed_widen(s->owed);
@@ -236,7 +242,7 @@ static int arm(struct ferry_select *s, struct ferry_cursor *c)
 	uint64_t page = c->word * WORD_PAGES;
 	uint64_t piece = (64u << 20) / FERRY_PAGE_BYTES;
 
-	if (s->still || (c->armed_block == c->block + 1ull &&
+	if (s->stopped || (c->armed_block == c->block + 1ull &&
 			 page < c->armed_end && page + piece >= c->armed_end))
 		return 0;
 

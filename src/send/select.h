@@ -18,7 +18,7 @@
 #include "mem/dirty.h"
 #include "mem/owed.h"
 
-/* Pages of one block that leave together, ascending. */
+/* Pages of one block that leave together, ascending within each stripe. */
 struct ferry_batch {
 	struct ferry_mem_block *block;
 	uint32_t	n;
@@ -36,7 +36,8 @@ struct ferry_select {
 	uint64_t	*first_stripe;	/* of each block, and the total */
 	struct ferry_bitmap *claimed;	/* per block: host pages taken, huge
 					 * blocks only, after switchover */
-	bool		 still;		/* the VM is stopped here for good */
+	bool		 stopped;	/* the VM is: no write to be noticed */
+	bool		 still;		/* for good: claims decide */
 
 	enum ferry_order order;		/* of the push after switchover */
 	uint32_t	*heat;		/* per stripe, decaying; or NULL */
@@ -66,8 +67,11 @@ void ferry_select_fini(struct ferry_select *s);
 /* After a harvest: remember where writes happen (order hot). */
 void ferry_select_note_heat(struct ferry_select *s);
 
-/* The VM is stopped and everything owed is known: from now on claims decide.
+/* The VM is stopped and the last harvest is over: nothing is armed any more.
  * Caller: conductor, no sender at work. */
+void ferry_select_stopped(struct ferry_select *s);
+
+/* The same for good, with everything owed known: from now on claims decide. */
 FERRY_CHECKED int ferry_select_still(struct ferry_select *s,
 				     enum ferry_order order,
 				     struct ferry_err *e);
