@@ -66,8 +66,8 @@ def table(runs):
             "p50", "p99", "bad pages"]
     rows = [[r["mode"], f"{r['total_ms']} ms", f"{r['pause_ms']:.1f} ms",
              f"{r['guest_pause_ms']:.1f} ms", f"{r['bytes'] >> 20} MiB",
-             str(r["passes"]), str(r["faults"]), f"{r['fault_p50_us']} us",
-             f"{r['fault_p99_us']} us",
+             str(r["passes"]), str(r["faults"]),
+             f"{r['fault_p50_us']:.0f} us", f"{r['fault_p99_us']:.0f} us",
              f"{r['bad_pages']} of {r['verified_pages']}"] for r in runs]
     widths = [max(len(row[i]) for row in [head, *rows])
               for i in range(len(head))]
