@@ -231,8 +231,9 @@ static int tell(const struct options *o, struct json_object *m)
 	if (o->json)
 		puts(ferry_json_text(m));
 	if (code == FERRY_EXIT_DONE && !o->json)
-		printf("%s runs at %s; %d ms, pause %d ms\n", o->vm, o->uri,
-		       (int)ferry_json_u64(m, "total-time", 0),
+		printf("%s %s %s; %d ms, pause %d ms\n", o->vm,
+		       strncmp(o->uri, "file:", 5) ? "runs at" : "is in",
+		       o->uri, (int)ferry_json_u64(m, "total-time", 0),
 		       (int)ferry_json_u64(m, "downtime", 0));
 	if (code != FERRY_EXIT_DONE)
 		ferry_tool_fail(code, "%s: migration %s: %s; the VM is: "
