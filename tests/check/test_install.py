@@ -33,6 +33,7 @@ class Installed:
         self.prefix = next(line.split('=', 1)[1].strip()
                            for line in pc.read_text().splitlines()
                            if line.startswith('prefix='))
+        self.command = root / self.prefix.lstrip('/') / 'bin/ferry'
         self.env = os.environ | {
             'PKG_CONFIG_LIBDIR': str(pc.parent),
             'PKG_CONFIG_SYSROOT_DIR': str(root),
@@ -58,28 +59,18 @@ def fixture_installed(tmp_path_factory):
     return Installed(tmp_path_factory.mktemp('dest'))
 
 
-@pytest.fixture(name='example')
-def fixture_example(installed):
-    if not EXAMPLE.exists():
-        pytest.skip('examples/embed.c does not exist')
-    return installed
-
-
-def test_headers_libraries_and_command_are_there(installed):
+def test_all_that_is_promised_is_there(installed):
     for header in (SOURCE / 'include/ferry').glob('*.h'):
         installed.find(header.name)
     assert installed.find('libferry.a').stat().st_size > 0
     assert os.readlink(installed.find('libferry.so')) == 'libferry.so.0'
-    if (BUILD / 'ferry').exists():
-        assert os.access(installed.root / installed.prefix.lstrip('/') /
-                         'bin/ferry', os.X_OK)
+    for page in (SOURCE / 'docs/man').glob('*.[1-8]'):
+        installed.find(page.name)
+    assert os.access(installed.command, os.X_OK)
 
 
 def test_the_installed_command_finds_its_library(installed):
-    if not (BUILD / 'ferry').exists():
-        pytest.skip('the command is not built')
-    command = installed.root / installed.prefix.lstrip('/') / 'bin/ferry'
-    run(command, '--help', env=installed.env)
+    run(installed.command, '--help', env=installed.env)
 
 
 def test_the_version_of_the_package_is_the_libraries(installed, tmp_path):
@@ -93,13 +84,13 @@ def test_the_version_of_the_package_is_the_libraries(installed, tmp_path):
     assert [shown] == installed.pkg_config('--modversion')
 
 
-def test_the_example_runs_on_the_shared_library(example, tmp_path):
-    program = example.compile(EXAMPLE, tmp_path / 'embed',
-                              *example.pkg_config('--libs'))
-    run(program, env=example.env)
+def test_the_example_runs_on_the_shared_library(installed, tmp_path):
+    program = installed.compile(EXAMPLE, tmp_path / 'embed',
+                              *installed.pkg_config('--libs'))
+    run(program, env=installed.env)
 
 
-def test_the_example_runs_on_the_static_library(example, tmp_path):
-    program = example.compile(EXAMPLE, tmp_path / 'embed',
-                              example.find('libferry.a'), '-pthread')
+def test_the_example_runs_on_the_static_library(installed, tmp_path):
+    program = installed.compile(EXAMPLE, tmp_path / 'embed',
+                              installed.find('libferry.a'), '-pthread')
     run(program)
