@@ -59,6 +59,9 @@ void ferry_uffd_unregister(struct ferry_uffd *u, struct ferry_mem_block *b)
 	struct uffdio_range r = range_of(b);
 
 	(void)ioctl(u->fd, UFFDIO_UNREGISTER, &r);
+	/* Seen on Linux 6.18: who faults while the kernel unregisters may
+	 * begin to wait after it has woken all that wait. */
+	(void)ioctl(u->fd, UFFDIO_WAKE, &r);
 	if (b->page_bytes == FERRY_PAGE_BYTES)
 		(void)madvise(b->host, b->bytes, MADV_HUGEPAGE);
 }
