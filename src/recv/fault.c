@@ -19,7 +19,7 @@ static int fill_zero(struct ferry_fault_thread *f, struct ferry_mem_block *b,
 		     uint64_t page)
 {
 	struct ferry_place *p = f->place;
-	int64_t rc = ferry_uffd_zero(&p->uffd, b, page, b->host_pages);
+	int64_t rc = ferry_place_zero(p, b, page, b->host_pages);
 
 	if (rc == -EEXIST)
 		ferry_uffd_wake(&p->uffd, b->host + page * FERRY_PAGE_BYTES,

@@ -123,9 +123,14 @@ void ferry_place_complete(struct ferry_place *p)
 	unregister(p);
 }
 
-void ferry_place_end(struct ferry_place *p)
+void ferry_place_stop_waiting(struct ferry_place *p)
 {
 	atomic_store(&p->stopped, true);
+}
+
+void ferry_place_end(struct ferry_place *p)
+{
+	ferry_place_stop_waiting(p);
 	atomic_store(&p->ops, &ferry_place_done);
 	unregister(p);
 }

@@ -81,6 +81,10 @@ FERRY_CHECKED int ferry_place_can_listen(struct ferry_place *p,
 FERRY_CHECKED int ferry_place_listen(struct ferry_place *p,
 				     struct ferry_err *e);
 
+/* Do not wait for memory any more: what cannot be placed now is an error.  Any
+ * thread. */
+void ferry_place_stop_waiting(struct ferry_place *p);
+
 /* Faults are normal again; what still arrives is dropped.  Receivers may go
  * on: userfaultfd stays open until fini. */
 void ferry_place_end(struct ferry_place *p);

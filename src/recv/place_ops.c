@@ -17,21 +17,40 @@ static uint8_t *at_page(const struct ferry_mem_block *b, uint64_t page)
 	return b->host + page * FERRY_PAGE_BYTES;
 }
 
-/*
- * UFFDIO_COPY that outlasts a lack of memory: a page that cannot be placed now
- * is waited for, never lost.  Returns octets, or -EEXIST, or another error.
- */
+/* A page that cannot be placed now, for lack of memory, is tried again in a
+ * moment; false when it shall not be. */
+static bool wait_for_memory(struct ferry_place *p, int64_t rc)
+{
+	struct timespec pause = ferry_timespec(RETRY_NS);
+
+	if (rc != -ENOMEM || atomic_load(&p->stopped))
+		return false;
+	nanosleep(&pause, NULL);
+	return true;
+}
+
+/* UFFDIO_COPY that outlasts a lack of memory: never a lost page.  Returns
+ * octets, or -EEXIST, or another error. */
 static int64_t copy(struct ferry_place *p, void *dst, const void *src,
 		    uint64_t bytes)
 {
-	for (;;) {
-		int64_t got = ferry_uffd_copy(&p->uffd, dst, src, bytes);
-		struct timespec pause = ferry_timespec(RETRY_NS);
+	int64_t got;
 
-		if (got != -ENOMEM || atomic_load(&p->stopped))
-			return got;
-		nanosleep(&pause, NULL);
-	}
+	do
+		got = ferry_uffd_copy(&p->uffd, dst, src, bytes);
+	while (wait_for_memory(p, got));
+	return got;
+}
+
+int64_t ferry_place_zero(struct ferry_place *p, struct ferry_mem_block *b,
+			 uint64_t first, uint64_t n)
+{
+	int64_t got;
+
+	do
+		got = ferry_uffd_zero(&p->uffd, b, first, n);
+	while (wait_for_memory(p, got));
+	return got;
 }
 
 /* ---- before the VM runs here -------------------------------------------- */
@@ -152,7 +171,7 @@ static int postcopy_zeroes(struct ferry_place *p, struct ferry_mem_block *b,
 		ferry_map_set_zero(p->map, b->index, i, b->host_pages);
 		if (!ferry_bitmap_test(&p->map->asked[b->index], i))
 			continue;
-		got = ferry_uffd_zero(&p->uffd, b, i, b->host_pages);
+		got = ferry_place_zero(p, b, i, b->host_pages);
 		if (got < 0 && got != -EEXIST)
 			return (int)got;
 		ferry_place_arrived(p, b, i, b->host_pages);
