@@ -15,11 +15,13 @@
  */
 #include "mig/source_impl.h"
 
+#include <poll.h>
 #include <string.h>
 
 #include "base/clock.h"
 
 #define UNSENT_POSTCOPY_BYTES	(128u << 10)
+#define ROOM_LOOK_MS		100
 
 static int open_main(struct ferry_source *s, struct ferry_err *e)
 {
@@ -204,6 +206,22 @@ static int nothing_more(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
+/* The conductor may be called off while a channel takes nothing. */
+static int await_room(struct ferry_source *s, struct ferry_chan *chan,
+		      struct ferry_err *e)
+{
+	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
+			 ferry_param(&s->params, FERRY_P_TIMEOUT);
+
+	while (!chan->ops->wait(chan, POLLOUT, ROOM_LOOK_MS)) {
+		if (ferry_source_check(s, e))
+			return -1;
+		if (ferry_now_ns() > until)	/* the write says so */
+			break;
+	}
+	return 0;
+}
+
 /* A mark on every data channel, and its number on main. */
 static int mark(struct ferry_source *s, enum ferry_command command,
 		struct ferry_err *e)
@@ -216,6 +234,8 @@ static int mark(struct ferry_source *s, enum ferry_command command,
 		struct ferry_lane *l = &s->out.urgent;
 		int rc;
 
+		if (await_room(s, l->chan, e))
+			return -1;
 		ferry_lane_enter_urgent(l);
 		rc = l->enc.ops->sync(&l->enc, sequence, e);
 		ferry_lane_leave(l);

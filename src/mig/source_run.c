@@ -58,29 +58,44 @@ int ferry_source_await(struct ferry_source *s, enum ferry_reply wanted,
 	}
 }
 
-/* What the target said is the better reason, if it comes. */
-static int sender_failed(struct ferry_source *s, struct ferry_err *e)
+/* What the user or the target said is the better reason, if it comes. */
+static void hear_last_word(struct ferry_source *s, struct ferry_err *e)
 {
+	uint64_t until = ferry_now_ns() + s->last_word_ns;
 	struct ferry_err why = { 0 };
 
-	ferry_replies_wait(&s->replies, FERRY_REPLY_REFUSED,
-			   ferry_now_ns() + s->last_word_ns);
+	while (ferry_err_is_link(e) && s->out.returns.thread.started &&
+	       ferry_now_ns() < until &&
+	       !(ferry_replies_wait(&s->replies, FERRY_REPLY_REFUSED, until) &
+		 (FERRY_REPLY_REFUSED | FERRY_REPLY_BROKEN)))
+		;
 	if (ferry_source_check(s, &why) && why.code != FERRY_E_CLOSED)
 		*e = why;
-	return -1;
 }
 
-/* Bad news, or a precopy pass that is not worth finishing. */
-static bool shall_halt(struct ferry_source *s, struct ferry_err *e)
+/* UINT64_MAX: there is none, or it is kept. */
+static uint64_t deadline(struct ferry_source *s)
 {
 	uint64_t by = ferry_param(&s->params, FERRY_P_BY) * FERRY_NS_PER_MS;
 
-	if (ferry_source_check(s, e))
-		return true;
+	return by && !s->stopped ? s->started_ns + by : UINT64_MAX;
+}
+
+/* A precopy pass that is not worth finishing, or a push switched off. */
+static bool shall_halt(struct ferry_source *s)
+{
 	if (s->stopped)
 		return s->postcopy && !ferry_param(&s->params, FERRY_P_PUSH);
 	return atomic_load(&s->want_postcopy) ||
-	       (by && ferry_now_ns() - s->started_ns > by);
+	       ferry_now_ns() >= deadline(s);
+}
+
+static uint64_t next_look(struct ferry_source *s)
+{
+	uint64_t now = ferry_now_ns(), beat = now + HEARTBEAT_NS;
+	uint64_t by = deadline(s);
+
+	return by > now && by < beat ? by : beat;
 }
 
 int ferry_source_job(struct ferry_source *s, enum ferry_job job,
@@ -90,13 +105,16 @@ int ferry_source_job(struct ferry_source *s, enum ferry_job job,
 
 	ferry_crew_begin(&s->out.crew, job, sequence);
 	do {
+		/* With bad news a sender that is stuck is not waited for:
+		 * the crew is stopped as a whole soon. */
+		if (ferry_source_check(s, e))
+			return -1;
 		/* Also when the wish came before the job began. */
-		if (shall_halt(s, e))
+		if (shall_halt(s))
 			ferry_crew_halt(&s->out.crew);
-		rc = ferry_crew_wait(&s->out.crew, ferry_now_ns() +
-				     HEARTBEAT_NS, e);
+		rc = ferry_crew_wait(&s->out.crew, next_look(s), e);
 		if (rc < 0)
-			return sender_failed(s, e);
+			return -1;
 		if (!rc && beat(s, e))
 			return -1;
 	} while (!rc);
@@ -145,7 +163,13 @@ int ferry_source_listen_back(struct ferry_source *s,
 	r->mem = &s->vm->mem;
 	r->requests = &s->out.requests;
 	r->dialect = dialect;
-	return ferry_returns_start(r, s->main, e);
+	/* What came behind the answer is there already. */
+	r->in = s->main_in;
+	s->main_in = (struct ferry_inbuf){ 0 };
+	if (!r->in.chan &&
+	    ferry_inbuf_init(&r->in, s->main, FERRY_RP_MAX, e))
+		return -1;
+	return ferry_returns_start(r, e);
 }
 
 /* ---- precopy ---------------------------------------------------------------- */
@@ -487,9 +511,13 @@ void ferry_source_conduct(void *source)
 	struct ferry_err err = { 0 };
 
 	s->started_ns = ferry_now_ns();
-	if (!migrate(s, &dev, &err))
+	if (!migrate(s, &dev, &err)) {
 		complete(s);
-	else if (ferry_status_is_handed(&s->status) && !renounced(s))
+		ferry_save_fini(&dev);
+		return;
+	}
+	hear_last_word(s, &err);
+	if (ferry_status_is_handed(&s->status) && !renounced(s))
 		pause_here(s, &err);
 	else
 		fall_back(s, &err);

@@ -143,36 +143,73 @@ int ferry_target_uri(struct ferry_target *t, char *buf, size_t bytes,
 	return 0;
 }
 
-static void wake(struct ferry_target *t, bool cancelled)
+/* Nothing is taken over from here on; false when it was before. */
+static bool refuse_hand_over(struct ferry_target *t, bool cancelled)
 {
-	struct ferry_chan *main;
+	bool handed;
 
 	pthread_mutex_lock(&t->lock);
-	t->quit = true;
-	t->cancelled = t->cancelled || cancelled;
-	main = t->main;
+	handed = ferry_status_is_handed(&t->status);
+	if (!handed || !cancelled) {
+		t->quit = true;
+		t->cancelled = t->cancelled || cancelled;
+	}
+	if (!handed && !t->why.code)
+		ferry_err_set(&t->why, FERRY_E_CANCELLED, 0, cancelled ?
+			      "cancelled by the user of the target" :
+			      "the target was taken down");
 	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
+	return !handed;
+}
+
+/* Make all threads end soon, and the source know why. */
+static void break_off(struct ferry_target *t, bool may_speak)
+{
+	struct ferry_chan *main;
+	struct ferry_err why;
+
+	pthread_mutex_lock(&t->lock);
+	main = t->main;
+	why = t->why;
+	pthread_mutex_unlock(&t->lock);
+	if (may_speak)
+		ferry_answer_give_up(&t->in.answer, why.msg);
+	ferry_place_stop_waiting(&t->in.place);
 	ferry_marks_close(&t->in.gate);
 	if (main)
 		main->ops->shutdown(main);
+}
+
+bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e)
+{
+	bool quit;
+
+	pthread_mutex_lock(&t->lock);
+	quit = t->quit;
+	if (quit)
+		*e = t->why;
+	else
+		ferry_status_handed(&t->status);
+	pthread_mutex_unlock(&t->lock);
+	return !quit;
 }
 
 int ferry_target_cancel(struct ferry_target *t, struct ferry_err *e)
 {
 	enum ferry_state state = ferry_status_state(&t->status);
 
-	if (ferry_status_is_handed(&t->status))
-		return ferry_err_set(e, FERRY_E_STATE, 0,
-				     "too late to cancel: the VM was handed "
-				     "over to this side (%s)",
-				     ferry_state_name(state));
 	if (state == FERRY_STATE_NONE || ferry_state_is_final(state))
 		return ferry_err_set(e, FERRY_E_STATE, 0,
 				     "there is nothing to cancel: the "
 				     "migration is %s",
 				     ferry_state_name(state));
-	wake(t, true);
+	if (!refuse_hand_over(t, true))
+		return ferry_err_set(e, FERRY_E_STATE, 0,
+				     "too late to cancel: the VM was handed "
+				     "over to this side (%s)",
+				     ferry_state_name(state));
+	break_off(t, true);
 	return 0;
 }
 
@@ -241,7 +278,7 @@ void ferry_target_free(struct ferry_target *t)
 {
 	if (!t)
 		return;
-	wake(t, false);
+	break_off(t, refuse_hand_over(t, false));
 	ferry_door_close(t);
 	ferry_thread_join(&t->reader);
 	/* Handed over, but never whole: who waits gets an error, not zeroes. */

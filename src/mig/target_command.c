@@ -255,7 +255,8 @@ static int on_run(struct ferry_target *t, struct ferry_rd *rd,
 	(void)rd;
 	if (ferry_target_await_load(t, 1u << FERRY_LOAD_READY, e))
 		return -1;
-	ferry_status_handed(&t->status);
+	if (!ferry_target_take_over(t, e))
+		return -1;
 	ferry_load_run(t);
 	t->phase = FERRY_PHASE_RUNNING;
 	if (t->postcopy)

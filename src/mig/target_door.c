@@ -22,17 +22,23 @@
 
 /* ---- the main connection --------------------------------------------------------- */
 
-/* Only one may try at a time; false when somebody is in, or being let in. */
-static bool take_main(struct ferry_target *t)
+/* Only one may try at a time; -1 when somebody is in, or being let in, or when
+ * nobody will be any more. */
+static int take_main(struct ferry_target *t, struct ferry_err *e)
 {
-	bool mine;
+	int rc = 0;
 
 	pthread_mutex_lock(&t->lock);
-	mine = !t->taken && !t->quit;
-	if (mine)
-		t->taken = true;
+	if (t->quit) {
+		*e = t->why;
+		rc = -1;
+	} else if (t->taken) {
+		rc = ferry_err_set(e, FERRY_E_STATE, 0,
+				   "another migration is coming in already");
+	}
+	t->taken = true;
 	pthread_mutex_unlock(&t->lock);
-	return mine;
+	return rc;
 }
 
 static void untake_main(struct ferry_target *t)
@@ -48,6 +54,8 @@ static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
 			 enum ferry_dialect dialect)
 {
 	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	struct ferry_err why;
+	bool late;
 
 	ferry_chan_set_name(in->chan, "main");
 	/* A QEMU has no heartbeat: it may be silent for as long as it likes. */
@@ -58,11 +66,18 @@ static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
 	t->main = in->chan;
 	t->main_in = *in;
 	*in = (struct ferry_inbuf){ 0 };
+	/* Between ferries the way back is open since the answer. */
+	if (dialect == FERRY_DIALECT_FERRY)
+		ferry_answer_open(&t->in.answer, t->main, dialect);
 	t->arrived = true;
-	if (t->quit || t->ended)	/* too late: nobody will read it */
-		t->main->ops->shutdown(t->main);
+	late = t->quit || t->ended;
+	why = t->why;
 	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
+	if (late) {	/* nobody will read it */
+		ferry_answer_give_up(&t->in.answer, why.msg);
+		t->main->ops->shutdown(t->main);
+	}
 }
 
 static int answer(struct ferry_target *t, struct ferry_chan *chan,
@@ -177,9 +192,7 @@ static int admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 	uint64_t taken = 0;
 	int rc;
 
-	if (!take_main(t)) {
-		ferry_err_set(e, FERRY_E_STATE, 0,
-			      "another migration is coming in already");
+	if (take_main(t, e)) {
 		(void)!answer(t, in->chan, head, 0, e, &ignored);
 		return -1;
 	}
@@ -205,9 +218,8 @@ static int admit_qemu(struct ferry_target *t, struct ferry_inbuf *in,
 {
 	if (ferry_target_check_name(t, c, e))
 		return -1;
-	if (!take_main(t))
-		return ferry_err_set(e, FERRY_E_STATE, 0, "another migration "
-				     "is coming in already");
+	if (take_main(t, e))
+		return -1;
 	if (ferry_place_begin(&t->in.place, false, e)) {
 		untake_main(t);
 		return -1;

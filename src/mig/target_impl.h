@@ -111,7 +111,7 @@ struct ferry_target {
 	bool		 quit;		/* freed or cancelled */
 	bool		 cancelled;
 	bool		 ended;		/* the reader has ended */
-	struct ferry_err why;		/* first failure */
+	struct ferry_err why;		/* first failure; with `quit`, set */
 	struct ferry_chan *main;	/* set once, before arrived */
 	struct ferry_inbuf main_in;	/* reader only, once arrived */
 	uint8_t		 session[FERRY_SESSION_BYTES];
@@ -126,6 +126,11 @@ struct ferry_target {
 	bool		 postcopy;	/* LISTEN came */
 	struct ferry_save tail;		/* QEMU precopy: device sections */
 };
+
+/* ---- target.c ------------------------------------------------------------- */
+
+/* RUN was read: the VM is ours, unless cancel or free came first (*e). */
+bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e);
 
 /* ---- target_door.c ------------------------------------------------------------ */
 

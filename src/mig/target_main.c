@@ -323,7 +323,7 @@ static void stop_receivers(struct ferry_target *t)
 {
 	struct ferry_inflow *in = &t->in;
 
-	atomic_store(&in->place.stopped, true);
+	ferry_place_stop_waiting(&in->place);
 	for (unsigned i = 0; in->receiver && i < in->data + in->urgent; i++)
 		ferry_receiver_stop(&in->receiver[i]);
 }

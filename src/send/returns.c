@@ -78,12 +78,9 @@ static void returns_main(void *arg)
 	r->ops->broken(r->arg, &err);
 }
 
-int ferry_returns_start(struct ferry_returns *r, struct ferry_chan *chan,
-			struct ferry_err *e)
+int ferry_returns_start(struct ferry_returns *r, struct ferry_err *e)
 {
 	r->last = NULL;
-	if (ferry_inbuf_init(&r->in, chan, FERRY_RP_MAX, e))
-		return -1;
 	if (ferry_thread_start(&r->thread, "ferry-return", returns_main, r,
 			       e)) {
 		ferry_inbuf_fini(&r->in);

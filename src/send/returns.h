@@ -32,9 +32,9 @@ struct ferry_returns {
 	struct ferry_thread thread;
 };
 
-/* All fields but in, last and thread are filled by the caller. */
+/* All fields but last and thread are filled by the caller; `in` may hold octets
+ * already, and is freed here on failure too. */
 FERRY_CHECKED int ferry_returns_start(struct ferry_returns *r,
-				      struct ferry_chan *chan,
 				      struct ferry_err *e);
 
 /* Joins; the channel was shut down before, or SHUT was read. */

@@ -124,7 +124,8 @@ static void hear(struct rig *r, const uint8_t *data, size_t n)
 {
 	struct ferry_err e = { 0 };
 
-	assert_ok(ferry_returns_start(&r->ret, r->end[0], &e));
+	assert_ok(ferry_inbuf_init(&r->ret.in, r->end[0], FERRY_RP_MAX, &e));
+	assert_ok(ferry_returns_start(&r->ret, &e));
 	if (n)
 		(void)!ferry_chan_write(r->end[1], data, n, &e);
 	r->end[1]->ops->shutdown(r->end[1]);
