@@ -214,28 +214,38 @@ void rig_await(struct rig *r, enum ferry_state state)
 	} while (st.state < state);
 }
 
+/* Who is still on the way in has to be inside before the door goes. */
+static void join_offers(struct rig *r)
+{
+	for (; r->joined < r->channels; r->joined++)
+		pthread_join(r->offer[r->joined], NULL);
+}
+
 void rig_finish_source(struct rig *r)
 {
 	r->source_rc = ferry_source_wait(r->source, 60000, &r->source_err);
 	r->source_stats = (struct ferry_stats)FERRY_STATS_INIT;
 	ferry_source_stats(r->source, &r->source_stats);
-	for (unsigned i = 0; i < r->channels; i++)
-		pthread_join(r->offer[i], NULL);
+	join_offers(r);
 	rig_end_guest(&r->src);
 }
 
-void rig_finish(struct rig *r)
+void rig_finish_target(struct rig *r)
 {
-	rig_finish_source(r);
-	/* A target that was never reached waits for ever. */
-	if (r->source_rc && ferry_status_state(&r->target->status) ==
-	    FERRY_STATE_SETUP)
+	/* One that was never reached waits for ever. */
+	if (ferry_status_state(&r->target->status) == FERRY_STATE_SETUP)
 		(void)!ferry_target_cancel(r->target, NULL);
 	r->target_rc = ferry_target_wait(r->target, 60000, &r->target_err);
 	r->target_stats = (struct ferry_stats)FERRY_STATS_INIT;
 	ferry_target_stats(r->target, &r->target_stats);
 	if (r->target_rc == 0)
 		rig_end_guest(&r->dst);
+}
+
+void rig_finish(struct rig *r)
+{
+	rig_finish_source(r);
+	rig_finish_target(r);
 }
 
 void rig_run(struct rig *r, const struct rig_config *cfg)
@@ -245,15 +255,38 @@ void rig_run(struct rig *r, const struct rig_config *cfg)
 	rig_finish(r);
 }
 
-void rig_fini(struct rig *r)
+void rig_free_source(struct rig *r)
 {
 	ferry_source_free(r->source);
+	r->source = NULL;
+	join_offers(r);
+}
+
+void rig_free_target(struct rig *r)
+{
+	assert(r->cfg.uri);	/* nothing of ours is on its way in */
+	atomic_store(&r->dst.quit, true);
+	ferry_target_free(r->target);
+	r->target = NULL;
+}
+
+void rig_fini(struct rig *r)
+{
+	rig_free_source(r);
 	atomic_store(&r->dst.quit, true);
 	ferry_target_free(r->target);
 	rig_end_guest(&r->dst);
 	rig_end_guest(&r->src);
 	rig_side_fini(&r->src);
 	rig_side_fini(&r->dst);
+}
+
+const char *rig_unix_uri(void)
+{
+	static char uri[64];
+
+	snprintf(uri, sizeof(uri), "unix:/tmp/ferry-flow-%d", getpid());
+	return uri;
 }
 
 /* ---- the verdict ---------------------------------------------------------------- */

@@ -91,6 +91,7 @@ struct rig_side {
 	_Atomic bool	 quit;
 	pthread_t	 guest;
 	bool		 has_guest;
+	bool		 saw_torn;	/* while devices were loaded */
 	uint32_t	 device_state[64];
 };
 
@@ -101,7 +102,7 @@ struct rig {
 	struct ferry_source *source;
 	struct ferry_target *target;
 	pthread_t	 offer[RIG_CHANNELS_MAX];
-	unsigned	 channels;
+	unsigned	 channels, joined;
 	struct rig_counter counter[RIG_CHANNELS_MAX];
 	_Atomic unsigned both;		/* times both sides ran */
 	_Atomic unsigned torn;		/* wrong pages seen by the reader */
@@ -127,7 +128,15 @@ void rig_start_source(struct rig *r);
 void rig_await(struct rig *r, enum ferry_state state);
 void rig_finish(struct rig *r);		/* both sides */
 void rig_finish_source(struct rig *r);
+void rig_finish_target(struct rig *r);	/* the source is gone, or has ended */
 void rig_fini(struct rig *r);
+
+/* In the midst of it; rig_fini() frees the rest. */
+void rig_free_source(struct rig *r);
+void rig_free_target(struct rig *r);	/* needs a URI */
+
+/* A unix: address of this process. */
+const char *rig_unix_uri(void);
 
 /* Pages that differ between the two sides. */
 uint64_t rig_differs(struct rig *r);

@@ -164,7 +164,13 @@ static void read_all(struct rig_side *s)
 static void *reader(void *arg)
 {
 	struct rig_side *s = arg;
+	sigset_t set;
 
+	/* It was made by a thread of the engine's, which blocks all. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGSEGV);
+	sigaddset(&set, SIGBUS);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	may_lose = true;
 	if (!sigsetjmp(lost, 1))
 		read_all(s);
@@ -245,6 +251,8 @@ static int op_start(void *opaque, int running, struct ferry_err *e)
 	call_hook(s, RIG_START, 0);
 	if (s->rig->cfg.start_fails)
 		return refuse(e, "it will not start");
+	/* What was loaded counts. */
+	atomic_fetch_add(&s->rig->torn, s->saw_torn);
 	if (running)
 		atomic_store(&s->running, true);
 	look_for_two(s->rig);
@@ -287,8 +295,7 @@ static int dev_load(void *opaque, uint32_t version, const void *data,
 	memcpy(s->device_state, data, bytes);
 	call_hook(s, RIG_LOAD, 0);
 	/* Devices touch memory while they load. */
-	if (memcmp(s->mem[0], s->rig->src.mem[0], RIG_PAGE))
-		atomic_fetch_add(&s->rig->torn, 1);
+	s->saw_torn = memcmp(s->mem[0], s->rig->src.mem[0], RIG_PAGE);
 	return s->rig->cfg.load_fails ? refuse(e, "it will not be loaded") : 0;
 }
 

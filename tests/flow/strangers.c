@@ -26,21 +26,12 @@
 	.block = { { "ram", 256 << 10, 4096, false } }, .blocks = 1,	\
 	.zero_percent = 30
 
-/* An address of this process; the test's directory is its own. */
-static const char *address(void)
-{
-	static char uri[64];
-
-	snprintf(uri, sizeof(uri), "unix:/tmp/ferry-flow-%d", getpid());
-	return uri;
-}
-
 static int knock(void)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", address() + 5);
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", rig_unix_uri() + 5);
 	assert_true(fd >= 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
 	return fd;
@@ -67,7 +58,7 @@ static void expect_waiting(struct rig *r, const char *what)
 static void wait_for(struct rig *r, const char *timeout_ms)
 {
 	struct rig_config cfg = {
-		SMALL, .uri = address(),
+		SMALL, .uri = rig_unix_uri(),
 		.target_param = { { "x-ferry-timeout", timeout_ms } },
 	};
 
@@ -283,7 +274,7 @@ static void a_target_is_freed_while_someone_is_silent(void **state)
 static void begin_slow(struct rig *r)
 {
 	struct rig_config cfg = {
-		SMALL, .uri = address(),
+		SMALL, .uri = rig_unix_uri(),
 		.param = { { "max-bandwidth", "1k" } },
 	};
 
@@ -304,7 +295,7 @@ static void end_slow(struct rig *r, const char *what)
 static void a_second_source_is_refused(void **state)
 {
 	struct rig first, second;
-	struct rig_config cfg = { SMALL, .uri = address() };
+	struct rig_config cfg = { SMALL, .uri = rig_unix_uri() };
 
 	(void)state;
 	begin_slow(&first);
