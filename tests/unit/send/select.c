@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "send/select.h"
+#include "unit/huge.h"
 
 #define SHARES_MAX	64
 
@@ -940,8 +941,8 @@ static void a_huge_page_goes_with_its_last_piece(void **state)
 	struct area a;
 
 	(void)state;
-	if (!area_make(&a, HUGE_MEMFD, 2 * HUGE)) {
-		print_message("no huge pages\n");
+	if (!huge_pages_for(2) || !area_make(&a, HUGE_MEMFD, 2 * HUGE)) {
+		print_message("SKIP: no 2 free huge pages\n");
 		skip();
 	}
 	memset(a.p, 1, a.bytes);
