@@ -204,6 +204,7 @@ control_new(const struct ferry_control_config *config)
 	if (!c)
 		return NULL;
 	c->config = config;
+	c->thread = pthread_self();
 	c->wake_fd = c->signal_fd = -1;
 	c->has_vm = !config->incoming;
 	c->arrive_paused = config->paused;

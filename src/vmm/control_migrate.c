@@ -118,8 +118,10 @@ static void tell_state(struct ferry_control *c, const struct ferry_event *ev)
 		json_object_put(data);
 	pthread_mutex_unlock(&c->lock);
 
-	if (changed && (ev->state == FERRY_STATE_FAILED ||
-			ev->state == FERRY_STATE_POSTCOPY_PAUSED))
+	/* What fails before its caller's eyes is the caller's to tell. */
+	if (changed && !pthread_equal(pthread_self(), c->thread) &&
+	    (ev->state == FERRY_STATE_FAILED ||
+	     ev->state == FERRY_STATE_POSTCOPY_PAUSED))
 		ferry_control_say(c, "migration %s: %s",
 				  ferry_state_name(ev->state), ev->text);
 }

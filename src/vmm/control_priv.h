@@ -75,6 +75,7 @@ struct ferry_control {
 	struct ferry_vm		*vm;
 	struct ferry_params	*params;
 	struct ferry_qmp_server	*qmp;
+	pthread_t		 thread;	/* control's own */
 	int			 wake_fd;
 	int			 signal_fd;
 	uint64_t		 signal_ns;	/* when the last one came */
