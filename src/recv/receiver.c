@@ -184,6 +184,10 @@ static int read_packet(struct ferry_receiver *r, struct ferry_err *e)
 	if (read_head(r, e))
 		return -1;
 	if (p->flags & FERRY_PACKET_SYNC) {
+		if (p->normal_pages || p->zero_pages)
+			return ferry_err_set(e, FERRY_E_PROTO, 0,
+					     "channel %s: a mark with pages",
+					     r->chan->name);
 		gate_synced(r, (uint32_t)p->packet_num);
 		return 0;
 	}
