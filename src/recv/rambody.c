@@ -137,8 +137,9 @@ static int take_page(struct ferry_rambody *b, struct ferry_mem_block *block,
 		     uint64_t page, struct ferry_err *e)
 {
 	bool follows = b->n && block == b->block && page == b->first + b->n;
+	bool waits = ferry_inbuf_have(b->in) < FERRY_PAGE_BYTES;
 
-	if ((!follows || b->n == FERRY_RAMBODY_RUN) && flush(b, e))
+	if ((!follows || waits || b->n == FERRY_RAMBODY_RUN) && flush(b, e))
 		return -1;
 	if (!b->n) {
 		b->block = block;
