@@ -64,8 +64,9 @@ static int decode_listed(void *arg, struct ferry_rd *rd, struct ferry_err *e)
 	return ferry_ramlist_decode(rd, l->list, l->block, e);
 }
 
+/* It is one of ours, of our size, and new. */
 static int check_listed(const struct ferry_mem *mem,
-			const struct ferry_ramlist_block *lb,
+			const struct ferry_ramlist_block *lb, bool *seen,
 			struct ferry_err *e)
 {
 	const struct ferry_mem_block *block = ferry_mem_by_name(mem, lb->name);
@@ -76,10 +77,13 @@ static int check_listed(const struct ferry_mem *mem,
 				     "there is not here", FERRY_SHOW(lb->name));
 	if (block->bytes != lb->bytes)
 		return ferry_err_set(e, FERRY_E_MISMATCH, 0,
-				     "block %s has %" PRIu64 " MiB at the "
-				     "source and %" PRIu64 " MiB here",
-				     block->name, lb->bytes >> 20,
-				     block->bytes >> 20);
+				     "block %s has %" PRIu64 " octets at the "
+				     "source and %" PRIu64 " here",
+				     block->name, lb->bytes, block->bytes);
+	if (seen[block->index])
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "block %s is listed twice", block->name);
+	seen[block->index] = true;
 	return 0;
 }
 
@@ -101,9 +105,8 @@ static int read_list(struct ferry_rambody *b, uint64_t total_bytes,
 	list.arg = b;
 	while (!ferry_ramlist_done(&list)) {
 		if (ferry_inbuf_decode(b->in, decode_listed, &next, e) ||
-		    check_listed(mem, &lb, e))
+		    check_listed(mem, &lb, seen, e))
 			return -1;
-		seen[ferry_mem_by_name(mem, lb.name)->index] = true;
 	}
 	for (uint32_t i = 0; i < mem->blocks; i++)
 		if (!seen[i])
