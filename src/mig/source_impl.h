@@ -53,6 +53,7 @@ struct ferry_outflow {
 	struct ferry_returns returns;
 	struct ferry_send_counters count;
 	uint32_t	 sequence;	/* of barriers */
+	uint64_t	 discarded_pages;	/* by the last discard() */
 	bool		 tracking;	/* dirty sources were started */
 };
 

@@ -218,6 +218,8 @@ static int take_stale(struct ferry_source *s, uint32_t i,
 		if (!bits)
 			continue;
 		atomic_store(&stale->word[w], bits);
+		s->out.discarded_pages +=
+			(uint64_t)__builtin_popcountll(bits);
 		atomic_fetch_and(&there->word[w], ~bits);
 	}
 	return 0;
@@ -241,6 +243,7 @@ int ferry_outflow_discard(struct ferry_source *s, bool last,
 {
 	struct ferry_mem *mem = &s->vm->mem;
 
+	s->out.discarded_pages = 0;
 	for (uint32_t i = 0; i < mem->blocks; i++) {
 		struct ferry_bitmap stale = { 0 };
 		int rc;

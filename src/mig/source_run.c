@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 
+#define DISCARD_FEW	200u	/* pages; about a millisecond */
 #define HEARTBEAT_NS	(500 * FERRY_NS_PER_MS)
 
 /* ---- waiting ------------------------------------------------------------- */
@@ -353,15 +354,28 @@ static int switch_precopy(struct ferry_source *s, struct ferry_save *dev,
 
 /*
  * What is stale at the target is dropped there ahead, while the VM still runs
- * here, so that little is left to drop between stop and start.
+ * here, so that little is left to drop between stop and start.  Dropping takes
+ * time (a system call for each page that stands alone), in which the VM writes
+ * on: that is repeated until little is left, or it does not get less.
  */
 static int discard_ahead(struct ferry_source *s, struct ferry_err *e)
 {
-	if (s->dialect->barrier(s, e) ||
-	    ferry_outflow_harvest(s, false, e) ||
-	    s->dialect->discard(s, false, e))
+	uint64_t before = UINT64_MAX;
+
+	if (s->dialect->barrier(s, e))
 		return -1;
-	return s->dialect->barrier(s, e);
+	for (;;) {
+		uint64_t now;
+
+		if (ferry_outflow_harvest(s, false, e) ||
+		    s->dialect->discard(s, false, e) ||
+		    s->dialect->barrier(s, e))
+			return -1;
+		now = s->out.discarded_pages;
+		if (now < DISCARD_FEW || now > before / 2)
+			return 0;
+		before = now;
+	}
 }
 
 static enum ferry_order push_order(struct ferry_source *s)

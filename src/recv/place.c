@@ -89,6 +89,11 @@ static int check_whole(struct ferry_place *p, struct ferry_err *e)
 	while (ferry_map_next_missing(p->map, &block, &page)) {
 		struct ferry_mem_block *b = &p->mem->block[block];
 
+		if (b->host_pages == 1) {	/* nothing to be torn */
+			block++;
+			page = 0;
+			continue;
+		}
 		for (uint64_t i = page - page % b->host_pages, end =
 		     i + b->host_pages; i < end; i++)
 			if (ferry_map_is_here(p->map, block, i))
