@@ -15,6 +15,7 @@
  */
 #include "mig/source_impl.h"
 
+#include <inttypes.h>
 #include <poll.h>
 #include <string.h>
 
@@ -247,11 +248,20 @@ static int mark(struct ferry_source *s, enum ferry_command command,
 
 static int ferry_barrier(struct ferry_source *s, struct ferry_err *e)
 {
+	uint32_t synced;
+
 	if (mark(s, FERRY_COMMAND_BARRIER, e))
 		return -1;
-	while (ferry_replies_synced(&s->replies) != s->out.sequence)
+	while ((synced = ferry_replies_synced(&s->replies)) !=
+	       s->out.sequence) {
+		if (synced > s->out.sequence)
+			return ferry_err_set(e, FERRY_E_PROTO, 0,
+					     "target: barrier %" PRIu32 " is "
+					     "answered, the last was %" PRIu32,
+					     synced, s->out.sequence);
 		if (ferry_source_await(s, FERRY_REPLY_SYNCED, e))
 			return -1;
+	}
 	return 0;
 }
 

@@ -316,14 +316,12 @@ static bool both_may_run(struct rig *r)
 	       !ferry_target_may_run(r->target, NULL);
 }
 
-static const char *verdict_of_course(struct rig *r)
+const char *rig_verdict_of_course(struct rig *r)
 {
 	if (r->both)
 		return "both sides ran";
 	if (both_may_run(r))
 		return "both sides may run";
-	if (r->torn)
-		return "the target saw a wrong page";
 	if (r->odd_events)
 		return "an event contradicts itself";
 	if (hangs(r->source_rc, &r->source_err))
@@ -344,6 +342,8 @@ static const char *verdict_of_end(struct rig *r)
 	bool at_source = r->source_stats.where == FERRY_WHERE_SOURCE;
 	bool whole = at_source || !r->cfg.freed;
 
+	if (r->torn)
+		return "the target saw a wrong page";
 	if (!r->source_rc && r->target_rc)
 		return "the source says completed, the target failed";
 	if (!r->source_rc && whole && rig_differs(r))
@@ -364,7 +364,7 @@ static const char *verdict_of_end(struct rig *r)
 
 const char *rig_verdict(struct rig *r)
 {
-	const char *course = verdict_of_course(r);
+	const char *course = rig_verdict_of_course(r);
 
 	return course[0] ? course : verdict_of_end(r);
 }

@@ -141,8 +141,10 @@ const char *rig_unix_uri(void);
 /* Pages that differ between the two sides. */
 uint64_t rig_differs(struct rig *r);
 
-/* The outcome is one that may be: says "" or what is wrong with it. */
+/* The outcome is one that may be: says "" or what is wrong with it.  Of its
+ * course alone: one VM, no hang, reasons given, whatever the memory holds. */
 const char *rig_verdict(struct rig *r);
+const char *rig_verdict_of_course(struct rig *r);
 
 /* All of it moved and nothing is wrong; else fails the test, naming `what`. */
 void rig_expect_moved(struct rig *r, const char *what);
