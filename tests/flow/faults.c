@@ -4,8 +4,9 @@
  *
  * A changed octet of a page, or of where a page belongs, cannot be noticed
  * (the protocol has no checksums), so what arrives is not compared here: only
- * that there is one VM, that nobody hangs or crashes, and that who fails says
- * why.
+ * that there is one VM, that nobody crashes, and that who fails says why.  A
+ * changed octet can also make one side wait for what the other believes to
+ * have said, on a link that is alive: then the user cancels.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,6 +71,16 @@ static void measure(const struct mode *m, uint64_t carried[3][2])
 	rig_fini(&r);
 }
 
+/* It ends by itself, or when it is told to. */
+static void end_it(struct rig *r)
+{
+	if (!ferry_source_wait(r->source, 2000, &r->source_err) ||
+	    r->source_err.code != FERRY_E_TIMEOUT)
+		return;
+	if (ferry_source_cancel(r->source, NULL))
+		(void)!ferry_target_cancel(r->target, NULL);
+}
+
 static void one_fault(const struct mode *m, unsigned channel, bool write,
 		      uint64_t at, bool stall)
 {
@@ -83,7 +94,10 @@ static void one_fault(const struct mode *m, unsigned channel, bool write,
 		*(write ? &f->stall_write_at : &f->stall_read_at) = at;
 	else
 		*(write ? &f->corrupt_write_at : &f->corrupt_read_at) = at;
-	rig_run(&r, &cfg);
+	rig_init(&r, &cfg);
+	rig_start(&r);
+	end_it(&r);
+	rig_finish(&r);
 	check_course(&r, m->what, channel, (unsigned long)at);
 	rig_fini(&r);
 }
@@ -113,14 +127,14 @@ static void changed_octets_end_cleanly(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < FERRY_LEN(modes); i++)
-		walk(&modes[i], samples(24), false);
+		walk(&modes[i], samples(8), false);
 }
 
 static void a_stalled_link_ends_by_the_timeout(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < FERRY_LEN(modes); i++)
-		walk(&modes[i], samples(5), true);
+		walk(&modes[i], samples(3), true);
 }
 
 static const struct { const char *what; uint32_t delay_us, most_bytes; }

