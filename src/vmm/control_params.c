@@ -9,6 +9,9 @@
 #include "base/cleanup.h"
 #include "vmm/control_priv.h"
 
+/* What clients of QEMU switch on, and what is never off here. */
+static const char *const always[] = { "events", "return-path" };
+
 /* ---- out --------------------------------------------------------------------- */
 
 static struct json_object *value_of(const struct ferry_params *p,
@@ -41,20 +44,27 @@ struct json_object *ferry_control_query_params(const struct ferry_params *p)
 	return o;
 }
 
+static void add_cap(struct json_object *list, const char *name,
+		    struct json_object *state)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "state", state);
+	ferry_json_add_str(o, "capability", name);
+	json_object_array_add(list, o);
+}
+
 struct json_object *ferry_control_query_caps(const struct ferry_params *p)
 {
 	struct json_object *list = json_object_new_array();
 	const struct ferry_param_info *row;
-	struct json_object *o;
 
 	for (size_t i = 0; (row = ferry_param_info(i)); i++) {
-		if (!row->is_capability)
-			continue;
-		o = json_object_new_object();
-		json_object_object_add(o, "state", value_of(p, row));
-		ferry_json_add_str(o, "capability", row->name);
-		json_object_array_add(list, o);
+		if (row->is_capability)
+			add_cap(list, row->name, value_of(p, row));
 	}
+	for (size_t i = 0; i < FERRY_LEN(always); i++)
+		add_cap(list, always[i], json_object_new_boolean(true));
 	return list;
 }
 
@@ -188,12 +198,29 @@ int ferry_control_set_params(struct ferry_control *c,
 	return rc;
 }
 
+/* 1: it is not one of these. */
+static int set_always(const char *name, struct json_object *state,
+		      struct ferry_err *e)
+{
+	for (size_t i = 0; i < FERRY_LEN(always); i++) {
+		if (strcmp(name, always[i]))
+			continue;
+		if (json_object_is_type(state, json_type_boolean) &&
+		    json_object_get_boolean(state))
+			return 0;
+		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "Capability "
+				     "'%s' cannot be switched off", name);
+	}
+	return 1;
+}
+
 static int set_cap(const struct pending *to, struct json_object *o, size_t i,
 		   struct ferry_err *e)
 {
 	const char *name = ferry_json_str(o, "capability");
 	const struct ferry_param_info *row;
 	struct json_object *state = NULL;
+	int rc;
 
 	if (!name)
 		return ferry_err_set(e, FERRY_E_INVALID, 0, "Parameter "
@@ -201,6 +228,9 @@ static int set_cap(const struct pending *to, struct json_object *o, size_t i,
 	if (!json_object_object_get_ex(o, "state", &state))
 		return ferry_err_set(e, FERRY_E_INVALID, 0, "Parameter "
 			"'capabilities[%zu].state' is missing", i);
+	rc = set_always(name, state, e);
+	if (rc <= 0)
+		return rc;
 	row = find_row(name, true);
 	if (!row)
 		return ferry_err_set(e, FERRY_E_INVALID, 0, "Parameter "
