@@ -93,6 +93,11 @@ class Qmp:
             else:
                 return answer["return"]
 
+    def forget_events(self):
+        """What was told up to now."""
+        self("query-name")
+        self.events.clear()
+
     def wait_event(self, name, timeout=PATIENCE, **data):
         """The first event of this name whose data has these values."""
         deadline = time.monotonic() + timeout

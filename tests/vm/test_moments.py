@@ -418,8 +418,6 @@ def test_in_the_switchover_the_source_cancels_and_ends(two, end):
     gone(target, 1)
 
 
-@pytest.mark.xfail(reason="a target that is cancelled between LOADED and RUN "
-                   "does not say so")
 @pytest.mark.parametrize("end", [quit_vm, terminate])
 def test_in_the_switchover_the_target_ends_and_the_source_goes_on(two, end):
     source, target = two()
