@@ -419,6 +419,8 @@ static void capabilities_have_qemus_shape(void **state)
 	static const struct { const char *args, *part; } bad[] = {
 		{ "{\"capabilities\":[{\"capability\":\"foo\",\"state\":true"
 		  "}]}", "Parameter 'capability' does not accept value 'foo'" },
+		{ "{\"capabilities\":[{\"capability\":\"events\",\"state\":"
+		  "false}]}", "Capability 'events' cannot be switched off" },
 		{ "{\"capabilities\":[{\"capability\":\"postcopy-ram\"}]}",
 		  "Parameter 'capabilities[0].state' is missing" },
 		{ "{\"capabilities\":[{\"state\":true}]}",
@@ -440,7 +442,9 @@ static void capabilities_have_qemus_shape(void **state)
 	o = ask(f, "query-migrate-capabilities");
 	assert_string_equal(ferry_json_text(o), "[{\"state\":true,"
 			    "\"capability\":\"postcopy-ram\"},{\"state\":false"
-			    ",\"capability\":\"release-ram\"}]");
+			    ",\"capability\":\"release-ram\"},{\"state\":true"
+			    ",\"capability\":\"events\"},{\"state\":true,"
+			    "\"capability\":\"return-path\"}]");
 	json_object_put(o);
 	ok(f, "quit", NULL);
 	ends(f, 0);
