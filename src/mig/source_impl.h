@@ -103,6 +103,7 @@ struct ferry_source {
 	uint64_t	 last_word_ns;
 
 	/* Conductor only. */
+	struct ferry_lane *turn;	/* held: no request is answered */
 	bool		 stopped;	/* ops.stop() was called */
 	uint64_t	 started_ns;
 	uint64_t	 stopped_ns;

@@ -63,6 +63,9 @@ void ferry_outflow_stop(struct ferry_source *s)
 {
 	struct ferry_outflow *o = &s->out;
 
+	if (s->turn)	/* who waits for it is to be joined */
+		ferry_lane_leave(s->turn);
+	s->turn = NULL;
 	if (o->urgent.chan)
 		o->urgent.chan->ops->shutdown(o->urgent.chan);
 	ferry_crew_shutdown(&o->crew);

@@ -59,14 +59,40 @@ static int qemu_begin(struct ferry_source *s, struct ferry_err *e)
 	return ferry_outflow_survey(s, true, e);
 }
 
+/*
+ * In postcopy pages that are asked for leave on main too, by another thread,
+ * and may do so only inside a RAM section: outside of one the conductor has
+ * the turn.
+ */
+static void take_turn(struct ferry_source *s)
+{
+	struct ferry_lane *lane = &s->out.crew.sender[0]->lane;
+
+	ferry_lane_enter_urgent(lane);
+	s->turn = lane;
+	atomic_store(&s->out.requests.lane, lane);
+}
+
+static void give_turn(struct ferry_source *s)
+{
+	if (s->turn)
+		ferry_lane_leave(s->turn);
+	s->turn = NULL;
+}
+
 static int qemu_pass_begin(struct ferry_source *s, bool last,
 			   struct ferry_err *e)
 {
-	return ferry_speak_ram_open(&s->speak, last, e);
+	if (ferry_speak_ram_open(&s->speak, last, e))
+		return -1;
+	give_turn(s);
+	return 0;
 }
 
 static int qemu_pass_end(struct ferry_source *s, struct ferry_err *e)
 {
+	if (atomic_load(&s->out.requests.lane))
+		take_turn(s);
 	return ferry_speak_ram_close(&s->speak, e);
 }
 
@@ -102,12 +128,13 @@ static int write_out(struct ferry_source *s, struct ferry_err *e)
 static int qemu_hand_over(struct ferry_source *s, const struct ferry_save *dev,
 			  struct ferry_err *e)
 {
-	struct ferry_outflow *o = &s->out;
 	struct ferry_chan *main = s->main;
 	int rc;
 
 	if (!ferry_source_commit(s))
 		return ferry_source_check(s, e);
+	if (s->postcopy)	/* requests come as soon as it is read */
+		take_turn(s);
 	if (s->postcopy)
 		rc = ferry_speak_package(&s->speak, true, dev->data,
 					 dev->bytes, e);
@@ -122,10 +149,8 @@ static int qemu_hand_over(struct ferry_source *s, const struct ferry_save *dev,
 	}
 	ferry_status_handed(&s->status);
 	atomic_store(&s->fig.pause_ns, ferry_now_ns() - s->stopped_ns);
-	if (s->postcopy) {
+	if (s->postcopy)
 		ferry_status_heard(&s->status);
-		atomic_store(&o->requests.lane, &o->crew.sender[0]->lane);
-	}
 	return 0;
 }
 
@@ -135,6 +160,8 @@ static int qemu_finish(struct ferry_source *s, struct ferry_err *e)
 			    ferry_speak_ram_close(&s->speak, e) ||
 			    ferry_speak_eof(&s->speak, e)))
 		return -1;
+	/* Nothing is owed: who asks now finds nothing to send. */
+	give_turn(s);
 	return two_way(s) ? ferry_source_await(s, FERRY_REPLY_SHUT, e) : 0;
 }
 

@@ -410,10 +410,11 @@ static void begin_release(struct ferry_source *s)
 {
 	struct ferry_lane *lane = atomic_load(&s->out.requests.lane);
 
-	atomic_store(&s->out.requests.again, false);
 	/* What is being answered now may still be sent again. */
-	ferry_lane_enter_bulk(lane);
-	ferry_lane_leave(lane);
+	if (atomic_exchange(&s->out.requests.again, false)) {
+		ferry_lane_enter_bulk(lane);
+		ferry_lane_leave(lane);
+	}
 	atomic_store(&s->out.requests.release, true);
 	s->out.crew.release = true;
 }
@@ -427,9 +428,12 @@ static int push(struct ferry_source *s, struct ferry_err *e)
 	while (ferry_owed_pages(&s->out.owed)) {
 		set_limit(s, FERRY_P_MAX_POSTCOPY_BANDWIDTH);
 		if (!ferry_param(&s->params, FERRY_P_PUSH)) {
+			if (s->dialect->pass_begin(s, false, e))
+				return -1;
 			ferry_replies_wait(&s->replies, FERRY_REPLY_SHUT,
 					   ferry_now_ns() + HEARTBEAT_NS);
-			if (ferry_source_check(s, e) || beat(s, e))
+			if (ferry_source_check(s, e) || beat(s, e) ||
+			    s->dialect->pass_end(s, e))
 				return -1;
 			continue;
 		}
