@@ -183,16 +183,16 @@ static void break_off(struct ferry_target *t, bool may_speak)
 
 bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e)
 {
-	bool quit;
+	bool late;
 
 	pthread_mutex_lock(&t->lock);
-	quit = t->quit;
-	if (quit)
+	late = t->quit || t->ended;
+	if (late)
 		*e = t->why;
 	else
 		ferry_status_handed(&t->status);
 	pthread_mutex_unlock(&t->lock);
-	return !quit;
+	return !late;
 }
 
 int ferry_target_cancel(struct ferry_target *t, struct ferry_err *e)

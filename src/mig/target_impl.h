@@ -129,7 +129,8 @@ struct ferry_target {
 
 /* ---- target.c ------------------------------------------------------------- */
 
-/* RUN was read: the VM is ours, unless cancel or free came first (*e). */
+/* RUN was read: the VM is ours, unless cancel, free or a failure of the reader
+ * came first (*e). */
 bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e);
 
 /* ---- target_door.c ------------------------------------------------------------ */
