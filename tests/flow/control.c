@@ -57,6 +57,10 @@ static void cancel_at(struct rig *r, enum rig_moment m, unsigned arg)
 {
 	struct plan *p = r->cfg.hook_arg;
 
+	/* By its last event the source may be gone already. */
+	if (m == RIG_TARGET_EVENT && arg == FERRY_STATE_COMPLETED &&
+	    !p->at_target)
+		return;
 	if (m == p->moment && arg == p->arg && !atomic_load(&p->asked))
 		ask(r, p);
 }
@@ -77,7 +81,10 @@ static void check_cancel(struct rig *r, const struct plan *p, const char *what)
 				    p->err.msg[0]);
 		rig_expect_moved(r, what);
 	} else {
-		rig_expect_stayed(r, what, "cancelled by the user");
+		/* The target's word may be lost to a request whose answer
+		 * finds the channel closed. */
+		rig_expect_stayed(r, what, p->at_target ? "" :
+				  "cancelled by the user");
 		if (p->at_target)
 			assert_non_null(strstr(r->target_err.msg,
 					       "cancelled by the user"));
@@ -158,6 +165,7 @@ static void freed_at_any_time(void **state)
 	for (unsigned i = 0; i < FERRY_LEN(modes) * DELAYS * 2; i++) {
 		const struct mode *m = &modes[i / 2 / DELAYS];
 		struct rig_config cfg = m->cfg;
+		bool has_it = false;
 		struct rig r;
 
 		cfg.uri = rig_unix_uri();
@@ -170,13 +178,15 @@ static void freed_at_any_time(void **state)
 		} else {
 			rig_free_source(&r);
 			rig_finish_target(&r);
+			/* Handed over, but freed before it was started. */
+			has_it = !ferry_target_may_run(r.target, NULL);
 		}
 		rig_fini(&r);
 		if (r.both || r.torn)
 			fail_msg("%s, %s freed after %u us: %u ran twice, %u "
 				 "torn", m->what, i % 2 ? "target" : "source",
 				 delay_us(i / 2 % DELAYS), r.both, r.torn);
-		if (!r.src.running && !r.dst.running)
+		if (!r.src.running && !r.dst.running && !has_it)
 			fail_msg("%s, %s freed after %u us: it runs nowhere",
 				 m->what, i % 2 ? "target" : "source",
 				 delay_us(i / 2 % DELAYS));
