@@ -16,7 +16,8 @@
 #define LINE_STATUS	(COM1 + 5)
 #define LSR_DATA	0x01
 #define LSR_ROOM	0x20
-#define POLLS_MAX	20000		/* then the character is dropped */
+#define POLLS_MAX	1000000		/* seconds; then the character is
+					 * dropped */
 
 #define PM_CONTROL	0x604		/* of QEMU and ferry */
 #define PM_SLEEP_OFF	0x2000
