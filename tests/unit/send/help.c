@@ -64,10 +64,9 @@ void tally_init(struct tally *t, const struct ferry_mem *mem)
 	*t = (struct tally){ .mem = mem };
 	assert_true(mem->blocks <= TALLY_BLOCKS_MAX);
 	for (uint32_t i = 0; i < mem->blocks; i++) {
-		t->image[i] = malloc(mem->block[i].bytes);
+		t->image[i] = calloc(1, mem->block[i].bytes);
 		t->count[i] = calloc(mem->block[i].pages, 1);
 		assert_true(t->image[i] && t->count[i]);
-		memset(t->image[i], 0xa5, mem->block[i].bytes);
 	}
 }
 

@@ -54,7 +54,7 @@ static void add_memory(struct rig *r)
 {
 	area_make(&r->area, PRIVATE, 2 * HUGE_PAGES * PAGE);
 	for (unsigned p = 0; p < 2 * HUGE_PAGES; p++)
-		memset(r->area.p + p * PAGE, (int)(p | 1), PAGE);
+		r->area.p[p * PAGE] = (uint8_t)(p | 1);
 	/* Two views of it: small pages and, to the sender, huge ones. */
 	made_up_block(&r->mem, "ram", PAGES, PAGE);
 	made_up_block(&r->mem, "huge", 2 * HUGE_PAGES, HUGE);
