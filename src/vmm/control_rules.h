@@ -39,7 +39,7 @@ enum ferry_ask {
 };
 
 enum ferry_act {
-	FERRY_ACT_DO,		/* now */
+	FERRY_ACT_DO = 1,	/* now */
 	FERRY_ACT_CANCEL_FIRST,	/* cancel the migration, look again */
 	FERRY_ACT_LATER,	/* look again when the phase has changed */
 	FERRY_ACT_REFUSE,	/* for the reason in `why` */
