@@ -82,23 +82,47 @@ static void launch_incoming(struct fixture *f, const char *uri)
 	launch(f);
 }
 
-static int teardown(void **state)
+/* True when the process's loop has ended within this time. */
+static bool ended(struct fixture *f, int ms)
 {
-	struct fixture *f = *state;
-
-	ferry_qmp_client_close(f->qmp);
-	assert_false(f->thread.started);
-	assert_int_equal(rmdir(f->dir), 0);
-	free(f);
-	return 0;
+	while (pthread_tryjoin_np(f->thread.id, NULL)) {
+		if (ms-- <= 0)
+			return false;
+		poll(NULL, 0, 1);
+	}
+	f->thread.started = false;
+	return true;
 }
 
 /* The process has ended, with this code. */
 static void ends(struct fixture *f, int code)
 {
-	ferry_thread_join(&f->thread);
+	assert_true(ended(f, PATIENCE_MS));
 	assert_int_equal(f->rc, 0);
 	assert_int_equal(f->exit_code, code);
+}
+
+/* A test failed halfway: end what it began, or that would take the signals of
+ * the tests that follow. */
+static void rescue(struct fixture *f)
+{
+	if (fake.source || fake.target)
+		fake_state(FERRY_STATE_FAILED, FERRY_WHERE_SOURCE, "rescue");
+	do {
+		kill(getpid(), SIGTERM);
+	} while (!ended(f, 100));
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	if (f->thread.started)
+		rescue(f);
+	ferry_qmp_client_close(f->qmp);
+	assert_int_equal(rmdir(f->dir), 0);
+	free(f);
+	return 0;
 }
 
 /* ---- talking ---------------------------------------------------------------- */
@@ -290,7 +314,7 @@ static void guest_poweroff_ends_the_process(void **state)
 	struct fixture *f = *state;
 
 	launch(f);
-	fake.config.on_shutdown(fake.config.opaque);
+	fake_shutdown();
 	event(f, "SHUTDOWN", BY("true", "guest-shutdown"));
 	ends(f, 0);
 	assert_false(vm_runs());
@@ -302,7 +326,7 @@ static void with_no_shutdown_a_vm_that_is_off_can_be_reset(void **state)
 
 	f->config.no_shutdown = true;
 	launch(f);
-	fake.config.on_shutdown(fake.config.opaque);
+	fake_shutdown();
 	event(f, "SHUTDOWN", BY("true", "guest-shutdown"));
 	event(f, "STOP", "");
 	status_is(f, "shutdown");
@@ -321,7 +345,7 @@ static void guest_reset_runs_on(void **state)
 	struct fixture *f = *state;
 
 	launch(f);
-	fake.config.on_reset(fake.config.opaque);
+	fake_reset();
 	event(f, "RESET", BY("true", "guest-reset"));
 	settled(f);
 	status_is(f, "running");
@@ -339,7 +363,7 @@ static void guest_reset_without_a_kernel_is_the_end(void **state)
 	launch(f);
 	refused(f, "system_reset", NULL, "no kernel");
 	assert_true(vm_runs());
-	fake.config.on_reset(fake.config.opaque);
+	fake_reset();
 	event(f, "SHUTDOWN", BY("true", "guest-reset"));
 	ends(f, 0);
 }
@@ -349,7 +373,7 @@ static void a_vcpu_that_fails_ends_the_process_with_1(void **state)
 	struct fixture *f = *state;
 
 	launch(f);
-	fake.config.on_panic(fake.config.opaque, "vCPU 0: triple fault");
+	fake_panic("vCPU 0: triple fault");
 	event(f, "SHUTDOWN", BY("false", "host-error"));
 	ends(f, 1);
 }
@@ -591,7 +615,7 @@ static void guest_poweroff_in_precopy_cancels_first(void **state)
 
 	launch(f);
 	migrating(f);
-	fake.config.on_shutdown(fake.config.opaque);
+	fake_shutdown();
 	wait_count(&fake.cancels, 1);
 	fake_state(FERRY_STATE_CANCELLING, FERRY_WHERE_SOURCE, "");
 	fake_state(FERRY_STATE_CANCELLED, FERRY_WHERE_SOURCE, "");
@@ -611,7 +635,7 @@ static void guest_poweroff_makes_the_switchover_fail(void **state)
 	pthread_mutex_lock(&fake_lock);
 	fake.committed = true;	/* as if cancel came too late */
 	pthread_mutex_unlock(&fake_lock);
-	fake.config.on_shutdown(fake.config.opaque);
+	fake_shutdown();
 	assert_int_equal(engine_stop(&e), -1);
 	assert_non_null(strstr(e.msg, "powered off"));
 	engine_resume();
@@ -629,7 +653,7 @@ static void guest_reset_in_precopy_happens_and_the_migration_goes_on(void **stat
 
 	launch(f);
 	migrating(f);
-	fake.config.on_reset(fake.config.opaque);
+	fake_reset();
 	event(f, "RESET", BY("true", "guest-reset"));
 	settled(f);
 	assert_true(vm_runs());
@@ -647,7 +671,7 @@ static void a_reset_that_meets_the_switchover_is_done_once(void **state)
 	/* Whoever is first does it: the loop, or the switchover. */
 	for (unsigned i = 1; i <= 20; i++) {
 		migrating(f);
-		fake.config.on_reset(fake.config.opaque);
+		fake_reset();
 		assert_int_equal(engine_stop(NULL), 0);
 		settled(f);
 		assert_int_equal(peek(&fake.resets), i);
@@ -810,7 +834,7 @@ static void guest_poweroff_in_postcopy_waits_for_the_memory(void **state)
 
 	launch_incoming(f, "tcp:h:1");
 	arrived(f, 1);
-	fake.config.on_shutdown(fake.config.opaque);
+	fake_shutdown();
 	settled(f);
 	status_is(f, "running");
 	completed(f);

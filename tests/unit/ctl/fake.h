@@ -2,7 +2,8 @@
 /*
  * A machine without KVM and an engine without a network, behind the same
  * functions as the real ones.  They do nothing by themselves: a test plays
- * the guest (fake_guest_*), and the engine's thread (fake_event, fake.ops).
+ * the guest (fake_shutdown ...) and the engine's thread (fake_state, fake.ops).
+ * As with the real ones, freeing waits for a callback that is under way.
  * One VM per process; fields are read and written under fake_lock.
  */
 #ifndef FERRY_TESTS_CTL_FAKE_H
@@ -38,6 +39,11 @@ struct fake {
 
 extern struct fake fake;
 extern pthread_mutex_t fake_lock;
+
+/* As a vCPU's thread: what the guest asks for. */
+void fake_shutdown(void);
+void fake_reset(void);
+void fake_panic(const char *text);
 
 /* As the engine's thread: tell this state; it is in the stats too. */
 void fake_state(enum ferry_state state, enum ferry_where where,

@@ -7,6 +7,8 @@
 struct fake fake;
 pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 
+static pthread_mutex_t vcpu_lock = PTHREAD_MUTEX_INITIALIZER;
+
 struct ferry_machine {
 	int	unused;
 };
@@ -25,6 +27,8 @@ ferry_machine_new(const struct ferry_machine_config *config,
 
 void ferry_machine_free(struct ferry_machine *m)
 {
+	pthread_mutex_lock(&vcpu_lock);		/* a callback is under way */
+	pthread_mutex_unlock(&vcpu_lock);
 	free(m);
 }
 
@@ -92,4 +96,27 @@ void ferry_machine_heartbeat(struct ferry_machine *m,
 {
 	(void)m;
 	*out = (struct ferry_heartbeat){ 3, 2000, 99 };
+}
+
+/* ---- the guest --------------------------------------------------------------- */
+
+void fake_shutdown(void)
+{
+	pthread_mutex_lock(&vcpu_lock);
+	fake.config.on_shutdown(fake.config.opaque);
+	pthread_mutex_unlock(&vcpu_lock);
+}
+
+void fake_reset(void)
+{
+	pthread_mutex_lock(&vcpu_lock);
+	fake.config.on_reset(fake.config.opaque);
+	pthread_mutex_unlock(&vcpu_lock);
+}
+
+void fake_panic(const char *text)
+{
+	pthread_mutex_lock(&vcpu_lock);
+	fake.config.on_panic(fake.config.opaque, text);
+	pthread_mutex_unlock(&vcpu_lock);
 }
