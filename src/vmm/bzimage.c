@@ -182,10 +182,11 @@ static int hand_over(const struct ferry_boot *b, struct ferry_ram *ram,
 
 	if (read_setup(&b->kernel, &s, e))
 		return -1;
-	/* the header may be longer than the part of it that we know; its one
-	 * octet of length keeps it below the e820 map */
+	/* The header may be longer than the part of it that we know.  By its
+	 * one octet of length it ends inside the page; where it runs into the
+	 * e820 map, that is written after it. */
 	header_bytes = HEADER_AT - SETUP_AT + s.header_len;
-	if (header_bytes < sizeof(s) || SETUP_AT + header_bytes > E820_AT)
+	if (header_bytes < sizeof(s))
 		header_bytes = sizeof(s);
 	if (ferry_file_read(&b->kernel, SETUP_AT, page + SETUP_AT,
 			    header_bytes, e))

@@ -65,8 +65,13 @@ static void pausing_at_any_moment_loses_no_instruction(void **state)
 	(void)state;
 	tiny_run(t);
 	for (unsigned i = 0; i < 300; i++) {
+		uint32_t count;
+
 		usleep(i * 7 % 400);
 		ferry_machine_pause(t->m);
+		count = tiny_count(t);
+		usleep(50);
+		assert_int_equal(tiny_count(t), count);
 		tiny_run(t);
 	}
 	tiny_end(t);

@@ -4,7 +4,8 @@
 
 #include <linux/kvm.h>
 
-#define MSR_TSC		0x10u
+#define MSR_TSC			0x10u
+#define MSR_SYSENTER_ESP	0x175u
 
 static void state_free(struct fake_state *s)
 {
@@ -80,12 +81,19 @@ static uint32_t be32(const unsigned char *p)
 	       (uint32_t)p[2] << 8 | p[3];
 }
 
+/* The value of an MSR in a saved "cpu/msrs", or NULL. */
+static unsigned char *msr_in(const struct fake_state *s, uint32_t index)
+{
+	for (size_t at = 4; at + 12 <= s->bytes; at += 12)
+		if (be32(s->data + at) == index)
+			return s->data + at + 4;
+	return NULL;
+}
+
 /* Take the time stamp counter out of "cpu/msrs". */
 static void still_the_tsc(struct fake_state *s)
 {
-	for (size_t at = 4; at + 12 <= s->bytes; at += 12)
-		if (be32(s->data + at) == MSR_TSC)
-			memset(s->data + at + 4, 0, 8);
+	memset(msr_in(s, MSR_TSC), 0, 8);
 }
 
 static void expect_same(const struct fake_device *d, struct fake_state *a,
@@ -189,6 +197,77 @@ static void every_kind_of_register_arrives(void **state)
 	tiny_free(like);
 }
 
+static void msrs_arrive(void **state)
+{
+	static const unsigned char value[8] = { 0, 0, 0, 0, 0, 0, 0x12, 0x34 };
+	struct tiny_vm *t = tiny_new(TINY_HELLO, 1);
+	const struct fake_device *d = fake_device(t->vm, "cpu/msrs", 0);
+	struct fake_state s;
+	struct ferry_err e;
+
+	(void)state;
+	save(d, &s);
+	assert_non_null(msr_in(&s, MSR_TSC));
+	memcpy(msr_in(&s, MSR_SYSENTER_ESP), value, sizeof(value));
+	assert_ok(fake_load(d, &s, &e));
+	state_free(&s);
+	save(d, &s);
+	assert_memory_equal(msr_in(&s, MSR_SYSENTER_ESP), value,
+			    sizeof(value));
+	state_free(&s);
+	tiny_free(t);
+}
+
+/* Two PICs and an IOAPIC, each with its be32 size in front. */
+static void interrupt_chips_arrive(void **state)
+{
+	const size_t pic1 = 4 + sizeof(struct kvm_pic_state) + 4;
+	const size_t ioapic = pic1 + sizeof(struct kvm_pic_state) + 4;
+	const size_t mask = pic1 + offsetof(struct kvm_pic_state, imr);
+	const size_t pin5 = ioapic +
+		offsetof(struct kvm_ioapic_state, redirtbl[5]);
+	struct tiny_vm *t = tiny_new(TINY_HELLO, 1);
+	const struct fake_device *d = fake_device(t->vm, "irqchip", 0);
+	struct fake_state s;
+	struct ferry_err e;
+
+	(void)state;
+	save(d, &s);
+	s.data[mask] = 0xa5;
+	s.data[pin5] = 0x77;
+	assert_ok(fake_load(d, &s, &e));
+	state_free(&s);
+	save(d, &s);
+	assert_int_equal(s.data[mask], 0xa5);
+	assert_int_equal(s.data[pin5], 0x77);
+	state_free(&s);
+	tiny_free(t);
+}
+
+static void a_reset_brings_back_the_state_of_power_on(void **state)
+{
+	struct tiny_vm *t = tiny_new(TINY_RESETTER, 2);
+	struct fake_state before[FAKE_DEVICES_MAX];
+	struct ferry_err e;
+
+	(void)state;
+	for (size_t i = 0; i < t->vm->device_count; i++)
+		save(&t->vm->device[i], &before[i]);
+	tiny_run(t);
+	tiny_wait(t, &t->resets, 1);
+	ferry_machine_pause(t->m);
+	assert_ok(ferry_machine_reset(t->m, &e));
+	for (size_t i = 0; i < t->vm->device_count; i++) {
+		struct fake_state after;
+
+		save(&t->vm->device[i], &after);
+		expect_same(&t->vm->device[i], &before[i], &after);
+		state_free(&before[i]);
+		state_free(&after);
+	}
+	tiny_free(t);
+}
+
 /* ---- hostile sections --------------------------------------------------- */
 
 static void a_section_of_any_other_size_is_refused(void **state)
@@ -253,6 +332,28 @@ static void a_struct_that_says_another_size_is_refused(void **state)
 						    (24 - 8 * k));
 		assert_refused(fake_load(d, &s, &e), &e, bad[i].code,
 			       bad[i].sentence);
+		state_free(&s);
+	}
+	tiny_free(t);
+}
+
+/* As long as it says, but not as long as registers are. */
+static void extended_state_of_another_size_is_refused(void **state)
+{
+	static const uint32_t sizes[] = { 0, 8, 4095, 8192, 60000 };
+	struct tiny_vm *t = tiny_new(TINY_HELLO, 1);
+	const struct fake_device *d = fake_device(t->vm, "cpu/xsave", 0);
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(sizes); i++) {
+		uint32_t n = sizes[i];
+		struct fake_state s = { calloc(1, n + 4), n + 4 };
+		struct ferry_err e;
+
+		for (unsigned k = 0; k < 4; k++)
+			s.data[k] = (unsigned char)(n >> (24 - 8 * k));
+		assert_refused(fake_load(d, &s, &e), &e, FERRY_E_DEVICE,
+			       "register state of ");
 		state_free(&s);
 	}
 	tiny_free(t);
@@ -371,8 +472,12 @@ int main(void)
 		cmocka_unit_test(a_vcpu_that_powered_off_does_so_only_once),
 		cmocka_unit_test(what_is_loaded_is_what_was_saved),
 		cmocka_unit_test(every_kind_of_register_arrives),
+		cmocka_unit_test(msrs_arrive),
+		cmocka_unit_test(interrupt_chips_arrive),
+		cmocka_unit_test(a_reset_brings_back_the_state_of_power_on),
 		cmocka_unit_test(a_section_of_any_other_size_is_refused),
 		cmocka_unit_test(a_struct_that_says_another_size_is_refused),
+		cmocka_unit_test(extended_state_of_another_size_is_refused),
 		cmocka_unit_test(
 			an_msr_this_host_has_not_is_refused_unless_zero),
 		cmocka_unit_test(a_newer_version_is_refused),

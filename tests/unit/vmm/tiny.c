@@ -34,6 +34,16 @@ __asm__(
 
 "tiny_resetter:\n"
 "	say	'r'\n"
+"	movl	$0x3ff, %edx\n"		/* leaves traces to be wiped */
+"	movb	$0x5a, %al\n"
+"	outb	%al, %dx\n"
+"	movl	$0x175, %ecx\n"
+"	movl	$0x7777, %eax\n"
+"	xorl	%edx, %edx\n"
+"	wrmsr\n"
+"	movl	%eax, %dr0\n"
+"	movb	$0x20, %al\n"
+"	outb	%al, $0x21\n"
 "	movl	$0xcf9, %edx\n"
 "	movb	$6, %al\n"
 "	outb	%al, %dx\n"
@@ -56,6 +66,10 @@ __asm__(
 "	testb	$0x1f, %bl\n"
 "	jnz	3f\n"
 "	outb	%al, $0xfe\n"
+"	movb	$0, %al\n"		/* an input that is cut off leaves this */
+"	inb	$0xfe, %al\n"
+"	cmpb	$0xff, %al\n"
+"	jne	2f\n"
 "3:	cmpl	$0, 0x201000\n"
 "	je	1b\n"
 "	say	'D'\n"

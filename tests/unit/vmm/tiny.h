@@ -15,10 +15,11 @@
 
 /*
  * hello     prints "hi" and powers off
- * resetter  prints "r", then resets by port 0xcf9
+ * resetter  prints "r", changes registers here and there, resets by port 0xcf9
  * faulter   a triple fault
- * counter   counts in a register and in memory, compares the two, beats; when
- *           told to end prints "D", or "X" as soon as the two differ
+ * counter   counts in a register and in memory, compares the two, beats, reads
+ *           a port; when told to end prints "D", or "X" as soon as the two
+ *           counts differ or the port is not all ones
  * echo      polls the serial port and answers each octet plus one
  */
 enum tiny { TINY_HELLO, TINY_RESETTER, TINY_FAULTER, TINY_COUNTER, TINY_ECHO };
