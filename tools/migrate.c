@@ -93,8 +93,10 @@ static void want_pair(struct argp_state *state, char *pair)
 {
 	char *equals = strchr(pair, '=');
 
-	if (!equals)
+	if (!equals) {
 		argp_error(state, "'%s' is not NAME=VALUE", pair);
+		return;
+	}
 	*equals = '\0';
 	want(state, pair, equals + 1);
 }

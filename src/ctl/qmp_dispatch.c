@@ -6,6 +6,7 @@
  * An error of form waits in the queue too: replies to ordinary requests keep
  * their order.
  */
+#include <assert.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/time.h>
@@ -41,6 +42,7 @@ static struct json_object *run(const struct ferry_qmp_item *item)
 	struct ferry_err e = { 0 };
 	int rc;
 
+	assert(item->cmd);	/* what has none was answered at once */
 	if (!args)
 		args = none = json_object_new_object();
 	rc = item->cmd->run(item->opaque, args, &ret, &e);

@@ -20,7 +20,7 @@ int ferry_rambody_init(struct ferry_rambody *b, struct ferry_inbuf *in,
 	*b = (struct ferry_rambody){ .in = in };
 	ferry_placer_init(&b->placer, place);
 	if (posix_memalign((void **)&b->pages, FERRY_PAGE_BYTES,
-			   FERRY_RAMBODY_RUN * FERRY_PAGE_BYTES)) {
+			   (size_t)FERRY_RAMBODY_RUN * FERRY_PAGE_BYTES)) {
 		b->pages = NULL;
 		return ferry_err_set(e, FERRY_E_NOMEM, ENOMEM, "RAM section");
 	}

@@ -227,7 +227,7 @@ int ferry_receiver_start(struct ferry_receiver *r, struct ferry_inbuf *in,
 	*in = (struct ferry_inbuf){ 0 };
 	ferry_placer_init(&r->placer, r->place);
 	if (posix_memalign((void **)&r->pages, FERRY_PAGE_BYTES,
-			   FERRY_PACKET_PAGES_MAX * FERRY_PAGE_BYTES)) {
+			   (size_t)FERRY_PACKET_PAGES_MAX * FERRY_PAGE_BYTES)) {
 		r->pages = NULL;
 		return ferry_err_set(e, FERRY_E_NOMEM, ENOMEM,
 				     "channel %s: buffer", chan->name);

@@ -113,7 +113,7 @@ static int check_setup(const struct setup *s, const struct ferry_file *f,
 
 static uint64_t code_offset(const struct setup *s)
 {
-	return ((s->setup_sects ? s->setup_sects : 4u) + 1u) * 512u;
+	return ((s->setup_sects ? s->setup_sects : 4u) + 1ul) * 512u;
 }
 
 /* At its preferred address always: a kernel that may be moved would move

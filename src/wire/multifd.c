@@ -173,7 +173,7 @@ static int offsets_decode(struct ferry_rd *r, struct ferry_packet *p,
 					     " is no page", p->packet_num,
 					     FERRY_SHOW(p->name), p->offset[i]);
 	}
-	ferry_rd_bytes(r, 8 * (FERRY_PACKET_PAGES_MAX - pages));
+	ferry_rd_bytes(r, 8ul * (FERRY_PACKET_PAGES_MAX - pages));
 	return 0;
 }
 
@@ -255,7 +255,7 @@ void ferry_packet_encode(struct ferry_wr *w, const struct ferry_packet *p)
 	name_encode(w, p->name);
 	for (uint32_t i = 0; i < pages; i++)
 		ferry_wr_be64(w, p->offset[i]);
-	ferry_wr_zeroes(w, 8 * (FERRY_PACKET_PAGES_MAX - pages));
+	ferry_wr_zeroes(w, 8ul * (FERRY_PACKET_PAGES_MAX - pages));
 }
 
 /* | opening | be32 flags | char[256] name | be32 instance | be32 bytes | */
