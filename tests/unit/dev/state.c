@@ -19,7 +19,7 @@
 
 #define assert_ok(rc)	assert_int_equal((rc), 0)
 
-/* ---- devices ----------------------------------------------------------- */
+/* ---- devices ------------------------------------------------------------ */
 
 struct diary {
 	char	text[256];	/* "load a; load b; " */
@@ -129,7 +129,7 @@ static void assert_refused(struct pair *p, int code, const char *part)
 			 code, part);
 }
 
-/* ---- tests --------------------------------------------------------------- */
+/* ---- tests -------------------------------------------------------------- */
 
 static void what_is_saved_is_loaded(void **state)
 {

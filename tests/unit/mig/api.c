@@ -27,7 +27,7 @@ static struct ferry_vm *make_vm(void)
 	return vm;
 }
 
-/* ---- source ----------------------------------------------------------------------- */
+/* ---- source ------------------------------------------------------------- */
 
 static struct ferry_source *make_source(struct ferry_vm *vm)
 {
@@ -178,7 +178,7 @@ static void old_callers_get_what_they_know_of(void **state)
 	ferry_vm_free(vm);
 }
 
-/* ---- target ------------------------------------------------------------------------- */
+/* ---- target ------------------------------------------------------------- */
 
 static struct ferry_target *make_target(struct ferry_vm *vm)
 {
@@ -279,7 +279,7 @@ static void a_target_can_be_freed_while_it_waits(void **state)
 	ferry_vm_free(vm);
 }
 
-/* ---- callbacks call back --------------------------------------------------------------- */
+/* ---- callbacks call back ------------------------------------------------ */
 
 struct meddler {
 	struct ferry_target *target;

@@ -35,7 +35,7 @@ static unsigned choices_of(const struct ferry_param_info *t)
 	return n;
 }
 
-/* ---- the table ----------------------------------------------------------------- */
+/* ---- the table ---------------------------------------------------------- */
 
 static void every_row_makes_sense(void **state)
 {
@@ -155,7 +155,7 @@ static void every_choice_is_its_index(void **state)
 	ferry_params_free(p);
 }
 
-/* ---- text ---------------------------------------------------------------------------- */
+/* ---- text --------------------------------------------------------------- */
 
 static const struct { const char *text; uint64_t value; } numbers[] = {
 	{ "0", 0 },
@@ -268,7 +268,7 @@ static void an_unknown_name_cannot_be_read_or_set(void **state)
 	ferry_params_free(p);
 }
 
-/* ---- while running ------------------------------------------------------------------- */
+/* ---- while running ------------------------------------------------------ */
 
 static void only_some_may_change_while_it_runs(void **state)
 {
@@ -322,10 +322,11 @@ static void a_copy_has_all_values(void **state)
 	(void)state;
 	ferry_params_init(&from);
 	ferry_params_init(&to);
-	for (size_t i = 0; i < FERRY_PARAMS; i++)
-		assert_ok(ferry_params_set_uint(&from, ferry_param_info(i)->name,
-						ferry_param_info(i)->max,
-						NULL));
+	for (size_t i = 0; i < FERRY_PARAMS; i++) {
+		const struct ferry_param_info *t = ferry_param_info(i);
+
+		assert_ok(ferry_params_set_uint(&from, t->name, t->max, NULL));
+	}
 	ferry_params_copy(&to, &from);
 	for (size_t i = 0; i < FERRY_PARAMS; i++)
 		assert_int_equal(ferry_param(&to, (enum ferry_param)i),

@@ -151,7 +151,7 @@ static void a_message_wakes_who_waits(void **state)
 	ferry_replies_fini(&r);
 }
 
-/* ---- reasons ------------------------------------------------------------------------- */
+/* ---- reasons ------------------------------------------------------------ */
 
 static void a_refusal_is_explained_by_the_reason_before_it(void **state)
 {

@@ -10,7 +10,7 @@
 
 static const char *page;	/* path of docs/states.md */
 
-/* ---- docs/states.md ---------------------------------------------------------- */
+/* ---- docs/states.md ----------------------------------------------------- */
 
 #define CELLS_MAX	5
 #define CELL_BYTES	160
@@ -120,7 +120,7 @@ static void the_page_explains_every_state_and_no_other(void **state)
 	}
 }
 
-/* ---- where and safe ------------------------------------------------------------ */
+/* ---- where and safe ----------------------------------------------------- */
 
 #define S FERRY_SIDE_SOURCE
 #define T FERRY_SIDE_TARGET
@@ -280,7 +280,7 @@ static void only_a_side_that_has_all_of_it_is_safe_to_start(void **state)
 	}
 }
 
-/* ---- the table's own sense -------------------------------------------------------- */
+/* ---- the table's own sense ---------------------------------------------- */
 
 static void no_transition_is_listed_twice(void **state)
 {

@@ -195,7 +195,7 @@ static void handing_over_can_be_taken_back(void **state)
 	ferry_status_fini(&s);
 }
 
-/* ---- waiting ----------------------------------------------------------------------- */
+/* ---- waiting ------------------------------------------------------------ */
 
 static void waiting_can_time_out(void **state)
 {
@@ -282,7 +282,7 @@ static void times_stand_still_at_the_end(void **state)
 	ferry_status_fini(&s);
 }
 
-/* ---- several threads ---------------------------------------------------------------- */
+/* ---- several threads ---------------------------------------------------- */
 
 static void shout(void *arg)
 {

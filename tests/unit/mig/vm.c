@@ -74,7 +74,7 @@ static const char *long_name(size_t n)
 	return name;
 }
 
-/* ---- making --------------------------------------------------------------- */
+/* ---- making ------------------------------------------------------------- */
 
 static void a_vm_is_named_with_1_to_255_octets(void **state)
 {
@@ -121,7 +121,7 @@ static void an_empty_slot_is_refused(void **state)
 	}
 }
 
-/* ---- blocks ---------------------------------------------------------------- */
+/* ---- blocks ------------------------------------------------------------- */
 
 struct bad_block {
 	const char *why;
@@ -185,7 +185,7 @@ static void a_block_is_added_once(void **state)
 	ferry_vm_free(vm);
 }
 
-/* ---- devices and facts ------------------------------------------------------ */
+/* ---- devices and facts -------------------------------------------------- */
 
 static void bad_devices_are_refused(void **state)
 {
@@ -290,7 +290,7 @@ static void there_are_at_most_64_facts(void **state)
 	ferry_vm_free(vm);
 }
 
-/* ---- trackers --------------------------------------------------------------- */
+/* ---- trackers ----------------------------------------------------------- */
 
 static void bad_kvm_slots_are_refused(void **state)
 {
@@ -340,7 +340,7 @@ static void marking_is_harmless_at_any_time(void **state)
 	ferry_vm_free(vm);
 }
 
-/* ---- lending ------------------------------------------------------------------ */
+/* ---- lending ------------------------------------------------------------ */
 
 static void a_vm_without_memory_cannot_move(void **state)
 {

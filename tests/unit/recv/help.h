@@ -29,7 +29,7 @@ static inline void assert_says(const struct ferry_err *e, int code,
 			 e->msg, ferry_err_name(code), part);
 }
 
-/* ---- hosts ------------------------------------------------------------------- */
+/* ---- hosts -------------------------------------------------------------- */
 
 static inline bool have_uffd(struct ferry_err *e)
 {
@@ -41,7 +41,7 @@ static inline bool have_uffd(struct ferry_err *e)
 	return true;
 }
 
-/* ---- a place ------------------------------------------------------------------ */
+/* ---- a place ------------------------------------------------------------ */
 
 struct rig {
 	struct area	area[4];
@@ -149,7 +149,7 @@ static inline uint64_t allocated(struct rig *r, unsigned i)
 	return (uint64_t)st.st_blocks * 512;
 }
 
-/* ---- who touches memory ---------------------------------------------------------- */
+/* ---- who touches memory ------------------------------------------------- */
 
 struct toucher {
 	struct ferry_thread thread;

@@ -8,7 +8,7 @@
 
 #define PAGES	64u
 
-/* ---- with userfaultfd and without -------------------------------------------------- */
+/* ---- with userfaultfd and without --------------------------------------- */
 
 /* As the target does before the first page; false when this host has no
  * userfaultfd. */
@@ -160,7 +160,7 @@ static void what_the_embedder_touched_is_written_over(void **state)
 	rig_fini(&r);
 }
 
-/* ---- discards --------------------------------------------------------------------------- */
+/* ---- discards ----------------------------------------------------------- */
 
 static void discarded_pages_are_missing_and_gone(void **state)
 {
@@ -224,7 +224,7 @@ static void discarding_what_never_came_is_nothing(void **state)
 	rig_fini(&r);
 }
 
-/* ---- pieces of huge pages, before LISTEN ------------------------------------------------ */
+/* ---- pieces of huge pages, before LISTEN -------------------------------- */
 
 static void before_listen_pieces_go_straight_to_memory(void **state)
 {
@@ -258,7 +258,7 @@ static void a_host_page_that_is_here_in_part_is_not_listened_for(void **state)
 	rig_fini(&r);
 }
 
-/* ---- pieces of huge pages, after LISTEN -------------------------------------------------- */
+/* ---- pieces of huge pages, after LISTEN --------------------------------- */
 
 struct piece {
 	unsigned	 block;
@@ -331,7 +331,7 @@ static void all_zero_pieces_are_a_note_and_no_page(void **state)
 	rig_fini(&r);
 }
 
-/* ---- the end --------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------ */
 
 static void what_comes_after_the_end_is_dropped_and_counted(void **state)
 {

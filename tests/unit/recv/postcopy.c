@@ -38,7 +38,7 @@ static uint64_t waits_ended(struct rig *r)
 	return n;
 }
 
-/* ---- pages ---------------------------------------------------------------------- */
+/* ---- pages -------------------------------------------------------------- */
 
 static void a_page_that_comes_releases_who_waits(void **state)
 {
@@ -81,7 +81,7 @@ static void a_second_copy_is_dropped_and_counted(void **state)
 	rig_fini(&r);
 }
 
-/* ---- zeroes ---------------------------------------------------------------------- */
+/* ---- zeroes ------------------------------------------------------------- */
 
 static void a_zero_page_that_nobody_wants_is_a_note(void **state)
 {
@@ -146,7 +146,7 @@ static void a_page_placed_over_a_note_is_there(void **state)
 	rig_fini(&r);
 }
 
-/* ---- huge pages --------------------------------------------------------------------- */
+/* ---- huge pages --------------------------------------------------------- */
 
 static void need_huge(struct rig *r, uint64_t n)
 {
@@ -235,7 +235,7 @@ static void discarded_huge_pages_are_missing_and_can_be_had_again(void **state)
 	rig_fini(&r);
 }
 
-/* ---- the end --------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------ */
 
 static void after_the_end_memory_is_ordinary(void **state)
 {
@@ -268,7 +268,7 @@ static void ending_releases_who_waits(void **state)
 	rig_fini(&r);
 }
 
-/* ---- abandoning, in a child that the error kills ---------------------------------------- */
+/* ---- abandoning, in a child that the error kills ------------------------ */
 
 static void died_by_memory(int sig)
 {

@@ -53,7 +53,7 @@ static void finish(struct body *b)
 	free(b);
 }
 
-/* ---- what the source writes ---------------------------------------------------------- */
+/* ---- what the source writes --------------------------------------------- */
 
 static void mark(struct body *b, uint32_t kind, uint64_t addr)
 {
@@ -143,7 +143,7 @@ static void expect(struct body *b)
 		fail_msg("%s", b->e.msg);
 }
 
-/* ---- pages ------------------------------------------------------------------------------ */
+/* ---- pages -------------------------------------------------------------- */
 
 static void records_become_memory(void **state)
 {
@@ -329,7 +329,7 @@ static void a_body_cut_anywhere_is_a_closed_connection(void **state)
 	}
 }
 
-/* ---- the block list ----------------------------------------------------------------------- */
+/* ---- the block list ----------------------------------------------------- */
 
 #define MIB	(1ull << 20)
 
@@ -426,7 +426,7 @@ static void page_sizes_are_stated_and_must_be_ours(void **state)
 	}
 }
 
-/* ---- the way back ------------------------------------------------------------------------- */
+/* ---- the way back ------------------------------------------------------- */
 
 static void nothing_is_answered_before_the_way_back_is_open(void **state)
 {

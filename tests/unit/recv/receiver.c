@@ -118,7 +118,7 @@ static int await(struct recv *v, uint32_t sequence, struct ferry_err *e)
 	return ferry_marks_wait(&v->marks, &v->rx, sequence, LONG_MS, e);
 }
 
-/* ---- pages and marks ----------------------------------------------------------------- */
+/* ---- pages and marks ---------------------------------------------------- */
 
 static void pages_before_a_mark_are_placed_when_it_is_told(void **state)
 {
@@ -243,7 +243,7 @@ static void closing_ends_the_wait(void **state)
 	finish(&v);
 }
 
-/* ---- what is refused ------------------------------------------------------------------- */
+/* ---- what is refused ---------------------------------------------------- */
 
 static const struct {
 	const char	*why;

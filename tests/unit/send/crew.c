@@ -174,7 +174,7 @@ static void a_mark_comes_last_on_every_channel(void **state)
 	rig_fini(&r);
 }
 
-/* ---- halting --------------------------------------------------------------------------- */
+/* ---- halting ------------------------------------------------------------ */
 
 static void nothing_came_that_is_still_owed(struct rig *r)
 {
@@ -259,7 +259,7 @@ static void a_new_limit_holds_at_once(void **state)
 	rig_fini(&r);
 }
 
-/* ---- failures ---------------------------------------------------------------------------- */
+/* ---- failures ----------------------------------------------------------- */
 
 static unsigned busy(struct ferry_crew *c)
 {
@@ -364,7 +364,7 @@ static void a_log_that_cannot_be_armed_is_said(void **state)
 	rig_fini(&r);
 }
 
-/* ---- beginning and end ------------------------------------------------------------------- */
+/* ---- beginning and end -------------------------------------------------- */
 
 static void a_crew_that_never_worked_can_be_ended(void **state)
 {

@@ -274,7 +274,7 @@ static void a_broken_channel_is_named(void **state)
 	}
 }
 
-/* ---- lanes ------------------------------------------------------------------------- */
+/* ---- lanes -------------------------------------------------------------- */
 
 struct turns {
 	struct ferry_lane lane;

@@ -4,7 +4,7 @@
  */
 #include "help.h"
 
-/* ---- the far end ------------------------------------------------------------- */
+/* ---- the far end -------------------------------------------------------- */
 
 static void read_all(void *arg)
 {
@@ -57,7 +57,7 @@ void sink_fini(struct sink *s)
 	*s = (struct sink){ 0 };
 }
 
-/* ---- what has come ------------------------------------------------------------- */
+/* ---- what has come ------------------------------------------------------ */
 
 void tally_init(struct tally *t, const struct ferry_mem *mem)
 {

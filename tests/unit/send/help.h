@@ -45,7 +45,7 @@ static inline void made_up_block(struct ferry_mem *m, const char *name,
 	m->pages += pages;
 }
 
-/* ---- the far end of a channel -------------------------------------------- */
+/* ---- the far end of a channel ------------------------------------------- */
 
 /* Reads all that is written, until the writer shuts down or closes. */
 struct sink {
@@ -62,7 +62,7 @@ struct ferry_chan *sink_open(struct sink *s, const char *name);
 void sink_wait(struct sink *s);
 void sink_fini(struct sink *s);
 
-/* ---- what has come ----------------------------------------------------------- */
+/* ---- what has come ------------------------------------------------------ */
 
 #define TALLY_BLOCKS_MAX	8
 

@@ -152,7 +152,7 @@ static size_t encode(uint8_t *at, size_t size, const struct ferry_rp *m,
 	return ferry_wr_used(&w);
 }
 
-/* ---- windows ------------------------------------------------------------------------------- */
+/* ---- windows ------------------------------------------------------------ */
 
 struct window {
 	const char	*why;
@@ -282,7 +282,7 @@ static void a_broken_urgent_channel_is_said(void **state)
 	rig_fini(&r);
 }
 
-/* ---- messages ------------------------------------------------------------------------------ */
+/* ---- messages ----------------------------------------------------------- */
 
 static struct ferry_rp request(const char *block, uint64_t first,
 			       uint64_t pages)

@@ -79,7 +79,7 @@ static void nothing_more(struct rig *r)
 	assert_int_equal(ferry_rd_left(&r->rd), 0);
 }
 
-/* ---- openings and commands ------------------------------------------------------------ */
+/* ---- openings and commands ---------------------------------------------- */
 
 static void a_stream_opens_with_the_name_of_the_vm(void **state)
 {
@@ -150,7 +150,7 @@ static void advise_tells_all_page_sizes(void **state)
 	rig_fini(&r);
 }
 
-/* ---- the block list ----------------------------------------------------------------------- */
+/* ---- the block list ----------------------------------------------------- */
 
 static uint32_t huge_if_named_so(void *arg, const char *name)
 {
@@ -257,7 +257,7 @@ static void parts_open_and_close(void **state)
 	}
 }
 
-/* ---- ranges --------------------------------------------------------------------------------- */
+/* ---- ranges ------------------------------------------------------------- */
 
 /* Said for the pages of the first block whose bit is `value`: every command is
  * legal, none names more ranges than `most`, together they are the map. */
@@ -382,7 +382,7 @@ static void the_longest_name_leaves_room_for_ranges(void **state)
 	rig_fini(&r);
 }
 
-/* ---- the package, and other ends ----------------------------------------------------------- */
+/* ---- the package, and other ends ---------------------------------------- */
 
 /* One section, as ferry_dev_save_all() makes it. */
 static size_t a_device(uint8_t *at, size_t size)
