@@ -41,6 +41,10 @@ int ferry_tool_quit(int argc, char **argv);
 int ferry_tool_fail(int code, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* The end of a command whose purpose is what it prints: code, unless that
+ * could not be written. */
+int ferry_tool_printed(int code);
+
 /* Parse with argp; 0, or an exit code to end with. */
 int ferry_tool_parse(const struct argp *argp, int argc, char **argv,
 		     void *input);

@@ -105,5 +105,6 @@ int ferry_tool_doctor(int argc, char **argv)
 		print_json(row, n, works);
 	else
 		print_table(row, n);
-	return works ? FERRY_EXIT_DONE : FERRY_EXIT_FAILED;
+	return ferry_tool_printed(works ? FERRY_EXIT_DONE :
+					  FERRY_EXIT_FAILED);
 }

@@ -111,5 +111,5 @@ int ferry_tool_list(int argc, char **argv)
 	free(found);
 	if (json)
 		puts(ferry_json_text(all));
-	return FERRY_EXIT_DONE;
+	return ferry_tool_printed(FERRY_EXIT_DONE);
 }

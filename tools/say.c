@@ -4,8 +4,10 @@
  */
 #include "command.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 int ferry_tool_fail(int code, const char *fmt, ...)
 {
@@ -18,6 +20,14 @@ int ferry_tool_fail(int code, const char *fmt, ...)
 	va_end(ap);
 	fputc('\n', stderr);
 	return code;
+}
+
+int ferry_tool_printed(int code)
+{
+	if (!fflush(stdout) && !ferror(stdout))
+		return code;
+	return ferry_tool_fail(FERRY_EXIT_FAILED, "write the answer: %s",
+			       strerror(errno));
 }
 
 int ferry_tool_parse(const struct argp *argp, int argc, char **argv,

@@ -124,5 +124,5 @@ int ferry_tool_status(int argc, char **argv)
 	while (!rc && o.watch && !ended && !(rc = await_news(c, &err)));
 	ferry_qmp_client_close(c);
 	return rc ? ferry_tool_fail(FERRY_EXIT_NO_VM, "%s: %s", o.vm, err.msg)
-		  : FERRY_EXIT_DONE;
+		  : ferry_tool_printed(FERRY_EXIT_DONE);
 }
