@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: MIT
+"""The command line, as a person and as a script use it."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import check_pages
+
+COMMANDS = ["run", "migrate", "start-postcopy", "cancel", "status", "list",
+            "doctor", "stop", "cont", "quit"]
+CRAWL = ["--limit", "100K"]
+
+
+@pytest.fixture
+def two(pair):
+    return pair(ram="64M")
+
+
+# ---- help -----------------------------------------------------------------------
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(cli, command):
+    done = cli(command, "--help")
+    assert done.returncode == 0
+    assert re.search(rf"Examples?:\s+ferry {command}\b", done.stdout)
+    assert not done.stderr
+
+
+def test_help_names_all_commands_and_exit_codes(cli):
+    for words in ["help"], ["--help"]:
+        done = cli(*words)
+        assert done.returncode == 0
+        for command in COMMANDS:
+            assert f"\n  {command} " in done.stdout
+        for code in range(6):
+            assert f"\n  {code}  " in done.stdout
+
+
+def test_no_command_and_an_unknown_one(cli):
+    assert cli().returncode == 2
+    done = cli("teleport")
+    assert done.returncode == 2
+    assert "no command 'teleport'" in done.stderr
+
+
+# ---- what there is ----------------------------------------------------------------
+
+def test_list(two, cli, make_vm):
+    source, target = two
+    done = cli("list", "--json")
+    assert done.returncode == 0
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert rows["a"] == {"name": "a", "status": "running",
+                         "migration": "none", "pid": source.process.pid}
+    assert rows["b"] == {"name": "b", "status": "inmigrate",
+                         "migration": "setup", "pid": target.process.pid}
+    lines = cli("list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["a", "b"]
+
+
+def test_list_of_nothing(cli):
+    done = cli("list")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert json.loads(cli("list", "--json").stdout) == []
+
+
+def test_a_vm_that_died_is_listed_as_that(two, cli):
+    source, _ = two
+    source.kill()
+    rows = {row["name"]: row for row in json.loads(
+        cli("list", "--json").stdout)}
+    assert rows["a"]["status"] == "no answer"
+    assert rows["b"]["status"] == "inmigrate"
+
+
+def test_status(two, cli):
+    source, target = two
+    said = json.loads(cli("status", "a", "--json").stdout)
+    assert said["vm"]["status"] == "running"
+    assert said["migration"] == {}
+    assert cli("migrate", "a", target.address()).returncode == 0
+    said = json.loads(cli("status", "a", "--json").stdout)
+    assert said["vm"]["status"] == "postmigrate"
+    assert said["migration"]["status"] == "completed"
+    assert said["migration"]["x-ferry-where"] == "target"
+    text = cli("status", "b").stdout
+    assert re.search(r"VM +running\nmigration +completed", text)
+    assert "where      target (safe to start: target)" in text
+    # a socket is as good as a name
+    assert cli("status", target.qmp_path).stdout == text
+
+
+def test_stop_cont_quit(two, cli):
+    source, _ = two
+    assert cli("stop", "a").returncode == 0
+    assert source.status() == "paused"
+    assert cli("cont", "a").returncode == 0
+    assert source.status() == "running"
+    assert cli("quit", "a").returncode == 0
+    assert source.wait_exit() == 0
+    assert cli("status", "a").returncode == 5
+
+
+def test_watch_ends_with_the_migration(two, cli):
+    source, target = two
+    source.migrate(target, "precopy", {"max-bandwidth": 100_000})
+    source.wait_migration("active")
+    watch = cli.start("status", "a", "--watch", "--json")
+    first = json.loads(watch.stdout.readline())
+    assert first["migration"]["status"] == "active"
+    source.set({"max-bandwidth": 0})
+    rest = watch.communicate(timeout=60)[0].splitlines()
+    assert watch.returncode == 0
+    assert json.loads(rest[-1])["migration"]["status"] == "completed"
+
+
+def test_doctor(cli):
+    done = cli("doctor", "--json")
+    said = json.loads(done.stdout)
+    assert done.returncode == (0 if said["ok"] else 1)
+    rows = {row["name"]: row for row in said["checks"]}
+    assert {"kvm", "userfaultfd"} <= set(rows)
+    for row in rows.values():
+        assert row["verdict"] in ("ok", "fallback", "missing")
+        assert row["found"]
+        if row["verdict"] != "ok":
+            assert row["lost"] or row["fix"], row
+    text = cli("doctor").stdout
+    assert all(name in text for name in rows)
+
+
+# ---- migrate ----------------------------------------------------------------------
+
+@pytest.mark.parametrize("option, mode", [
+    ([], None), (["--precopy"], "precopy"), (["--postcopy"], "postcopy"),
+    (["--passes", "1"], "postcopy"), (["--max-pause", "50ms"], None),
+    (["--by", "30s"], None), (["--throttle"], None)])
+def test_migrate(two, cli, option, mode):
+    source, target = two
+    done = cli("migrate", "a", target.address(), "--json", *option)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["status"] == "completed"
+    assert said["x-ferry-where"] == "target"
+    if mode == "precopy":
+        assert said["ram"]["postcopy-bytes"] == 0
+    if mode == "postcopy":
+        assert said["ram"]["postcopy-bytes"] > 0
+    target.wait_migration("completed")
+    check_pages(target)
+
+
+def test_migrate_says_what_it_did(two, cli):
+    _, target = two
+    done = cli("migrate", "a", target.address())
+    assert re.fullmatch(r"a runs at tcp:127\.0\.0\.1:\d+; \d+ ms, "
+                        r"pause \d+ ms\n", done.stdout)
+    assert done.stderr == ""        # no terminal: no progress
+
+
+def test_migrate_detached(two, cli):
+    source, target = two
+    assert cli("migrate", "a", target.address(), "--detach",
+               *CRAWL).returncode == 0
+    source.wait_migration("active")
+    done = cli("migrate", "a", target.address())
+    assert done.returncode == 1
+    assert "in progress" in done.stderr
+    source.set({"max-bandwidth": 0})
+    source.wait_migration("completed")
+
+
+# ---- on a terminal ------------------------------------------------------------------
+
+class Terminal:
+    """A command that has a terminal for stderr, and Ctrl-C."""
+
+    def __init__(self, cli, *words):
+        self.master, slave = pty.openpty()
+        self.process = cli.start(*words, stdin=slave, stderr=slave,
+                                 preexec_fn=lambda: self._own(slave))
+        os.close(slave)
+        self.text = ""
+
+    @staticmethod
+    def _own(slave):
+        os.setsid()
+        import fcntl
+        import termios
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+    def wait(self, pattern, timeout=60):
+        deadline = time.monotonic() + timeout
+        while not re.search(pattern, self.text):
+            assert time.monotonic() < deadline, self.text
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    self.text += os.read(self.master, 4096).decode()
+                except OSError:         # the other end is closed
+                    assert re.search(pattern, self.text), self.text
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def end(self):
+        out, _ = self.process.communicate(timeout=60)
+        while select.select([self.master], [], [], 0.1)[0]:
+            try:
+                self.text += os.read(self.master, 4096).decode()
+            except OSError:
+                break
+        os.close(self.master)
+        return self.process.returncode, out.decode()
+
+
+def test_progress_on_a_terminal(two, cli):
+    source, target = two
+    shown = Terminal(cli, "migrate", "a", target.address(), "--precopy",
+                     *CRAWL)
+    shown.wait(r"active +\d+%  pass 1")
+    source.set({"max-bandwidth": 0})
+    code, out = shown.end()
+    assert code == 0
+    assert "\ra" in shown.text or "\r" in shown.text
+    assert re.search(r"completed +100% .* pause \d+ ms", shown.text)
+    assert out.startswith("a runs at tcp:")
+
+
+def test_ctrl_c_in_precopy_cancels(two, cli):
+    source, target = two
+    shown = Terminal(cli, "migrate", "a", target.address(), *CRAWL)
+    shown.wait("active")
+    shown.type("\x03")
+    code, _ = shown.end()
+    assert code == 1
+    assert "cancelled" in shown.text
+    assert source.migration() == "cancelled"
+    assert source.status() == "running"
+    check_pages(source)
+
+
+def test_ctrl_c_in_postcopy_detaches(two, cli):
+    source, target = two
+    shown = Terminal(cli, "migrate", "a", target.address(), "--postcopy",
+                     "--set", "x-ferry-background-push=off")
+    shown.wait("postcopy-active")
+    shown.type("\x03")
+    code, _ = shown.end()
+    assert code == 0
+    assert source.migration() == "postcopy-active"
+    source.set({"x-ferry-background-push": True})
+    source.wait_migration("completed")
+    target.wait_migration("completed")
+    check_pages(target)
+
+
+def test_a_killed_command_leaves_the_migration_alone(two, cli):
+    source, target = two
+    move = cli.start("migrate", "a", target.address(), *CRAWL)
+    source.wait_migration("active")
+    move.send_signal(signal.SIGKILL)
+    move.wait()
+    source.set({"max-bandwidth": 0})
+    source.wait_migration("completed")
+
+
+def test_the_source_dies_under_the_command(two, cli):
+    """Nobody is left who could tell where the VM is."""
+    source, target = two
+    move = cli.start("migrate", "a", target.address(), *CRAWL)
+    source.wait_migration("active")
+    source.kill()
+    _, said = move.communicate(timeout=60)
+    assert move.returncode == 4
+    assert "does not answer any more" in said.decode()
+
+
+def test_messages_go_to_stderr_and_results_to_stdout(two, cli):
+    done = cli("status", "nobody")
+    assert done.stdout == "" and done.stderr
+    done = cli("status", "a")
+    assert done.stdout and done.stderr == ""
+
+
+def test_it_cannot_write(two, ferry, folder):
+    """A full disk, or a reader that is gone, is not success."""
+    env = dict(os.environ, FERRY_RUNTIME_DIR=folder)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([ferry, "status", "--json", "a"], env=env,
+                              stdout=full, stderr=subprocess.PIPE,
+                              check=False)
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
