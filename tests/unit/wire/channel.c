@@ -60,14 +60,42 @@ static void an_answer_has_its_own_magic(void **state)
 
 static void what_a_later_version_appends_is_skipped(void **state)
 {
+	uint8_t buf[FERRY_CHANNEL_HEADER_MAX] = { 0 };
 	struct ferry_channel_head got;
-	uint8_t buf[64];
 	size_t n = unhex("46455252 0001 0034 0001 0000 00000000" SESSION_HEX
 			 "00000000 00000000 00000000 00000000 deadbeef",
 			 buf, sizeof(buf));
 
 	(void)state;
 	assert_streams((struct stream){ offer, &got }, buf, n, 0);
+	unhex("1000", buf + 6, 2);
+	assert_streams((struct stream){ offer, &got }, buf, sizeof(buf), 0);
+}
+
+static void the_last_channel_of_each_type_is_one(void **state)
+{
+	static const struct {
+		uint16_t type, last;
+	} rows[] = {
+		{ FERRY_CHANNEL_MAIN, 0 }, { FERRY_CHANNEL_DATA, 63 },
+		{ FERRY_CHANNEL_URGENT, 7 }, { FERRY_CHANNEL_DEVICE, 63 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(rows); i++) {
+		const struct ferry_channel_head h = {
+			.type = rows[i].type, .index = rows[i].last,
+			.session = SESSION,
+		};
+		uint8_t buf[FERRY_CHANNEL_WIRE];
+		struct ferry_wr w = ferry_wr_over(buf, sizeof(buf));
+		struct ferry_channel_head got;
+
+		ferry_channel_encode(&w, &h);
+		assert_streams((struct stream){ offer, &got }, buf,
+			       sizeof(buf), 0);
+		assert_int_equal(got.index, rows[i].last);
+	}
 }
 
 static void hostile_headers_are_refused(void **state)
@@ -164,6 +192,7 @@ int main(void)
 		cmocka_unit_test(a_header_is_48_octets),
 		cmocka_unit_test(an_answer_has_its_own_magic),
 		cmocka_unit_test(what_a_later_version_appends_is_skipped),
+		cmocka_unit_test(the_last_channel_of_each_type_is_one),
 		cmocka_unit_test(hostile_headers_are_refused),
 		cmocka_unit_test(a_mandatory_feature_that_is_missing_is_named),
 		cmocka_unit_test(an_answer_belongs_to_its_offer),

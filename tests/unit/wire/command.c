@@ -38,7 +38,10 @@ static void commands_of_one_number_round_trip(void **state)
 		const char *hex;
 	} rows[] = {
 		{ FERRY_COMMAND_PING, 0x42, "08 0002 0004 00000042" },
-		{ FERRY_COMMAND_PACKAGED, 0x3000, "08 0007 0004 00003000" },
+		{ FERRY_COMMAND_PING, UINT32_MAX, "08 0002 0004 ffffffff" },
+		{ FERRY_COMMAND_PACKAGED, 1, "08 0007 0004 00000001" },
+		{ FERRY_COMMAND_PACKAGED, FERRY_PACKAGE_BYTES_MAX,
+		  "08 0007 0004 04000000" },
 		{ FERRY_COMMAND_BARRIER, 7, "08 4602 0004 00000007" },
 		{ FERRY_COMMAND_FINISH, 9, "08 4604 0004 00000009" },
 	};
@@ -99,6 +102,13 @@ static void headers_are_held_to_the_table(void **state)
 		{ "a PING of a ferry", 2, 4, FERRY_DIALECT_FERRY, 0 },
 		{ "ADVISE of nothing", 3, 0, FERRY_DIALECT_QEMU, 0 },
 		{ "SWITCHOVER_START of QEMU", 11, 0, FERRY_DIALECT_QEMU, 0 },
+		{ "OPEN_RETURN_PATH", 1, 0, FERRY_DIALECT_QEMU, 0 },
+		{ "LISTEN", 4, 0, FERRY_DIALECT_QEMU, 0 },
+		{ "the longest discard", 6, 65535, FERRY_DIALECT_QEMU, 0 },
+		{ "the shortest", 6, 20, FERRY_DIALECT_QEMU, 0 },
+		{ "RESUME", 9, 0, FERRY_DIALECT_QEMU, 0 },
+		{ "the longest name", 10, 256, FERRY_DIALECT_QEMU, 0 },
+		{ "the longest ABORT", 0x4603, 482, FERRY_DIALECT_FERRY, 0 },
 		{ "command 0", 0, 0, FERRY_DIALECT_QEMU, -1 },
 		{ "command 12", 12, 0, FERRY_DIALECT_QEMU, -1 },
 		{ "ferry's 0x4605", 0x4605, 4, FERRY_DIALECT_FERRY, -1 },
@@ -153,6 +163,7 @@ static void advise_round_trips(void **state)
 static void hostile_advice_is_refused(void **state)
 {
 	static const struct hostile rows[] = {
+		{ "one octet", "00" },
 		{ "short", "00000000 00001000 00000000 000010" },
 		{ "long", "00000000 00001000 00000000 00001000 00" },
 		{ "other pages", "00000000 00001000 00000000 00002000" },

@@ -91,6 +91,11 @@ static void an_answer_carries_a_verdict(void **state)
 	assert_int_equal(e.code, FERRY_E_MISMATCH);
 	assert_string_equal(e.msg, "the target refused: no?[2J");
 
+	got.verdict = FERRY_E_NOTCONVERGED;
+	got.verdict_text[0] = '\0';
+	assert_int_equal(ferry_hello_verdict(&got, &e), -1);
+	assert_int_equal(e.code, FERRY_E_NOTCONVERGED);
+	assert_string_equal(e.msg, "the target refused: no reason given");
 	got.verdict = 4711;
 	assert_int_equal(ferry_hello_verdict(&got, &e), -1);
 	assert_int_equal(e.code, FERRY_E_PEER);
@@ -115,6 +120,37 @@ static void an_unknown_item_may_be_optional(void **state)
 	r = ferry_rd_over(buf, n);
 	assert_int_equal(ferry_hello_decode(&r, false, &got, &e), -1);
 	assert_non_null(strstr(e.msg, "0x1999"));
+}
+
+/* Every bound itself is legal. */
+static void the_most_of_everything_is_accepted(void **state)
+{
+	struct ferry_hello h = {
+		.name = "v", .has_channels = true,
+		.data = FERRY_DATA_CHANNELS_MAX,
+		.urgent = FERRY_URGENT_CHANNELS_MAX,
+		.device = FERRY_DEVICE_CHANNELS_MAX,
+	}, got;
+	uint8_t buf[1024];
+	struct ferry_wr w = ferry_wr_over(buf, sizeof(buf));
+	struct ferry_rd r;
+
+	(void)state;
+	memset(h.software, 's', FERRY_NAME_MAX);
+	assert_int_equal(ferry_hello_add_block(&h, "r", FERRY_BLOCK_BYTES_MAX,
+					       FERRY_HUGE_BYTES, 0, &e), 0);
+	ferry_hello_encode(&w, &h);
+	assert_int_equal(ferry_wr_used(&w), ferry_hello_bytes(&h));
+	r = ferry_rd_over(buf + 4, ferry_wr_used(&w) - 4);
+	assert_int_equal(ferry_hello_decode(&r, false, &got, &e), 0);
+	assert_string_equal(got.software, h.software);
+	assert_int_equal(got.data, 64);
+	assert_int_equal(got.urgent, 8);
+	assert_int_equal(got.device, 64);
+	assert_int_equal(got.block[0].bytes, FERRY_BLOCK_BYTES_MAX);
+	assert_int_equal(got.block[0].page_bytes, FERRY_HUGE_BYTES);
+	ferry_hello_fini(&h);
+	ferry_hello_fini(&got);
 }
 
 static void hostile_hellos_are_refused(void **state)
@@ -266,6 +302,13 @@ static void block_missing(struct ferry_hello *t)
 	t->blocks--;
 }
 
+/* The first of the target's, so that both lists are walked from the start. */
+static void block_renamed(struct ferry_hello *t)
+{
+	strcpy(t->block[0].name, "vga\n");
+	t->blocks = 1;
+}
+
 static void block_too_many(struct ferry_hello *t)
 {
 	assert_int_equal(ferry_hello_add_block(t, "vga\n", 16 << 20, 4096, 0,
@@ -313,6 +356,8 @@ static const struct {
 	  " 0xfffff000 on the source, 0x0 on the target" },
 	{ "missing block", block_missing, "memory block \"rom\" of 0.00390625"
 	  " MiB exists on the source only" },
+	{ "renamed block", block_renamed,
+	  "memory block \"ram\" of 2048 MiB exists on the source only" },
 	{ "extra block", block_too_many,
 	  "memory block \"vga?\" of 16 MiB exists on the target only" },
 	{ "fact", other_fact,
@@ -346,6 +391,22 @@ static void what_does_not_fit_is_said_in_a_sentence(void **state)
 	}
 }
 
+/* The walk over the target's own begins with its first. */
+static void what_only_the_target_has_is_found_anywhere(void **state)
+{
+	struct ferry_hello s = { .name = "db1" }, t;
+
+	(void)state;
+	fill(&t);
+	assert_int_equal(ferry_hello_check(&s, &t, &e), -1);
+	assert_non_null(strstr(e.msg, "\"ram\" of 2048 MiB exists on the"
+				      " target only"));
+	t.blocks = 0;
+	assert_int_equal(ferry_hello_check(&s, &t, &e), -1);
+	assert_non_null(strstr(e.msg, "\"vcpus\" is stated by the target"));
+	ferry_hello_fini(&t);
+}
+
 static void the_target_may_have_more_features(void **state)
 {
 	struct ferry_hello s, t;
@@ -377,7 +438,7 @@ static void many_lacking_features_are_cut(void **state)
 	assert_int_equal(ferry_hello_check(&s, &t, &e), -1);
 	assert_non_null(strstr(e.msg, "lacks 100 of"));
 	assert_non_null(strstr(e.msg, "feature1 feature1"));
-	assert_in_range(strlen(e.msg), 60, 200);
+	assert_in_range(strlen(e.msg), 110, 200);
 	ferry_hello_fini(&s);
 	ferry_hello_fini(&t);
 }
@@ -388,11 +449,13 @@ int main(void)
 		cmocka_unit_test(a_hello_has_its_octets),
 		cmocka_unit_test(an_answer_carries_a_verdict),
 		cmocka_unit_test(an_unknown_item_may_be_optional),
+		cmocka_unit_test(the_most_of_everything_is_accepted),
 		cmocka_unit_test(hostile_hellos_are_refused),
 		cmocka_unit_test(an_answer_without_verdict_is_refused),
 		cmocka_unit_test(sizes_are_bounded),
 		cmocka_unit_test(the_largest_hello_fits_its_bound),
 		cmocka_unit_test(what_does_not_fit_is_said_in_a_sentence),
+		cmocka_unit_test(what_only_the_target_has_is_found_anywhere),
 		cmocka_unit_test(the_target_may_have_more_features),
 		cmocka_unit_test(many_lacking_features_are_cut),
 	};

@@ -107,6 +107,11 @@ static void a_full_packet_round_trips(void **state)
 	w = ferry_wr_over(buf, sizeof(buf));
 	ferry_packet_encode(&w, &p);
 	assert_true(w.bad);
+	p.zero_pages = 0;
+	p.normal_pages = FERRY_PACKET_PAGES_MAX + 1;
+	w = ferry_wr_over(buf, sizeof(buf));
+	ferry_packet_encode(&w, &p);
+	assert_true(w.bad);
 }
 
 /* QEMU 7.2: SYNC without pages keeps the size, block and offsets of the
@@ -273,6 +278,16 @@ static void device_packets_are_told_by_their_flag(void **state)
 	assert_int_equal(ferry_packet_peek(&r, &flags, &lack, &e), 0);
 	assert_int_equal(lack, 1);
 	memset(buf + 272, 0xff, 4);
+	r = ferry_rd_over(buf, sizeof(buf));
+	assert_int_equal(device(&r, &got, &e), -1);
+
+	p.name[1] = '\0';		/* a name of one octet */
+	w = ferry_wr_over(buf, sizeof(buf));
+	ferry_device_packet_encode(&w, &p);
+	r = ferry_rd_over(buf, sizeof(buf));
+	assert_int_equal(device(&r, &got, &e), 1);
+	assert_string_equal(got.name, "v");
+	buf[12] = 0;
 	r = ferry_rd_over(buf, sizeof(buf));
 	assert_int_equal(device(&r, &got, &e), -1);
 }

@@ -99,6 +99,12 @@ static void text_is_printable_afterwards(void **state)
 		{ "a\nb\tc\x1b[2J\x7f", "a?b?c?[2J?" },
 		{ "K\xc3\xbc" "che \xe2\x82\xac \xf0\x9f\x9a\xa2",
 		  "K\xc3\xbc" "che \xe2\x82\xac \xf0\x9f\x9a\xa2" },
+		{ "\xc2\xa0\xc2\xbf\xdf\xbf", "\xc2\xa0\xc2\xbf\xdf\xbf" },
+		{ "\xe0\xa0\x80\xed\x9f\xbf\xef\xbf\xbf",
+		  "\xe0\xa0\x80\xed\x9f\xbf\xef\xbf\xbf" },
+		{ "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf",
+		  "\xf0\x90\x80\x80\xf4\x8f\xbf\xbf" },
+		{ "\xf5\x80\x80\x80", "????" },
 		{ "\xc2\x9b" "2J", "??2J" },		/* C1: CSI */
 		{ "\x9b" "2J", "?2J" },
 		{ "\xc0\xaf", "??" },			/* overlong */
@@ -130,6 +136,8 @@ static void a_long_name_is_shown_cut(void **state)
 	shown = FERRY_SHOW(name);
 	assert_int_equal(strlen(shown), FERRY_SHOWN_BYTES - 1);
 	assert_string_equal(shown + FERRY_SHOWN_BYTES - 5, "n...");
+	name[FERRY_SHOWN_BYTES] = '\0';		/* one too long */
+	assert_string_equal(FERRY_SHOW(name) + FERRY_SHOWN_BYTES - 5, "n...");
 	name[FERRY_SHOWN_BYTES - 1] = '\0';
 	assert_string_equal(FERRY_SHOW(name), name);
 	assert_string_equal(FERRY_SHOW("a\x01"), "a?");

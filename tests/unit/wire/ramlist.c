@@ -99,6 +99,20 @@ static void the_list_ends_at_the_total(void **state)
 	assert_int_equal(ferry_rd_left(&r), 0);
 }
 
+static void a_block_may_have_64_tib(void **state)
+{
+	const struct ferry_ramlist_block b = {
+		.name = "a", .bytes = FERRY_BLOCK_BYTES_MAX,
+		.page_bytes = 4096,
+	};
+	struct ferry_err e;
+	struct list x;
+
+	(void)state;
+	assert_int_equal(ferry_ramlist_init(&x.l, 1ull << 47, &e), 0);
+	round_trip(&x, &b, "01 'a' 00004000 00000000");
+}
+
 static void hostile_lists_are_refused(void **state)
 {
 	static const struct hostile plain[] = {
@@ -192,6 +206,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_entry_has_the_fields_that_were_agreed),
 		cmocka_unit_test(the_list_ends_at_the_total),
+		cmocka_unit_test(a_block_may_have_64_tib),
 		cmocka_unit_test(hostile_lists_are_refused),
 		cmocka_unit_test(a_list_has_at_most_256_blocks),
 		cmocka_unit_test(a_mapped_file_is_laid_out_as_qemu_does),

@@ -19,6 +19,7 @@ static void every_message_has_its_octets(void **state)
 		struct ferry_rp m;
 		const char *hex;
 	} rows[] = {
+		{ { .type = FERRY_RP_SHUT }, "0001 0004 00000000" },
 		{ { .type = FERRY_RP_SHUT, .value = 1 },
 		  "0001 0004 00000001" },
 		{ { .type = FERRY_RP_PONG, .value = 0x42 },
@@ -28,6 +29,9 @@ static void every_message_has_its_octets(void **state)
 		  "0003 0013 00000000 00200000 00001000 06 'pc.ram'" },
 		{ { .type = FERRY_RP_REQ_PAGES, .span = { 0, 1 << 30 } },
 		  "0004 000c 00000000 00000000 40000000" },
+		{ { .type = FERRY_RP_REQ_PAGES,
+		    .span = { 0xffffffffffffe000, 0x1000 } },
+		  "0004 000c ffffffff ffffe000 00001000" },
 		{ { .type = FERRY_RP_RECV_BITMAP, .name = "pc.ram" },
 		  "0005 0007 06 'pc.ram'" },
 		{ { .type = FERRY_RP_RESUME_ACK, .value = 1 },

@@ -36,6 +36,8 @@ static void every_header_has_its_octets(void **state)
 		  "04 00000020 0b 'globalstate' 00000001 00000001" },
 		{ { .type = FERRY_SECTION_VMDESCRIPTION, .bytes = 0 },
 		  "06 00000000" },
+		{ { .type = FERRY_SECTION_VMDESCRIPTION,
+		    .bytes = FERRY_VMDESC_BYTES_MAX }, "06 01000000" },
 		{ { .type = FERRY_SECTION_COMMAND, .command = 0x4601,
 		    .bytes = 65535 }, "08 4601 ffff" },
 		{ { .type = FERRY_SECTION_FOOTER, .id = 2 }, "7e 00000002" },
