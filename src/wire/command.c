@@ -41,7 +41,7 @@ static const struct ferry_command_row rows[] = {
 		1, UINT32_MAX),
 	ROW(ABORT,		2, REASON_MAX,			FERRY),
 	ROW_U32(FINISH,						FERRY,
-		0, UINT32_MAX),
+		1, UINT32_MAX),
 };
 
 const struct ferry_command_row *ferry_command_find(uint16_t command)

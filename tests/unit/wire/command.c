@@ -74,6 +74,7 @@ static void hostile_numbers_are_refused(void **state)
 		{ "empty package", FERRY_COMMAND_PACKAGED, "00000000" },
 		{ "huge package", FERRY_COMMAND_PACKAGED, "04000001" },
 		{ "barrier 0", FERRY_COMMAND_BARRIER, "00000000" },
+		{ "finish 0", FERRY_COMMAND_FINISH, "00000000" },
 		{ "not a number", FERRY_COMMAND_POSTCOPY_RUN, "00000000" },
 	};
 
