@@ -59,8 +59,8 @@ static void hello(struct ferry_wr *w, bool answer, uint32_t verdict,
 {
 	struct ferry_hello h = {
 		.name = "db1", .has_verdict = answer, .verdict = verdict,
-		.has_channels = true, .data = answer ? 1 : 4, .urgent = 1,
-		.software = "ferry 0.1.0",
+		.has_channels = !answer, .data = answer ? 0 : 4,
+		.urgent = answer ? 0 : 1, .software = "ferry 0.1.0",
 	};
 
 	strcpy(h.verdict_text, text);
@@ -94,49 +94,27 @@ static void stream_head(struct ferry_wr *w)
 	ferry_advise_encode(w, &a);
 }
 
-static void ram_begin(struct ferry_wr *w, uint8_t type)
-{
-	const struct ferry_section s = {
-		.type = type, .id = SECTION, .name = FERRY_RAM_SECTION_NAME,
-		.version = FERRY_RAM_SECTION_VERSION,
-	};
-
-	ferry_section_encode(w, &s);
-}
-
-static void ram_end(struct ferry_wr *w)
-{
-	ferry_ram_mark_encode(w, FERRY_RAM_EOS, 0);
-	ferry_footer_encode(w, SECTION);
-}
-
 static void ram_start(struct ferry_wr *w)
 {
+	const struct ferry_section s = {
+		.type = FERRY_SECTION_START, .id = SECTION,
+		.name = FERRY_RAM_SECTION_NAME,
+		.version = FERRY_RAM_SECTION_VERSION,
+	};
 	const struct ferry_ramlist_block ram = {
 		.name = "ram", .bytes = 1 << 30,
 		.page_bytes = FERRY_HUGE_BYTES,
 	}, rom = { .name = "rom", .bytes = 8192, .page_bytes = 4096 };
 	struct ferry_ramlist l;
 
-	ram_begin(w, FERRY_SECTION_START);
 	MUST(ferry_ramlist_init(&l, ram.bytes + rom.bytes, &err));
 	l.page_bytes = huge;
+	ferry_section_encode(w, &s);
 	ferry_ram_mark_encode(w, FERRY_RAM_MEM_SIZE, l.total_bytes);
 	ferry_ramlist_encode(w, &l, &ram);
 	ferry_ramlist_encode(w, &l, &rom);
-	ram_end(w);
-}
-
-static void pages(struct ferry_wr *w)
-{
-	uint8_t page[FERRY_PAGE_BYTES];
-
-	memset(page, 0x5a, sizeof(page));
-	ram_begin(w, FERRY_SECTION_PART);
-	ferry_ram_page_encode(w, FERRY_RAM_PAGE, "rom", 0x1000, 0);
-	ferry_wr_bytes(w, page, sizeof(page));
-	ferry_ram_page_encode(w, FERRY_RAM_ZERO, NULL, 0, 0);
-	ram_end(w);
+	ferry_ram_mark_encode(w, FERRY_RAM_EOS, 0);
+	ferry_footer_encode(w, SECTION);
 }
 
 static void ranges(struct ferry_wr *w, enum ferry_command command)
@@ -176,13 +154,6 @@ static void package(struct ferry_wr *w, bool listen)
 	ferry_wr_bytes(w, buf, ferry_wr_used(&in));
 }
 
-static void eof(struct ferry_wr *w)
-{
-	const struct ferry_section s = { .type = FERRY_SECTION_EOF };
-
-	ferry_section_encode(w, &s);
-}
-
 static void precopy(struct ferry_wr *w)
 {
 	head(w, false, FERRY_CHANNEL_MAIN, 0, FERRY_FEATURES_KNOWN);
@@ -190,14 +161,10 @@ static void precopy(struct ferry_wr *w)
 	stream_head(w);
 	ram_start(w);
 	ranges(w, FERRY_COMMAND_ZERO_RANGES);
-	pages(w);
 	ferry_command_u32_encode(w, FERRY_COMMAND_BARRIER, 1);
-	ram_begin(w, FERRY_SECTION_END);
-	ram_end(w);
-	ferry_command_u32_encode(w, FERRY_COMMAND_FINISH, 1);
+	ferry_command_u32_encode(w, FERRY_COMMAND_FINISH, 2);
 	package(w, false);
 	ferry_command_encode(w, FERRY_COMMAND_POSTCOPY_RUN);
-	eof(w);
 	print("precopy", "main", w);
 }
 
@@ -211,12 +178,8 @@ static void postcopy(struct ferry_wr *w)
 	ranges(w, FERRY_COMMAND_RAM_DISCARD);
 	package(w, true);
 	ferry_command_encode(w, FERRY_COMMAND_POSTCOPY_RUN);
-	pages(w);
-	ferry_command_u32_encode(w, FERRY_COMMAND_BARRIER, 2);
-	ram_begin(w, FERRY_SECTION_END);
-	ram_end(w);
+	ferry_command_u32_encode(w, FERRY_COMMAND_PING, 0);
 	ferry_command_u32_encode(w, FERRY_COMMAND_FINISH, 2);
-	eof(w);
 	print("postcopy", "main", w);
 }
 

@@ -26,8 +26,6 @@ OPENING = [
 START = [("START", None), ("BLOCK", ("ram", 1 << 30)),
          ("BLOCK", ("rom", 8192))]
 RANGES = ("ram", [(0, 0x200000), (0x10000000, 0x30000000)])
-PAGES = [("PART", None), ("PAGE", ("rom", 0x1000, b"\x5a" * 4096)),
-         ("ZERO", ("rom", 0))]
 DEVICES = [("uart", (0, 1, b"\1\2\3")), ("nothing", (0, 1, b"")),
            ("ferry.run", (0, 1, b"\1"))]
 
@@ -39,22 +37,21 @@ def head(kind="main", index=0, features=0xff, mandatory=1):
 
 def answer(features, verdict=(0, "")):
     return (head(features=features, mandatory=0),
-            dict(HELLO, channels=(1, 1, 0), verdict=verdict))
+            dict({k: HELLO[k] for k in HELLO if k != "channels"},
+                 verdict=verdict))
 
 
 PACKET = ("ram", [0x1000, 0x5000], [0x3ffff000],
           [b"\x11" * 4096, b"\x22" * 4096])
 
 EXPECTED = {
-    "precopy": (head(), HELLO, OPENING + START + [("ZERO_RANGES", RANGES)]
-                + PAGES + [("BARRIER", 1), ("END", None), ("FINISH", 1),
-                           ("PACKAGED", DEVICES), ("POSTCOPY_RUN", None),
-                           ("EOF", None)]),
+    "precopy": (head(), HELLO, OPENING + START + [
+        ("ZERO_RANGES", RANGES), ("BARRIER", 1), ("FINISH", 2),
+        ("PACKAGED", DEVICES), ("POSTCOPY_RUN", None)]),
     "postcopy": (head(), HELLO, OPENING + START + [
         ("BARRIER", 1), ("RAM_DISCARD", RANGES),
         ("PACKAGED", [("POSTCOPY_LISTEN", None)] + DEVICES),
-        ("POSTCOPY_RUN", None)] + PAGES + [
-        ("BARRIER", 2), ("END", None), ("FINISH", 2), ("EOF", None)]),
+        ("POSTCOPY_RUN", None), ("PING", 0), ("FINISH", 2)]),
     "aborted": (head(), HELLO, OPENING + [
         ("ABORT", "does not converge: 3 passes, 900 MiB left")]),
     "answered": answer(0x2f) + ([
@@ -71,13 +68,13 @@ EXPECTED = {
 
 
 def damage(kind, data):
-    """Each octet (of the first few hundred) changed: Refused, or fine."""
-    for at in range(min(len(data), 600)):
-        for value in (0, 1, 0x7f, 0xff):
+    """Each octet (of the first 500) changed: Refused, or fine."""
+    for at in range(min(len(data), 500)):
+        for value in (0, 0xff):
             changed = data[:at] + bytes([value]) + data[at + 1:]
             try:
                 reader.PARSERS[kind](changed)
-            except (reader.Refused, UnicodeDecodeError, KeyError):
+            except (reader.Refused, UnicodeDecodeError):
                 pass
 
 

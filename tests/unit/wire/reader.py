@@ -118,8 +118,8 @@ def item_fact(o, h):
 
 def item_channels(o, h):
     data, urgent, device = o.be16(), o.be16(), o.be16()
-    need("channels" not in h and data <= 64 and urgent <= 8 and device <= 64,
-         "CHANNELS")
+    need("channels" not in h and 1 <= data <= 64 and urgent <= 8 and
+         device == 0, "CHANNELS")
     h["channels"] = (data, urgent, device)
 
 
@@ -149,7 +149,8 @@ def hello(o, answer):
             payload.end("item %d" % kind)
         else:
             need(kind & 0x8000, "kind", kind)
-    need("name" in h and ("verdict" in h) == answer, "hello")
+    need("name" in h and ("verdict" in h) == answer and
+         ("channels" in h) == (not answer), "hello")
     return h
 
 
@@ -168,9 +169,9 @@ def ranges(o):
     return block, spans
 
 
-def barrier(o):
+def sequence(o):
     n = o.be32()
-    need(n, "BARRIER 0")
+    need(n, "number 0")
     return n
 
 
@@ -189,8 +190,8 @@ COMMANDS = {
     3: ("POSTCOPY_ADVISE", advise), 4: ("POSTCOPY_LISTEN", nothing),
     5: ("POSTCOPY_RUN", nothing), 6: ("RAM_DISCARD", ranges),
     7: ("PACKAGED", Octets.be32), 0x4601: ("ZERO_RANGES", ranges),
-    0x4602: ("BARRIER", barrier), 0x4603: ("ABORT", Octets.prose),
-    0x4604: ("FINISH", Octets.be32),
+    0x4602: ("BARRIER", sequence), 0x4603: ("ABORT", Octets.prose),
+    0x4604: ("FINISH", sequence),
 }
 
 
@@ -224,88 +225,91 @@ def package(data):
     return records
 
 
+# 2.3: what is legal in which phase, and where it leads.
+LEGAL = {
+    "begin": {"OPEN_RETURN_PATH": "begin", "POSTCOPY_ADVISE": "begin",
+              "START": "pages", "ABORT": "done"},
+    "pages": {"ZERO_RANGES": "pages", "RAM_DISCARD": "pages",
+              "BARRIER": "pages", "ABORT": "done", "FINISH": "complete",
+              "PACKAGED+LISTEN": "loading+postcopy"},
+    "complete": {"BARRIER": "complete", "ABORT": "done",
+                 "PACKAGED": "loading"},
+    "loading": {"ABORT": "done", "POSTCOPY_RUN": "done"},
+    "loading+postcopy": {"ABORT": "done", "POSTCOPY_RUN": "running"},
+    "running": {"BARRIER": "running", "FINISH": "done"},
+    "done": {},
+}
+
+
 class Stream:
     """The main stream of S, behind the hello."""
 
     def __init__(self, o, page_sizes):
         self.o, self.page_sizes = o, page_sizes
-        self.records, self.ram, self.block = [], None, None
+        self.records, self.phase, self.sequence = [], "begin", 0
         self.advised = False
 
     def add(self, name, value=None):
         self.records.append((name, value))
 
+    def enter(self, name, value):
+        if name == "PING":
+            return
+        if name == "PACKAGED" and value[:1] == [("POSTCOPY_LISTEN", None)]:
+            name += "+LISTEN"
+            need(self.advised, "LISTEN without ADVISE")
+        if name in ("BARRIER", "FINISH"):
+            self.sequence += 1
+            need(value == self.sequence, name, value)
+        need(name != "RAM_DISCARD" or self.advised, "DISCARD without ADVISE")
+        need(name in LEGAL[self.phase], name, "while", self.phase)
+        self.advised |= name == "POSTCOPY_ADVISE"
+        self.phase = LEGAL[self.phase][name]
+
     def read(self):
         o = self.o
-        need(o.take(8) == b"QEVM\0\0\0\3", "file header")
-        need(o.u8() == 7, "CONFIGURATION")
-        self.add("CONFIGURATION", o.take(o.be32()).decode())
+        if o.left() and o.data[o.at] != 8:      # else: ABORT in its place
+            need(o.take(8) == b"QEVM\0\0\0\3", "file header")
+            need(o.u8() == 7, "CONFIGURATION")
+            self.add("CONFIGURATION", o.take(o.be32()).decode())
         while o.left():
             kind = o.u8()
-            if kind == 0:
-                self.add("EOF")
-                o.end("stream")
-            elif kind == 8:
+            need(kind in (1, 8), "section", kind)
+            if kind == 8:
                 self.command()
             else:
-                need(kind in (1, 2, 3), "section", kind)
-                self.section(kind)
+                self.start()
         return self.records
 
     def command(self):
         name, value = table_entry(self.o, COMMANDS, 65535)
-        self.advised |= name == "POSTCOPY_ADVISE"
         if name == "PACKAGED":
             need(1 <= value <= 64 * MIB, "package of", value)
             value = package(self.o.take(value))
+        self.enter(name, value)
         self.add(name, value)
 
-    def section(self, kind):
+    def start(self):
         o, section = self.o, self.o.be32()
-        if kind == 1:
-            need(o.name() == "ram" and o.be32() == 0 and o.be32() == 4, "ram")
-            self.ram = section
-        need(section == self.ram, "section", section)
-        self.add({1: "START", 2: "PART", 3: "END"}[kind])
-        while self.record(kind == 1):
-            pass
+        need(o.name() == "ram" and o.be32() == 0 and o.be32() == 4, "ram")
+        self.enter("START", None)
+        self.add("START")
+        word = o.be64()
+        need(word & 0xfff == 4, "no block list")
+        self.block_list(word - 4)
+        need(o.be64() == 0x10, "end of body")
         footer(o, section)
-
-    def record(self, start):
-        word = self.o.be64()
-        address, flags = word & ~0xfff, word & 0xfff
-        if flags == 0x10:
-            need(address == 0, "address")
-            return False
-        if flags == 4 and start:
-            self.block_list(address)
-            return True
-        need(flags in (2, 8, 0x22, 0x28), "flags", hex(flags))
-        if not flags & 0x20:
-            self.block = self.o.name()
-        need(self.block, "no block")
-        if flags & 2:
-            need(self.o.u8() == 0, "fill")
-            self.add("ZERO", (self.block, address))
-        else:
-            self.add("PAGE", (self.block, address, self.o.take(PAGE)))
-        return True
 
     def block_list(self, total):
         while total:
             name, size = self.o.name(), self.o.be64()
             need(0 < size <= total, "block", name)
             total -= size
+            need(name in self.page_sizes, "block", name)
             page = self.page_sizes[name]
             if self.advised and page != PAGE:
                 need(self.o.be64() == page, "page size of", name)
             self.add("BLOCK", (name, size))
-
-
-def synced(o):
-    n = o.be32()
-    need(n, "SYNCED 0")
-    return n
 
 
 def zero(o):
@@ -325,7 +329,7 @@ MESSAGES = {
     3: ("REQ_PAGES_ID", lambda o: (*request(o), o.name())),
     4: ("REQ_PAGES", request), 0x4601: ("LOADED", zero),
     0x4602: ("RUNNING", zero), 0x4603: ("REASON", Octets.prose),
-    0x4604: ("SYNCED", synced),
+    0x4604: ("SYNCED", sequence),
 }
 
 
@@ -365,8 +369,8 @@ def parse_packets(data):
         name = o.take(256).split(b"\0")[0].decode()
         offsets = [o.be64() for _ in range(128)][:normal + zeroes]
         need(all(a % PAGE == 0 for a in offsets), "offset")
+        need(bool(offsets) != bool(flags & 1), "SYNC with pages, or neither")
         if flags & 1:
-            need(not offsets, "SYNC with pages")
             packets.append(("SYNC", number))
             continue
         pages = [o.take(PAGE) for _ in range(normal)]
