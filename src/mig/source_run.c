@@ -164,6 +164,7 @@ int ferry_source_listen_back(struct ferry_source *s,
 	r->mem = &s->vm->mem;
 	r->requests = &s->out.requests;
 	r->dialect = dialect;
+	r->last_word_ns = s->last_word_ns;
 	/* What came behind the answer is there already. */
 	r->in = s->main_in;
 	s->main_in = (struct ferry_inbuf){ 0 };

@@ -4,6 +4,9 @@
  */
 #include "send/returns.h"
 
+#include <poll.h>
+
+#include "base/clock.h"
 #include "wire/text.h"
 
 static struct ferry_mem_block *requested_block(struct ferry_returns *r,
@@ -51,29 +54,54 @@ static int decode(void *arg, struct ferry_rd *rd, struct ferry_err *e)
 	return ferry_rp_decode(rd, h->dialect, &h->m, e);
 }
 
-/* 1: a message; 0: the thread shall end; -1: broken. */
-static int next(struct ferry_returns *r, struct ferry_err *e)
+enum next { BROKEN, MUTE, END, MORE };
+
+static enum next next(struct ferry_returns *r, bool mute, struct ferry_err *e)
 {
 	struct heard h = { .dialect = r->dialect };
 
 	if (ferry_inbuf_decode(&r->in, decode, &h, e))
-		return -1;
-	if (h.m.type == FERRY_RP_REQ_PAGES_ID ||
-	    h.m.type == FERRY_RP_REQ_PAGES)
-		return answer(r, &h.m, e) ? -1 : 1;
-	return r->ops->message(r->arg, &h.m) ? 1 : 0;
+		return BROKEN;
+	if (h.m.type != FERRY_RP_REQ_PAGES_ID &&
+	    h.m.type != FERRY_RP_REQ_PAGES)
+		return r->ops->message(r->arg, &h.m) ? MORE : END;
+	if (mute || !answer(r, &h.m, e))
+		return MORE;
+	return ferry_err_is_link(e) ? MUTE : BROKEN;
+}
+
+/* No answer can be written any more; perhaps it is said why. */
+static void hear_last_word(struct ferry_returns *r)
+{
+	struct ferry_chan *chan = r->in.chan;
+	uint64_t until = ferry_now_ns() + r->last_word_ns;
+	struct ferry_err ignored;
+
+	for (;;) {
+		uint64_t now = ferry_now_ns();
+		int ms = now < until ? (int)((until - now) /
+					     FERRY_NS_PER_MS) + 1 : 0;
+
+		if (!ferry_inbuf_have(&r->in) &&
+		    chan->ops->wait(chan, POLLIN, ms) <= 0)
+			return;
+		if (next(r, true, &ignored) != MORE)
+			return;
+	}
 }
 
 static void returns_main(void *arg)
 {
 	struct ferry_returns *r = arg;
 	struct ferry_err err = { 0 };
-	int rc;
+	enum next what;
 
 	do
-		rc = next(r, &err);
-	while (rc > 0);
-	if (rc < 0)
+		what = next(r, false, &err);
+	while (what == MORE);
+	if (what == MUTE)
+		hear_last_word(r);
+	if (what != END)
 		ferry_err_wrap(&err, "return path");
 	r->ops->broken(r->arg, &err);
 }

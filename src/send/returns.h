@@ -27,13 +27,20 @@ struct ferry_returns {
 	const struct ferry_mem *mem;
 	struct ferry_requests *requests;
 	enum ferry_dialect dialect;
+	uint64_t	 last_word_ns;	/* when no answer can be written any
+					 * more: so long the target is heard */
 	const struct ferry_mem_block *last;	/* block of the last request */
 	struct ferry_inbuf in;
 	struct ferry_thread thread;
 };
 
-/* All fields but last and thread are filled by the caller; `in` may hold octets
- * already, and is freed here on failure too. */
+/*
+ * A link that takes no answer is often the echo of a target that gave up and
+ * says why on this path: what it says is passed on before broken().
+ *
+ * All fields but last and thread are filled by the caller; `in` may hold
+ * octets already, and is freed here on failure too.
+ */
 FERRY_CHECKED int ferry_returns_start(struct ferry_returns *r,
 				      struct ferry_err *e);
 

@@ -81,9 +81,8 @@ static void check_cancel(struct rig *r, const struct plan *p, const char *what)
 				    p->err.msg[0]);
 		rig_expect_moved(r, what);
 	} else {
-		/* The target's word may be lost to a request whose answer
-		 * finds the channel closed. */
-		rig_expect_stayed(r, what, p->at_target ? "" :
+		rig_expect_stayed(r, what, p->at_target ?
+				  "cancelled by the user of the target" :
 				  "cancelled by the user");
 		if (p->at_target)
 			assert_non_null(strstr(r->target_err.msg,

@@ -282,6 +282,18 @@ static void a_broken_urgent_channel_is_said(void **state)
 	rig_fini(&r);
 }
 
+/* Its lane is a pair whose other end is closed. */
+static void lose_lane(struct rig *r)
+{
+	struct ferry_chan *end[2];
+
+	ferry_lane_fini(&r->lane);
+	assert_ok(ferry_chan_pair(end, NULL));
+	ferry_chan_close(end[1]);
+	ferry_lane_init(&r->lane, end[0], true, ferry_encoder_packets,
+			&r->count);
+}
+
 /* ---- messages ----------------------------------------------------------- */
 
 static struct ferry_rp request(const char *block, uint64_t first,
@@ -294,6 +306,55 @@ static struct ferry_rp request(const char *block, uint64_t first,
 
 	snprintf(m.name, sizeof(m.name), "%s", block ? block : "");
 	return m;
+}
+
+/* A target that gives up closes its channels and says why on main; a request
+ * of before may be read in between. */
+static void the_last_word_is_heard_behind_an_answer_that_fails(void **state)
+{
+	const struct ferry_rp said[] = {
+		request("ram", 100, 1),
+		request(NULL, 300, 2),
+		{ .type = FERRY_RP_REASON, .reason = "because" },
+		{ .type = FERRY_RP_SHUT, .value = 1 },
+	};
+	uint8_t octets[1024];
+	struct rig r;
+
+	(void)state;
+	rig_init(&r);
+	lose_lane(&r);
+	r.ret.last_word_ns = 5000000000;
+	hear(&r, octets, encode(octets, sizeof(octets), said,
+				FERRY_LEN(said)));
+	assert_int_equal(r.messages, 2);
+	assert_string_equal(r.message[0].reason, "because");
+	assert_int_equal(r.message[1].value, 1);
+	assert_says(&r.why, FERRY_E_CLOSED, "return path: channel");
+	rig_fini(&r);
+}
+
+/* Nothing follows, and nobody closes: it ends all the same. */
+static void a_last_word_that_does_not_come_is_not_waited_for(void **state)
+{
+	const struct ferry_rp said[] = { request("ram", 100, 1) };
+	uint8_t octets[64];
+	struct ferry_err e = { 0 };
+	struct rig r;
+
+	(void)state;
+	rig_init(&r);
+	lose_lane(&r);
+	r.ret.last_word_ns = 1000000;
+	assert_ok(ferry_inbuf_init(&r.ret.in, r.end[0], FERRY_RP_MAX, &e));
+	assert_ok(ferry_returns_start(&r.ret, &e));
+	assert_ok(ferry_chan_write(r.end[1], octets,
+				   encode(octets, sizeof(octets), said, 1),
+				   &e));
+	ferry_returns_stop(&r.ret);
+	assert_int_equal(r.messages, 0);
+	assert_says(&r.why, FERRY_E_CLOSED, "return path: channel");
+	rig_fini(&r);
 }
 
 static void requests_are_answered_and_the_rest_passed_on(void **state)
@@ -471,6 +532,10 @@ int main(void)
 		cmocka_unit_test(a_request_steers_the_push),
 		cmocka_unit_test(a_broken_urgent_channel_is_said),
 		cmocka_unit_test(requests_are_answered_and_the_rest_passed_on),
+		cmocka_unit_test(
+			the_last_word_is_heard_behind_an_answer_that_fails),
+		cmocka_unit_test(
+			a_last_word_that_does_not_come_is_not_waited_for),
 		cmocka_unit_test(hostile_requests_end_the_return_path),
 		cmocka_unit_test(a_block_named_in_vain_is_not_remembered),
 		cmocka_unit_test(junk_ends_the_return_path),
