@@ -112,13 +112,18 @@ static unsigned open_files(void)
 	return n;
 }
 
+/* Under a sanitizer freed memory is kept for a while. */
 static long resident_pages(void)
 {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return 0;
+#else
 	FERRY_AUTO_FILE f = fopen("/proc/self/statm", "re");
 	long all, pages = 0;
 
 	assert_true(f && fscanf(f, "%ld %ld", &all, &pages) == 2);
 	return pages;
+#endif
 }
 
 static void back_and_forth_leaves_nothing_behind(void **state)
@@ -146,9 +151,7 @@ static void back_and_forth_leaves_nothing_behind(void **state)
 		}
 	}
 	assert_int_equal(open_files(), files);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	assert_true(resident_pages() < pages + 1024);
-#endif
 	for (int i = 0; i < 2; i++) {
 		ferry_vm_free(house[i].vm);
 		munmap(house[i].mem, BYTES);
