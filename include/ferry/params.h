@@ -23,7 +23,7 @@ struct ferry_params;
 
 enum ferry_param_type {
 	FERRY_PARAM_BOOL,	/* "on"/"off", "true"/"false"; 0 or 1 */
-	FERRY_PARAM_UINT,	/* decimal, with k M G T (1024) for bytes */
+	FERRY_PARAM_UINT,	/* decimal; bytes/s also with k M G T */
 	FERRY_PARAM_CHOICE,	/* one of `choices`; its index */
 };
 

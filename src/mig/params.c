@@ -190,6 +190,7 @@ static int parse_bool(const struct ferry_param_info *t, const char *text,
 static int parse_uint(const struct ferry_param_info *t, const char *text,
 		      uint64_t *value, struct ferry_err *e)
 {
+	bool octets = strcmp(t->unit, "bytes/s") == 0;
 	static const char suffixes[] = "kmgt";
 	char *end = NULL;
 	const char *s;
@@ -202,6 +203,11 @@ static int parse_uint(const struct ferry_param_info *t, const char *text,
 				     text);
 	if (!*end)
 		return 0;
+	if (!octets)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "%s: '%.32s' is not a number (of %s, "
+				     "which take no suffix)", t->name, text,
+				     t->unit);
 
 	s = strchr(suffixes, tolower((unsigned char)*end));
 	if (!s || end[1] || __builtin_mul_overflow(*value,

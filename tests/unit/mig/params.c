@@ -206,6 +206,12 @@ static const struct { const char *name, *text, *says; } bad[] = {
 	{ "multifd-channels", "0", "is outside 1 to 64 channels" },
 	{ "multifd-channels", "65", "is outside" },
 	{ "cpu-throttle-initial", "100", "is outside 1 to 99 percent" },
+	{ "downtime-limit", "300k", "'300k' is not a number (of ms, which "
+		"take no suffix)" },
+	{ "downtime-limit", "300ms", "which take no suffix" },
+	{ "multifd-channels", "1k", "(of channels, which" },
+	{ "x-ferry-prefault-forward", "1k", "(of pages, which" },
+	{ "cpu-throttle-initial", "20%", "(of percent, which" },
 	{ "x-ferry-timeout", "99", "is outside 100 to 3600000 ms" },
 	{ "postcopy-ram", "", "neither on nor off" },
 	{ "postcopy-ram", "yes", "neither on nor off" },
