@@ -49,6 +49,7 @@ static const struct key keys[] = {
 	{ "fill",	CHOICE,	AT(fill), .choices = fills },
 	{ "touch",	CHOICE,	AT(touch), .choices = touches },
 	{ "beat",	NUMBER,	AT(beat_us), 0, 1000000 },
+	{ "avx",	NUMBER,	AT(avx), 0, 1 },
 	{ "tsc_khz",	NUMBER,	AT(tsc_khz), 1000, 100000000 },
 	{ "ram",	SIZE,	AT(ram_bytes), 16u << 20, 64ull << 30 },
 };
@@ -169,6 +170,7 @@ void config_parse(struct config *config, const char *cmdline,
 		.mode = MODE_SEQ, .mem_percent = 25, .cpus = 1,
 		.report_ms = 1000, .verify = 1, .fill = FILL_RANDOM,
 		.beat_us = 1000,
+		.avx = 1,
 	};
 	while (*cmdline) {
 		const char *end = cmdline;

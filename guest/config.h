@@ -24,6 +24,7 @@ struct config {
 	uint64_t fill;		/* enum block_fill */
 	uint64_t touch;		/* enum config_touch */
 	uint64_t beat_us;	/* 0: no heartbeat */
+	uint64_t avx;		/* the canary is as wide as that, if it can */
 	uint64_t tsc_khz;	/* 0: find out */
 	uint64_t ram_bytes;	/* where the monitor gives no memory map */
 };

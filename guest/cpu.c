@@ -8,16 +8,19 @@
 
 #define LONG_GAP_US	1000
 #define BAD_LINES_MAX	20
-#define REGISTER_WORDS	32		/* xmm0 to xmm15 */
+#define REGISTER_WORDS	64		/* ymm0 to ymm15 */
 
 /* entry.S */
-void regs_fill(const uint64_t words[REGISTER_WORDS]);
-void regs_read(uint64_t words[REGISTER_WORDS]);
+void regs_fill(const uint64_t words[REGISTER_WORDS], bool avx);
+void regs_read(uint64_t words[REGISTER_WORDS], bool avx);
 
 struct cpu cpus[CPUS_MAX];
 
+/* Of each register's four words, the upper two need AVX. */
 static uint64_t register_word(const struct cpu *c, unsigned i)
 {
+	if (!c->guest->config.avx && (i & 2))
+		return 0;
 	return block_mix(c->index * REGISTER_WORDS + i + 1);
 }
 
@@ -27,21 +30,21 @@ void cpu_registers_fill(struct cpu *c)
 
 	for (unsigned i = 0; i < REGISTER_WORDS; i++)
 		words[i] = register_word(c, i);
-	regs_fill(words);
+	regs_fill(words, c->guest->config.avx);
 }
 
 void cpu_registers_check(struct cpu *c)
 {
-	uint64_t words[REGISTER_WORDS];
+	uint64_t words[REGISTER_WORDS] = { 0 };
 	unsigned wrong = REGISTER_WORDS;
 
-	regs_read(words);
+	regs_read(words, c->guest->config.avx);
 	for (unsigned i = 0; i < REGISTER_WORDS; i++)
 		if (words[i] != register_word(c, i))
 			wrong = i;
 	if (wrong == REGISTER_WORDS)
 		return;
-	cpu_bad(c, &(struct bad){ .place = wrong / 2, .kind = "registers",
+	cpu_bad(c, &(struct bad){ .place = wrong / 4, .kind = "registers",
 				  .expect = register_word(c, wrong),
 				  .found = words[wrong] });
 	cpu_registers_fill(c);

@@ -19,6 +19,9 @@
 
 #define CR0_PE_MP_ET_NE_WP_PG	0x80010033
 #define CR4_PAE_OSFXSR_XMM	0x00000620
+#define CR4_OSXSAVE		0x00040000
+#define CPUID_1_XSAVE_AVX	0x14000000	/* in ecx */
+#define XCR0_X87_SSE_AVX	0x00000007
 #define MSR_EFER		0xc0000080
 #define EFER_LME		0x100
 
@@ -110,6 +113,9 @@ io_bitmap:					/* one for all, all clear */
 	.byte	0xff				/* the processor wants it */
 io_bitmap_end:
 
+	.globl	avx_on
+avx_on:	.long	0
+
 gdt_ptr:
 	.word	gdt_end - gdt - 1
 	.long	AT(gdt)
@@ -130,6 +136,21 @@ pvh_entry:
 long_mode:
 	movl	$CR4_PAE_OSFXSR_XMM, %eax
 	movl	%eax, %cr4
+	movl	%ebx, %ebp
+	movl	$1, %eax
+	cpuid
+	movl	%ebp, %ebx
+	notl	%ecx
+	testl	$CPUID_1_XSAVE_AVX, %ecx
+	jnz	1f
+	movl	$CR4_PAE_OSFXSR_XMM + CR4_OSXSAVE, %eax
+	movl	%eax, %cr4
+	movl	$XCR0_X87_SSE_AVX, %eax
+	xorl	%ecx, %ecx
+	xorl	%edx, %edx
+	xsetbv
+	movl	$1, AT(avx_on)
+1:
 	movl	$AT(pml4), %eax
 	movl	%eax, %cr3
 	movl	$MSR_EFER, %ecx
@@ -253,17 +274,31 @@ cpu_halt:
 	hlt
 
 	/* The canary in the vector registers; C here never uses them.
-	 * void regs_fill(const uint64_t v[32]); void regs_read(uint64_t v[32]) */
+	 * void regs_fill(const uint64_t v[REGISTER_WORDS], bool avx);
+	 * void regs_read(uint64_t v[REGISTER_WORDS], bool avx);
+	 * ymm0 to ymm15, four words each; without AVX only the low two. */
 	.globl	regs_fill, regs_read
 regs_fill:
+	testl	%esi, %esi
+	jz	1f
 	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-	movdqu	16 * \n(%rdi), %xmm\n
+	vmovdqu	32 * \n(%rdi), %ymm\n
+	.endr
+	ret
+1:	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+	movdqu	32 * \n(%rdi), %xmm\n
 	.endr
 	ret
 
 regs_read:
+	testl	%esi, %esi
+	jz	1f
 	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
-	movdqu	%xmm\n, 16 * \n(%rdi)
+	vmovdqu	%ymm\n, 32 * \n(%rdi)
+	.endr
+	ret
+1:	.irp	n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
+	movdqu	%xmm\n, 32 * \n(%rdi)
 	.endr
 	ret
 

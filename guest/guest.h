@@ -79,6 +79,9 @@ extern struct cpu cpus[CPUS_MAX];
  * registers are looked at after one. */
 void cpu_tick(struct cpu *c);
 
+/* 1: entry.S has switched AVX on.  What is used of it: config.avx. */
+extern const uint32_t avx_on;
+
 /* The canary: set at start, compared now and then.  cpu.c */
 void cpu_registers_fill(struct cpu *c);
 void cpu_registers_check(struct cpu *c);

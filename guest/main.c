@@ -170,6 +170,7 @@ void guest_main(uint64_t start_info)
 	if (wrong)
 		console_fatal(c, "start info", wrong);
 	config_parse(&guest.config, bootinfo.cmdline, complain, c);
+	guest.config.avx &= avx_on;
 	guest.mode = mode_of(guest.config.mode);
 	set_timebase(c);
 	find_memory(c);

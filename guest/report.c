@@ -297,6 +297,7 @@ void report_ready(struct cpu *c)
 	line_key(&l, "cpus", config->cpus);
 	line_key_text(&l, "mode", config_mode_name(config->mode));
 	line_key(&l, "tsc_khz", c->guest->timebase.khz);
+	line_key(&l, "avx", config->avx);
 	console_send(c, &l);
 	collect_gaps(c->guest);
 	*r = (struct report){ .phase = REPORT_RUN };

@@ -18,6 +18,7 @@ from guestlog import GuestLog
 
 TIMEOUT = 120
 QEMU = os.environ.get("FERRY_QEMU", "qemu-system-x86_64")
+KVM = "-accel", "kvm", "-cpu", "host,-arch-capabilities"
 # Boots in a tenth of the time where ring 0 is emulated.
 FAST_BIOS = "/usr/share/qemu/qboot.rom"
 
@@ -72,7 +73,7 @@ class Qemu:
     """One QEMU with the guest.  `log` is shared by those it moves between."""
 
     def __init__(self, folder, name, cmdline, *, cpus=2, ram_mb=128,
-                 log=None, args=()):
+                 log=None, args=(), accel=KVM):
         self.log = log or GuestLog()
         self.serial = str(folder / f"{name}.serial")
         self.output = str(folder / f"{name}.log")
@@ -80,7 +81,7 @@ class Qemu:
         bios = ["-bios", FAST_BIOS] if os.path.exists(FAST_BIOS) else []
         self.errors = open(folder / f"{name}.err", "w+b")
         self.process = subprocess.Popen([
-            QEMU, "-accel", "kvm", "-cpu", "host,-arch-capabilities", *bios,
+            QEMU, *accel, *bios,
             "-smp", str(cpus), "-m", str(ram_mb), "-kernel",
             os.environ["FERRY_GUEST"], "-append", cmdline, "-nodefaults",
             "-no-user-config", "-display", "none", "-chardev",

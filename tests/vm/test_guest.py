@@ -52,6 +52,16 @@ def test_all_memory_is_touched_but_only_the_working_set_rewritten(tmp_path):
     assert log.done["bad"] == 0
 
 
+@pytest.mark.parametrize("cpu, avx", [("max", 1), ("qemu64", 0)])
+def test_the_canary_is_as_wide_as_the_registers(tmp_path, cpu, avx):
+    """Without KVM, which may not keep a feature of the host from a guest."""
+    with qemu.Qemu(tmp_path, "vm", "cpus=2 seconds=1 mem=1M",
+                   accel=["-accel", "tcg", "-cpu", cpu]) as vm:
+        log = vm.wait_end()
+    assert log.ready["avx"] == avx
+    assert log.done["bad"] == 0
+
+
 def test_what_is_not_understood_is_said(tmp_path):
     with qemu.Qemu(tmp_path, "vm", "foo=1 cpus=1 seconds=1 mem=1M") as vm:
         log = vm.wait_end()

@@ -98,7 +98,7 @@ def test_a_reader_that_stops_does_not_stop_the_guest(make_vm, guest):
 LINES = re.compile(
     r"(WARN .*|MAP page=\d+ addr=0x[0-9a-f]+ pages=\d+"
     r"|INIT pages=\d+ total=\d+"
-    r"|READY pages=\d+ cpus=\d+ mode=\w+ tsc_khz=\d+"
+    r"|READY pages=\d+ cpus=\d+ mode=\w+ tsc_khz=\d+ avx=[01]"
     r"|FERRY t=\d+\.\d+ iter=\d+ pages=\d+ mbps=\d+ gap_us=\d+ bad=0 "
     r"tsc_back=\d+"
     r"|HIST( [<>]=?\d+us:\d+)+)")
