@@ -29,10 +29,11 @@ static void a_guest_goes_on_in_another_machine(void **state)
 
 	(void)state;
 	tiny_run(t);
-	for (unsigned i = 0; i < 5; i++) {
+	/* often enough to stop in the middle of its port read */
+	for (unsigned i = 0; i < 25; i++) {
 		struct tiny_vm *next = tiny_new_empty(t);
 
-		tiny_wait_count(t, tiny_count(t) + 100);
+		tiny_wait_count(t, tiny_count(t) + 20);
 		ferry_machine_pause(t->m);
 		count = tiny_count(t);
 		if (fake_migrate(t->vm, next->vm, &e))

@@ -66,11 +66,11 @@ __asm__(
 "	testb	$0x1f, %bl\n"
 "	jnz	3f\n"
 "	outb	%al, $0xfe\n"
-"	movb	$0, %al\n"		/* an input that is cut off leaves this */
+"3:	movb	$0, %al\n"		/* an input that is cut off leaves this */
 "	inb	$0xfe, %al\n"
 "	cmpb	$0xff, %al\n"
 "	jne	2f\n"
-"3:	cmpl	$0, 0x201000\n"
+"	cmpl	$0, 0x201000\n"
 "	je	1b\n"
 "	say	'D'\n"
 "	power_off\n"
