@@ -47,10 +47,20 @@ def wait_until(what, condition, timeout=TIMEOUT):
 class Qmp:
     """The few calls a test needs; events are dropped."""
 
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(TIMEOUT)
-        self.socket.connect(path)
+    @classmethod
+    def open(cls, path):
+        """Or None, while nobody listens."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(TIMEOUT)
+        try:
+            sock.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            sock.close()
+            return None
+        return cls(sock)
+
+    def __init__(self, sock):
+        self.socket = sock
         self.file = self.socket.makefile("r", encoding="utf-8")
         self.file.readline()
         self("qmp_capabilities")
@@ -89,11 +99,10 @@ class Qemu:
             f"logfile={self.output}", "-serial", "chardev:s",
             "-qmp", f"unix:{qmp},server=on,wait=off", *args,
         ], stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
-        self.qmp = None
+        self.qmp = self.line = None
         self.read = 0
         try:
-            self.wait("QMP", lambda: os.path.exists(qmp))
-            self.qmp = Qmp(qmp)
+            self.qmp = self.wait("QMP", lambda: Qmp.open(qmp))
         except BaseException:
             self.close()
             raise
@@ -105,8 +114,8 @@ class Qemu:
         self.close()
 
     def close(self):
-        if self.qmp:
-            self.qmp.close()
+        for end in filter(None, (self.qmp, self.line)):
+            end.close()
         self.process.kill()
         self.process.wait()
         self.errors.close()
@@ -118,6 +127,7 @@ class Qemu:
 
     def poll(self):
         """Passes what the guest said to the log."""
+        self.drain()
         if os.path.exists(self.output):
             with open(self.output, "rb") as output:
                 output.seek(self.read)
@@ -150,11 +160,18 @@ class Qemu:
         return self.poll()
 
     def type(self, letters):
-        with socket.socket(socket.AF_UNIX) as serial:
-            serial.connect(self.serial)
-            serial.sendall(letters.encode())
-            # A socket that closes at once takes the letters with it.
-            time.sleep(0.3)
+        if not self.line:
+            self.line = socket.socket(socket.AF_UNIX)
+            self.line.connect(self.serial)
+        self.line.sendall(letters.encode())
+
+    def drain(self):
+        """What is heard here stands in the output, too."""
+        try:
+            while self.line and self.line.recv(65536, socket.MSG_DONTWAIT):
+                pass
+        except (BlockingIOError, ConnectionResetError):
+            pass
 
     def verify(self):
         """All pages, now; the VERIFIED line."""
