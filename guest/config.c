@@ -45,6 +45,7 @@ static const struct key keys[] = {
 	{ "cpus",	NUMBER,	AT(cpus), 1, CPUS_MAX },
 	{ "seconds",	NUMBER,	AT(seconds), 0, 10000000 },
 	{ "report",	NUMBER,	AT(report_ms), 10, 3600000 },
+	{ "trace",	NUMBER,	AT(trace_ms), 0, 3600000 },
 	{ "verify",	NUMBER,	AT(verify), 0, 1 },
 	{ "fill",	CHOICE,	AT(fill), .choices = fills },
 	{ "touch",	CHOICE,	AT(touch), .choices = touches },

@@ -20,6 +20,7 @@ struct config {
 	uint64_t cpus;
 	uint64_t seconds;	/* 0: for ever */
 	uint64_t report_ms;
+	uint64_t trace_ms;	/* between two samples; 0: none */
 	uint64_t verify;	/* before each rewrite */
 	uint64_t fill;		/* enum block_fill */
 	uint64_t touch;		/* enum config_touch */

@@ -3,6 +3,7 @@
 
 #include "console.h"
 #include "run.h"
+#include "trace.h"
 #include "x86.h"
 
 #define POLL_US		50000		/* for a command */
@@ -45,6 +46,7 @@ static void collect_gaps(const struct guest *g)
 	for (unsigned i = 0; i < g->config.cpus; i++)
 		gap = larger(gap, atomic_exchange(&cpus[i].clock.gap_max, 0));
 	r->gap_line = larger(r->gap_line, gap);
+	r->gap_trace = larger(r->gap_trace, gap);
 	r->gap_reset = larger(r->gap_reset, gap);
 	r->gap_ever = larger(r->gap_ever, gap);
 }
@@ -62,6 +64,32 @@ static void copy_gaps(const struct guest *g, uint64_t gaps[GAP_BUCKETS])
 {
 	for (unsigned i = 0; i < GAP_BUCKETS; i++)
 		gaps[i] = count_gaps(g, i);
+}
+
+static void mark_trace(const struct guest *g, struct trace_mark *mark)
+{
+	mark->iterations = add_up(g).iterations;
+	copy_gaps(g, mark->gaps);
+}
+
+static void restart_trace(const struct cpu *c)
+{
+	struct trace_mark mark;
+
+	mark_trace(c->guest, &mark);
+	c->guest->report->gap_trace = 0;
+	trace_restart(&mark);
+}
+
+static void take_sample(const struct cpu *c)
+{
+	struct report *r = c->guest->report;
+	struct trace_mark mark;
+
+	collect_gaps(c->guest);
+	mark_trace(c->guest, &mark);
+	trace_take(c->clock.now - r->start, r->gap_trace, &mark);
+	r->gap_trace = 0;
 }
 
 /* " t=1.234" since READY. */
@@ -162,6 +190,7 @@ static void command_reset_gaps(struct cpu *c)
 	collect_gaps(c->guest);
 	r->gap_reset = 0;
 	copy_gaps(c->guest, r->gaps_at_reset);
+	restart_trace(c);
 	line_text(&l, "RESET");
 	line_time(&l, c);
 	console_send(c, &l);
@@ -211,6 +240,7 @@ static void obey(struct cpu *c, char letter)
 	} commands[] = {
 		{ 'r', command_reset_gaps },
 		{ 's', command_summary },
+		{ 't', trace_send },
 		{ 'v', command_verify },
 		{ 'q', command_quit },
 		{ 'R', command_reboot },
@@ -258,14 +288,27 @@ static void look_at_console(struct cpu *c)
 		command_quit(c);
 }
 
+/* Until the next look at all that may be due. */
+static uint64_t service_us(const struct config *config, uint64_t every_us)
+{
+	uint64_t us = every_us < POLL_US ? every_us : POLL_US;
+	uint64_t trace_us = config->trace_ms * 1000;
+
+	return trace_us && trace_us < us ? trace_us : us;
+}
+
 void report_service(struct cpu *c)
 {
+	const struct config *config = &c->guest->config;
 	struct report *r = c->guest->report;
 	uint64_t every_us = r->phase == REPORT_FILL ?
-			    INIT_US : c->guest->config.report_ms * 1000;
+			    INIT_US : config->report_ms * 1000;
 
-	c->service_due = c->clock.now + clock_cycles(&c->clock,
-			 every_us < POLL_US ? every_us : POLL_US);
+	c->service_due = c->clock.now +
+			 clock_cycles(&c->clock, service_us(config, every_us));
+	if (r->phase == REPORT_RUN && config->trace_ms &&
+	    is_due(c, &r->trace_due, config->trace_ms * 1000))
+		take_sample(c);
 	if (is_due(c, &r->line_due, every_us))
 		r->phase == REPORT_FILL ? send_progress(c) : send_report(c);
 	if (r->phase == REPORT_FILL)
@@ -303,6 +346,7 @@ void report_ready(struct cpu *c)
 	*r = (struct report){ .phase = REPORT_RUN };
 	copy_gaps(c->guest, r->gaps_at_ready);
 	copy_gaps(c->guest, r->gaps_at_reset);
+	restart_trace(c);
 	r->start = r->last_time = c->clock.now;
 	r->line_due = c->clock.now +
 		      clock_cycles(&c->clock, config->report_ms * 1000);

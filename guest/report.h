@@ -19,9 +19,11 @@ struct report {
 	uint64_t	start;		/* all times are cpus[0].clock.now */
 	uint64_t	line_due;	/* FERRY or INIT */
 	uint64_t	gaps_due;	/* HIST */
+	uint64_t	trace_due;
 	uint64_t	last_time;	/* of the last FERRY line */
 	uint64_t	last_bytes;	/* written by then */
 	uint64_t	gap_line;	/* longest since the last FERRY line */
+	uint64_t	gap_trace;	/* since the last sample */
 	uint64_t	gap_reset;	/* since the command r */
 	uint64_t	gap_ever;
 	uint64_t	gaps_at_ready[GAP_BUCKETS];

@@ -12,9 +12,11 @@ that was begun here and ended there comes out whole.
 import math
 from dataclasses import dataclass, field
 
+LAST_BUCKET = 26                # of TRACE's gaps: longer than all others
+
 WORDS = frozenset({
     "WARN", "FATAL", "MAP", "INIT", "READY", "FERRY", "HIST", "BAD", "RESET",
-    "SUMMARY", "VERIFIED", "DONE", "PANIC",
+    "SUMMARY", "TRACE", "TRACED", "VERIFIED", "DONE", "PANIC",
 })
 
 
@@ -54,6 +56,13 @@ def _gaps(words):
     return gaps
 
 
+def _traced(text):
+    """TRACE's "0:93,7:2" as {1: 93, 128: 2}; the last one is infinity."""
+    pairs = (pair.split(":") for pair in text.split(",") if pair)
+    return {2 ** int(i) if int(i) < LAST_BUCKET else math.inf: int(n)
+            for i, n in pairs}
+
+
 def parse(text):
     """A Line, or None for what the guest does not say (a BIOS, say)."""
     word, _, rest = text.partition(" ")
@@ -65,6 +74,8 @@ def parse(text):
     elif word not in ("WARN", "FATAL"):
         pairs = (pair.partition("=") for pair in rest.split())
         line.values = {key: _value(value) for key, _, value in pairs}
+    if word == "TRACE":
+        line.values["gaps"] = _traced(str(line.get("gaps", "")))
     return line
 
 

@@ -43,6 +43,25 @@ def test_the_rate_is_a_limit(tmp_path):
     assert 0 < log.done["pages"] <= 1024 * (log.done["t"] + 0.3)
 
 
+def test_samples_are_kept_and_told_when_asked_for(tmp_path):
+    cmdline = "mode=random cpus=2 mem=4M trace=10"
+    with qemu.Qemu(tmp_path, "vm", cmdline) as vm:
+        vm.wait_line("READY")
+        vm.type("r")
+        began = vm.wait_line("RESET")["t"]
+        vm.wait("samples", lambda: vm.log.last("FERRY") and
+                vm.log.last("FERRY")["t"] > began + 0.2)
+        vm.type("t")
+        told = vm.wait_line("TRACED")["samples"]
+        samples = vm.log.all("TRACE")
+    assert 0 < told == len(samples) <= 1024
+    ends = [s["t"] for s in samples]
+    assert ends == sorted(ends) and ends[0] >= began
+    assert sum(s["iter"] for s in samples) > 0
+    for s in samples:
+        assert s["gap_us"] <= 2 * max(s["gaps"], default=0)
+
+
 def test_all_memory_is_touched_but_only_the_working_set_rewritten(tmp_path):
     cmdline = "cpus=2 seconds=1 mem=8M touch=all"
     with qemu.Qemu(tmp_path, "vm", cmdline, ram_mb=64) as vm:

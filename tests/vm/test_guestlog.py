@@ -36,6 +36,14 @@ def test_values_have_their_types():
     assert log.all("MAP")[0]["addr"] == 0x172000
 
 
+def test_a_sample_has_its_gaps_by_their_length():
+    sample = parse("TRACE t=0.010 iter=96 gap_us=99 gaps=0:93,7:2,26:1")
+    assert sample["t"] == 0.010 and sample["gap_us"] == 99
+    assert sample["gaps"] == {1: 93, 128: 2, math.inf: 1}
+    assert parse("TRACE t=0.010 iter=0 gap_us=0")["gaps"] == {}
+    assert parse("TRACED samples=1")["samples"] == 1
+
+
 def test_pages_are_found_in_the_map():
     log = GuestLog()
     log.feed(BOOT)
