@@ -167,6 +167,7 @@ static int run_heartbeat(void *opaque, struct json_object *args,
 	*ret = json_object_new_object();
 	ferry_json_add_u64(*ret, "beats", beat.beats);
 	ferry_json_add_u64(*ret, "longest-gap-ns", beat.longest_gap_ns);
+	ferry_json_add_u64(*ret, "first-ns", beat.first_ns);
 	ferry_json_add_u64(*ret, "last-ns", beat.last_ns);
 	ferry_json_add_u64(*ret, "now-ns", ferry_now_ns());
 	return 0;

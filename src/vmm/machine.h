@@ -103,12 +103,13 @@ void ferry_machine_throttle(struct ferry_machine *m, unsigned percent);
 FERRY_CHECKED int ferry_machine_reset(struct ferry_machine *m,
 				      struct ferry_err *e);
 
-/* The heartbeat port (0xfe): longest and last gap between two bytes that the
- * guest wrote, by the host's clock, and how many; since the last call. */
+/* The heartbeat port (0xfe): how many bytes the guest wrote, and the longest
+ * time between two, by CLOCK_MONOTONIC; since the last call. */
 struct ferry_heartbeat {
 	uint64_t	beats;
 	uint64_t	longest_gap_ns;
-	uint64_t	last_ns;	/* CLOCK_MONOTONIC of the last byte */
+	uint64_t	first_ns;	/* 0: none */
+	uint64_t	last_ns;	/* ever */
 };
 void ferry_machine_heartbeat(struct ferry_machine *m,
 			     struct ferry_heartbeat *out);

@@ -183,6 +183,8 @@ static enum ferry_act heartbeat_out(void *opaque, unsigned offset,
 	if (p->heartbeat.last_ns &&
 	    now - p->heartbeat.last_ns > p->heartbeat.longest_gap_ns)
 		p->heartbeat.longest_gap_ns = now - p->heartbeat.last_ns;
+	if (!p->heartbeat.first_ns)
+		p->heartbeat.first_ns = now;
 	p->heartbeat.last_ns = now;
 	p->heartbeat.beats++;
 	pthread_mutex_unlock(&p->lock);
@@ -196,6 +198,7 @@ void ferry_platform_heartbeat(struct ferry_platform *p,
 	*out = p->heartbeat;
 	p->heartbeat.beats = 0;
 	p->heartbeat.longest_gap_ns = 0;
+	p->heartbeat.first_ns = 0;
 	pthread_mutex_unlock(&p->lock);
 }
 

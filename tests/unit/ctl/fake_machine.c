@@ -95,7 +95,7 @@ void ferry_machine_heartbeat(struct ferry_machine *m,
 			     struct ferry_heartbeat *out)
 {
 	(void)m;
-	*out = (struct ferry_heartbeat){ 3, 2000, 99 };
+	*out = (struct ferry_heartbeat){ 3, 2000, 95, 99 };
 }
 
 /* ---- the guest --------------------------------------------------------------- */

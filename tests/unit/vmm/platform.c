@@ -133,6 +133,7 @@ static void heartbeats_are_counted_and_their_gaps_measured(void **state)
 
 	ferry_platform_heartbeat(&pc->platform, &h);
 	assert_int_equal(h.beats, 0);
+	assert_int_equal(h.first_ns, 0);
 	assert_int_equal(h.last_ns, 0);
 
 	out(pc, 0xfe, 1, 1);
@@ -140,6 +141,7 @@ static void heartbeats_are_counted_and_their_gaps_measured(void **state)
 	assert_int_equal(h.beats, 1);
 	assert_int_equal(h.longest_gap_ns, 0);
 	assert_true(h.last_ns <= ferry_now_ns());
+	assert_int_equal(h.first_ns, h.last_ns);
 	first = h.last_ns;
 
 	usleep(2000);
@@ -148,10 +150,12 @@ static void heartbeats_are_counted_and_their_gaps_measured(void **state)
 	ferry_platform_heartbeat(&pc->platform, &h);
 	assert_int_equal(h.beats, 2);
 	assert_true(h.longest_gap_ns >= 2 * FERRY_NS_PER_MS);
-	assert_true(h.last_ns >= first + h.longest_gap_ns);
+	assert_true(h.first_ns >= first + h.longest_gap_ns);
+	assert_true(h.last_ns >= h.first_ns);
 	ferry_platform_heartbeat(&pc->platform, &h);
 	assert_int_equal(h.beats, 0);
 	assert_int_equal(h.longest_gap_ns, 0);
+	assert_int_equal(h.first_ns, 0);
 }
 
 static void registers_move_and_hostile_ones_are_cut_to_size(void **state)
