@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/limits.h"
+#include "mig/heart.h"
 
 static const char *const orders[] = { "linear", "near", "hot", NULL };
 static const char *const peers[] = { "ferry", "qemu", NULL };
@@ -91,7 +92,7 @@ static const struct ferry_param_info table[FERRY_PARAMS] = {
 		.max = FERRY_PEER_QEMU,
 		.help = "Who is at the other end; a source cannot find out." },
 	[FERRY_P_TIMEOUT] = { "x-ferry-timeout", UINT, .unit = "ms",
-		.def = 10000, .min = 100, .max = 3600000,
+		.def = 10000, .min = 5 * FERRY_HEARTBEAT_MS, .max = 3600000,
 		.help = "A peer that is silent for longer is given up." },
 };
 

@@ -42,7 +42,9 @@ struct ferry_source *ferry_source_new(struct ferry_vm *vm,
 		ferry_params_init(&s->params);
 	ferry_status_init(&s->status, FERRY_SIDE_SOURCE, cb);
 	ferry_replies_init(&s->replies);
-	s->speak.mem = &vm->mem;
+	ferry_speaker_init(&s->speak, &vm->mem);
+	s->speak.await_room = ferry_source_await_room;
+	s->speak.arg = s;
 	s->last_word_ns = FERRY_LAST_WORD_NS;
 	if (new_session(s, e) || ferry_outflow_init(s, e)) {
 		ferry_source_free(s);
@@ -291,6 +293,7 @@ void ferry_source_free(struct ferry_source *s)
 		ferry_inbuf_fini(&s->main_in);
 		ferry_chan_close(main);
 	}
+	ferry_speaker_fini(&s->speak);
 	ferry_replies_fini(&s->replies);
 	ferry_status_fini(&s->status);
 	ferry_vm_return(s->vm);

@@ -16,13 +16,11 @@
 #include "mig/source_impl.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <string.h>
 
 #include "base/clock.h"
 
 #define UNSENT_POSTCOPY_BYTES	(128u << 10)
-#define ROOM_LOOK_MS		100
 
 static int open_main(struct ferry_source *s, struct ferry_err *e)
 {
@@ -207,22 +205,6 @@ static int nothing_more(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
-/* The conductor may be called off while a channel takes nothing. */
-static int await_room(struct ferry_source *s, struct ferry_chan *chan,
-		      struct ferry_err *e)
-{
-	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
-			 ferry_param(&s->params, FERRY_P_TIMEOUT);
-
-	while (!chan->ops->wait(chan, POLLOUT, ROOM_LOOK_MS)) {
-		if (ferry_source_check(s, e))
-			return -1;
-		if (ferry_now_ns() > until)	/* the write says so */
-			break;
-	}
-	return 0;
-}
-
 /* A mark on every data channel, and its number on main. */
 static int mark(struct ferry_source *s, enum ferry_command command,
 		struct ferry_err *e)
@@ -235,7 +217,7 @@ static int mark(struct ferry_source *s, enum ferry_command command,
 		struct ferry_lane *l = &s->out.urgent;
 		int rc;
 
-		if (await_room(s, l->chan, e))
+		if (ferry_source_await_room(s, l->chan, e))
 			return -1;
 		ferry_lane_enter_urgent(l);
 		rc = l->enc.ops->sync(&l->enc, sequence, e);
@@ -265,6 +247,24 @@ static int ferry_barrier(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
+static void beat(void *source)
+{
+	struct ferry_source *s = source;
+
+	ferry_speak_beat(&s->speak);
+}
+
+/* From here on main is never silent for long, whatever the VM's owner, the
+ * kernel or a slow channel keeps the conductor busy with. */
+static int start_heart(struct ferry_source *s, struct ferry_err *e)
+{
+	if (!(s->features & FERRY_FEATURE_HEARTBEAT))
+		return 0;
+	s->heart.beat = beat;
+	s->heart.arg = s;
+	return ferry_heart_start(&s->heart, e);
+}
+
 static int ferry_begin(struct ferry_source *s, struct ferry_err *e)
 {
 	struct ferry_speaker *sp = &s->speak;
@@ -276,7 +276,7 @@ static int ferry_begin(struct ferry_source *s, struct ferry_err *e)
 	if (ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
 	    ferry_speak_advise(sp, e))
 		return -1;
-	if (ferry_speak_ram_start(sp, e) ||
+	if (ferry_speak_ram_start(sp, e) || start_heart(s, e) ||
 	    ferry_outflow_survey(s, false, e) || tell_zero(s, e))
 		return -1;
 	/* The target has agreed to all of it before a page is sent. */
@@ -290,18 +290,15 @@ static int ferry_all_sent(struct ferry_source *s, struct ferry_err *e)
 
 static int run(struct ferry_source *s, struct ferry_err *e)
 {
-	struct ferry_chan *main = s->main;
-
 	if (!ferry_source_commit(s))
 		return ferry_source_check(s, e);
 	/*
-	 * All of RUN was taken, or the target can never see it: then nothing
-	 * was handed over.  Shutting down makes sure of that.
+	 * All of RUN was taken, or the target can never see it: a speaker
+	 * that failed inside an utterance says nothing more.  Then nothing
+	 * was handed over.  Main stays open to hear why.
 	 */
-	if (ferry_speak(&s->speak, FERRY_COMMAND_POSTCOPY_RUN, e)) {
-		main->ops->shutdown(main);
+	if (ferry_speak(&s->speak, FERRY_COMMAND_POSTCOPY_RUN, e))
 		return ferry_err_wrap(e, "hand over");
-	}
 	ferry_status_handed(&s->status);
 	atomic_store(&s->fig.pause_ns, ferry_now_ns() - s->stopped_ns);
 	return 0;

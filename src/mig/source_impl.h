@@ -19,6 +19,7 @@
 
 #include "chan/uri.h"
 #include "mig/greet.h"
+#include "mig/heart.h"
 #include "mig/params.h"
 #include "mig/policy.h"
 #include "mig/replies.h"
@@ -88,6 +89,7 @@ struct ferry_source {
 	struct ferry_chan *_Atomic main;
 	struct ferry_inbuf main_in;	/* until the return path has it */
 	struct ferry_speaker speak;
+	struct ferry_heart heart;	/* started and stopped by conductor */
 	struct ferry_outflow out;
 
 	struct ferry_thread conductor;
@@ -157,12 +159,18 @@ void ferry_source_conduct(void *source);
 FERRY_CHECKED int ferry_source_check(struct ferry_source *s,
 				     struct ferry_err *e);
 
-/* Wait for a reply; heartbeats meanwhile; -1 on bad news or silence. */
+/* Wait for a reply; -1 on bad news. */
 FERRY_CHECKED int ferry_source_await(struct ferry_source *s,
 				     enum ferry_reply wanted,
 				     struct ferry_err *e);
 
-/* Run a crew's job to its end (or until halted), with heartbeats. */
+/* Wait until this channel takes something; -1 on bad news, or when it took
+ * nothing for the timeout. */
+FERRY_CHECKED int ferry_source_await_room(void *source,
+					  struct ferry_chan *chan,
+					  struct ferry_err *e);
+
+/* Run a crew's job to its end, or until halted. */
 FERRY_CHECKED int ferry_source_job(struct ferry_source *s, enum ferry_job job,
 				   uint32_t sequence, struct ferry_err *e);
 

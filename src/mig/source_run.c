@@ -3,17 +3,19 @@
  * The conductor: the algorithm of a migration as a list of calls, and the end
  * of it when one of them fails.
  *
- * Thread: "ferry-source", which alone changes the state and alone speaks on
- * the main channel.
+ * Thread: "ferry-source", which alone changes the state and, but for signs of
+ * life, alone speaks on the main channel.
  */
 #include "mig/source_impl.h"
 
 #include <inttypes.h>
+#include <poll.h>
 
 #include "base/clock.h"
 
 #define DISCARD_FEW	200u	/* pages; about a millisecond */
-#define HEARTBEAT_NS	(500 * FERRY_NS_PER_MS)
+#define LOOK_NS		(500 * FERRY_NS_PER_MS)	/* at what may have changed */
+#define ROOM_LOOK_MS	10
 
 /* ---- waiting ------------------------------------------------------------- */
 
@@ -35,11 +37,21 @@ int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
-static int beat(struct ferry_source *s, struct ferry_err *e)
+/* The conductor may be called off while a channel takes nothing. */
+int ferry_source_await_room(void *source, struct ferry_chan *chan,
+			    struct ferry_err *e)
 {
-	if (!(s->features & FERRY_FEATURE_HEARTBEAT))
-		return 0;
-	return ferry_speak_u32(&s->speak, FERRY_COMMAND_PING, 0, e);
+	struct ferry_source *s = source;
+	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
+			 ferry_param(&s->params, FERRY_P_TIMEOUT);
+
+	while (!chan->ops->wait(chan, POLLOUT, ROOM_LOOK_MS)) {
+		if (ferry_source_check(s, e))
+			return -1;
+		if (ferry_now_ns() > until)
+			return ferry_chan_err(chan, "write", -ETIMEDOUT, e);
+	}
+	return 0;
 }
 
 int ferry_source_await(struct ferry_source *s, enum ferry_reply wanted,
@@ -47,14 +59,13 @@ int ferry_source_await(struct ferry_source *s, enum ferry_reply wanted,
 {
 	for (;;) {
 		unsigned seen = ferry_replies_wait(&s->replies, wanted,
-						   ferry_now_ns() +
-						   HEARTBEAT_NS);
+						   ferry_now_ns() + LOOK_NS);
 
 		if (seen & wanted) {
 			ferry_replies_clear(&s->replies, wanted);
 			return 0;
 		}
-		if (ferry_source_check(s, e) || beat(s, e))
+		if (ferry_source_check(s, e))
 			return -1;
 	}
 }
@@ -93,10 +104,10 @@ static bool shall_halt(struct ferry_source *s)
 
 static uint64_t next_look(struct ferry_source *s)
 {
-	uint64_t now = ferry_now_ns(), beat = now + HEARTBEAT_NS;
+	uint64_t now = ferry_now_ns(), look = now + LOOK_NS;
 	uint64_t by = deadline(s);
 
-	return by > now && by < beat ? by : beat;
+	return by > now && by < look ? by : look;
 }
 
 int ferry_source_job(struct ferry_source *s, enum ferry_job job,
@@ -115,8 +126,6 @@ int ferry_source_job(struct ferry_source *s, enum ferry_job job,
 			ferry_crew_halt(&s->out.crew);
 		rc = ferry_crew_wait(&s->out.crew, next_look(s), e);
 		if (rc < 0)
-			return -1;
-		if (!rc && beat(s, e))
 			return -1;
 	} while (!rc);
 	return ferry_source_check(s, e);
@@ -432,8 +441,8 @@ static int push(struct ferry_source *s, struct ferry_err *e)
 			if (s->dialect->pass_begin(s, false, e))
 				return -1;
 			ferry_replies_wait(&s->replies, FERRY_REPLY_SHUT,
-					   ferry_now_ns() + HEARTBEAT_NS);
-			if (ferry_source_check(s, e) || beat(s, e) ||
+					   ferry_now_ns() + LOOK_NS);
+			if (ferry_source_check(s, e) ||
 			    s->dialect->pass_end(s, e))
 				return -1;
 			continue;
@@ -485,6 +494,7 @@ static void pause_here(struct ferry_source *s, const struct ferry_err *err)
 {
 	struct ferry_chan *main = s->main;
 
+	ferry_heart_stop(&s->heart);
 	main->ops->shutdown(main);
 	ferry_outflow_stop(s);
 	ferry_status_fail(&s->status, FERRY_STATE_POSTCOPY_PAUSED, err);
@@ -499,10 +509,9 @@ static void fall_back(struct ferry_source *s, const struct ferry_err *err)
 	if (cancelled)
 		ferry_status_set(&s->status, FERRY_STATE_CANCELLING);
 	ferry_crew_halt(&s->out.crew);
-	if (main && !ferry_status_is_handed(&s->status)) {
-		main->ops->set_timeout(main, 1000, 1000);
+	ferry_heart_stop(&s->heart);
+	if (main && !ferry_status_is_handed(&s->status))
 		ferry_speak_abort(&s->speak, err->msg);
-	}
 	if (main)
 		main->ops->shutdown(main);
 	ferry_status_renounced(&s->status);
@@ -517,6 +526,7 @@ static void fall_back(struct ferry_source *s, const struct ferry_err *err)
 
 static void complete(struct ferry_source *s)
 {
+	ferry_heart_stop(&s->heart);
 	ferry_outflow_stop(s);
 	ferry_outflow_stop_tracking(s);
 	throttle(s, 0);

@@ -51,7 +51,7 @@ static void untake_main(struct ferry_target *t)
 
 /* The reader goes on with it. */
 static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
-			 enum ferry_dialect dialect)
+			 enum ferry_dialect dialect, uint64_t features)
 {
 	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
 	struct ferry_err why;
@@ -63,6 +63,7 @@ static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
 				   ms : 0, ms);
 	pthread_mutex_lock(&t->lock);
 	t->dialect = dialect;
+	t->features = features;
 	t->main = in->chan;
 	t->main_in = *in;
 	*in = (struct ferry_inbuf){ 0 };
@@ -209,7 +210,7 @@ static int admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 		forget(t);
 		return -1;
 	}
-	main_arrived(t, in, FERRY_DIALECT_FERRY);
+	main_arrived(t, in, FERRY_DIALECT_FERRY, taken);
 	return 0;
 }
 
@@ -224,7 +225,7 @@ static int admit_qemu(struct ferry_target *t, struct ferry_inbuf *in,
 		untake_main(t);
 		return -1;
 	}
-	main_arrived(t, in, FERRY_DIALECT_QEMU);
+	main_arrived(t, in, FERRY_DIALECT_QEMU, 0);
 	return 0;
 }
 

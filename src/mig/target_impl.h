@@ -21,6 +21,7 @@
 
 #include "chan/uri.h"
 #include "mig/greet.h"
+#include "mig/heart.h"
 #include "mig/params.h"
 #include "mig/status.h"
 #include "mig/vm.h"
@@ -103,6 +104,7 @@ struct ferry_target {
 	struct ferry_loader loader;
 	struct ferry_door door;
 	struct ferry_thread reader;	/* "ferry-target" */
+	struct ferry_heart heart;	/* started and stopped by reader */
 
 	pthread_mutex_t	 lock;
 	pthread_cond_t	 changed;
@@ -116,6 +118,7 @@ struct ferry_target {
 	struct ferry_inbuf main_in;	/* reader only, once arrived */
 	uint8_t		 session[FERRY_SESSION_BYTES];
 	enum ferry_dialect dialect;
+	uint64_t	 features;	/* taken; 0 with a QEMU */
 
 	/* A data channel that breaks is often the echo of a source that gave
 	 * up and says why on main: so long its word is waited for. */

@@ -253,6 +253,24 @@ static int await_channels(struct ferry_target *t, struct ferry_err *e)
 	return 0;
 }
 
+static void beat(void *target)
+{
+	struct ferry_target *t = target;
+
+	ferry_answer_beat(&t->in.answer);
+}
+
+/* The source hears from us also while the reader waits: for a mark on a slow
+ * channel, or for the VM to start. */
+static int start_heart(struct ferry_target *t, struct ferry_err *e)
+{
+	if (!(t->features & FERRY_FEATURE_HEARTBEAT))
+		return 0;
+	t->heart.beat = beat;
+	t->heart.arg = t;
+	return ferry_heart_start(&t->heart, e);
+}
+
 static int receive(struct ferry_target *t, struct ferry_err *e)
 {
 	if (await_main(t, e))
@@ -260,7 +278,7 @@ static int receive(struct ferry_target *t, struct ferry_err *e)
 	ferry_status_set(&t->status, FERRY_STATE_ACTIVE);
 	t->phase = FERRY_PHASE_BEGIN;
 	if (ferry_rambody_init(&t->in.body, &t->main_in, &t->in.place, e) ||
-	    await_channels(t, e))
+	    await_channels(t, e) || start_heart(t, e))
 		return -1;
 	return read_stream(t, e);
 }
@@ -288,6 +306,7 @@ static void complete(struct ferry_target *t)
 {
 	struct ferry_err ignored;
 
+	ferry_heart_stop(&t->heart);
 	ferry_fault_stop(&t->in.fault);
 	ferry_place_end(&t->in.place);
 	set_ended(t);
@@ -343,6 +362,7 @@ static void fail(struct ferry_target *t, struct ferry_err *err)
 {
 	bool cancelled, arrived;
 
+	ferry_heart_stop(&t->heart);
 	pick_cause(t, err);
 	set_ended(t);
 	pthread_mutex_lock(&t->lock);

@@ -4,6 +4,7 @@
  */
 #include "recv/answer.h"
 
+#include <poll.h>
 #include <stdio.h>
 
 void ferry_answer_init(struct ferry_answer *a)
@@ -82,20 +83,27 @@ int ferry_answer_request(struct ferry_answer *a,
 	return rc;
 }
 
-/* Why, for a ferry only. */
-static void say_reason(struct ferry_answer *a, const char *reason)
+void ferry_answer_give_up(struct ferry_answer *a, const char *reason)
 {
-	struct ferry_rp m = { .type = FERRY_RP_REASON };
+	struct ferry_rp why = { .type = FERRY_RP_REASON };
+	struct ferry_rp shut = { .type = FERRY_RP_SHUT, .value = 1 };
 
-	snprintf(m.reason, sizeof(m.reason), "%s", reason);
+	snprintf(why.reason, sizeof(why.reason), "%s", reason);
 	pthread_mutex_lock(&a->lock);
 	if (a->dialect == FERRY_DIALECT_FERRY)
-		(void)!say_locked(a, &m, NULL);
+		(void)!say_locked(a, &why, NULL);
+	(void)!say_locked(a, &shut, NULL);
+	a->open = false;
 	pthread_mutex_unlock(&a->lock);
 }
 
-void ferry_answer_give_up(struct ferry_answer *a, const char *reason)
+void ferry_answer_beat(struct ferry_answer *a)
 {
-	say_reason(a, reason);
-	(void)!ferry_answer_say(a, FERRY_RP_SHUT, 1, NULL);
+	const struct ferry_rp m = { .type = FERRY_RP_PONG };
+
+	if (pthread_mutex_trylock(&a->lock))
+		return;
+	if (a->open && a->chan->ops->wait(a->chan, POLLOUT, 0) == 1)
+		(void)!say_locked(a, &m, NULL);
+	pthread_mutex_unlock(&a->lock);
 }

@@ -40,7 +40,11 @@ FERRY_CHECKED int ferry_answer_request(struct ferry_answer *a,
 				       struct ferry_err *e);
 
 /* REASON (to a ferry) and SHUT(1): the VM does not run here and will not;
- * best effort. */
+ * best effort.  Nothing is said behind it. */
 void ferry_answer_give_up(struct ferry_answer *a, const char *reason);
+
+/* PONG 0 as a sign of life, unless something is being said already or there is
+ * no room for it; never blocks. */
+void ferry_answer_beat(struct ferry_answer *a);
 
 #endif

@@ -6,19 +6,81 @@
  */
 #include "send/speak.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "chan/iov.h"
 #include "wire/config.h"
 #include "wire/ram.h"
 #include "wire/ramlist.h"
 #include "wire/ranges.h"
 
+void ferry_speaker_init(struct ferry_speaker *s, const struct ferry_mem *mem)
+{
+	*s = (struct ferry_speaker){ .mem = mem };
+	pthread_mutex_init(&s->lock, NULL);
+}
+
+void ferry_speaker_fini(struct ferry_speaker *s)
+{
+	pthread_mutex_destroy(&s->lock);
+}
+
+static int write_some(struct ferry_speaker *s, const struct iovec *iov, int n,
+		      size_t *put, struct ferry_err *e)
+{
+	ssize_t rc;
+
+	if (s->await_room && s->await_room(s->arg, s->chan, e))
+		return -1;
+	rc = s->chan->ops->writev(s->chan, iov, n);
+	if (rc < 0)
+		return ferry_chan_err(s->chan, "write", rc, e);
+	*put = (size_t)rc;
+	return 0;
+}
+
+/* Caller holds the lock. */
+static int write_all(struct ferry_speaker *s, struct iovec *iov, int n,
+		     struct ferry_err *e)
+{
+	size_t put = 0;
+
+	ferry_iov_advance(&iov, &n, 0);
+	while (n > 0) {
+		if (write_some(s, iov, n, &put, e)) {
+			s->torn = s->torn || put;
+			return -1;
+		}
+		ferry_iov_advance(&iov, &n, put);
+	}
+	return 0;
+}
+
+static int say_iov(struct ferry_speaker *s, struct iovec *iov, int n,
+		   struct ferry_err *e)
+{
+	int rc;
+
+	pthread_mutex_lock(&s->lock);
+	rc = write_all(s, iov, n, e);
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
 static int say(struct ferry_speaker *s, const struct ferry_wr *w,
 	       struct ferry_err *e)
 {
-	return ferry_chan_write(s->chan, w->start, ferry_wr_used(w), e);
+	struct iovec iov = { w->start, ferry_wr_used(w) };
+
+	return say_iov(s, &iov, 1, e);
+}
+
+static bool has_room(struct ferry_speaker *s)
+{
+	return s->chan->ops->wait(s->chan, POLLOUT, 0) == 1;
 }
 
 int ferry_speak_open(struct ferry_speaker *s, const char *machine,
@@ -236,7 +298,7 @@ int ferry_speak_package(struct ferry_speaker *s, bool listen,
 	iov[0] = (struct iovec){ head, ferry_wr_used(&h) };
 	iov[1] = (struct iovec){ (void *)devices, bytes };
 	iov[2] = (struct iovec){ tail, ferry_wr_used(&t) };
-	return ferry_chan_writev(s->chan, iov, 3, e);
+	return say_iov(s, iov, 3, e);
 }
 
 int ferry_speak_end(struct ferry_speaker *s, const void *devices,
@@ -252,7 +314,7 @@ int ferry_speak_end(struct ferry_speaker *s, const void *devices,
 	ferry_section_encode(&t, &desc);
 	iov[0] = (struct iovec){ (void *)devices, bytes };
 	iov[1] = (struct iovec){ tail, ferry_wr_used(&t) };
-	return ferry_chan_writev(s->chan, iov, 2, e);
+	return say_iov(s, iov, 2, e);
 }
 
 int ferry_speak_eof(struct ferry_speaker *s, struct ferry_err *e)
@@ -273,5 +335,21 @@ void ferry_speak_abort(struct ferry_speaker *s, const char *reason)
 	if (s->dialect != FERRY_DIALECT_FERRY)
 		return;
 	ferry_abort_encode(&w, reason);
-	(void)!say(s, &w, NULL);
+	if (!s->torn && has_room(s))
+		(void)!say(s, &w, NULL);
+}
+
+void ferry_speak_beat(struct ferry_speaker *s)
+{
+	uint8_t octets[FERRY_COMMAND_U32_WIRE];
+	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
+	struct iovec iov;
+
+	if (pthread_mutex_trylock(&s->lock))
+		return;
+	ferry_command_u32_encode(&w, FERRY_COMMAND_PING, 0);
+	iov = (struct iovec){ octets, ferry_wr_used(&w) };
+	if (!s->torn && has_room(s))
+		(void)!write_all(s, &iov, 1, NULL);
+	pthread_mutex_unlock(&s->lock);
 }

@@ -3,10 +3,13 @@
  * What the source says on the main channel, but for pages: one call per
  * utterance, each written at once.
  *
- * Threads: the conductor, never while a crew works on the same channel.
+ * Threads: the conductor, never while a crew works on the same channel; and
+ *          ferry_speak_beat() by one other thread, which never blocks.
  */
 #ifndef FERRY_SEND_SPEAK_H
 #define FERRY_SEND_SPEAK_H
+
+#include <pthread.h>
 
 #include "base/bitmap.h"
 #include "chan/chan.h"
@@ -20,7 +23,20 @@ struct ferry_speaker {
 	const struct ferry_mem *mem;
 	enum ferry_dialect dialect;
 	bool		 advised;	/* postcopy may follow */
+
+	/* Before each write: wait until the channel takes something; -1: it
+	 * shall not be waited for any longer.  NULL: the write waits. */
+	int		(*await_room)(void *arg, struct ferry_chan *chan,
+				      struct ferry_err *e);
+	void		*arg;
+
+	pthread_mutex_t	 lock;		/* one utterance at a time */
+	bool		 torn;		/* one was not written to its end:
+					 * nothing can be said behind it */
 };
+
+void ferry_speaker_init(struct ferry_speaker *s, const struct ferry_mem *mem);
+void ferry_speaker_fini(struct ferry_speaker *s);
 
 /* File header and CONFIGURATION. */
 FERRY_CHECKED int ferry_speak_open(struct ferry_speaker *s, const char *machine,
@@ -71,7 +87,11 @@ FERRY_CHECKED int ferry_speak_end(struct ferry_speaker *s,
 FERRY_CHECKED int ferry_speak_eof(struct ferry_speaker *s,
 				  struct ferry_err *e);
 
-/* ABORT; best effort, errors do not matter any more. */
+/* ABORT, if there is room for it; errors do not matter any more. */
 void ferry_speak_abort(struct ferry_speaker *s, const char *reason);
+
+/* PING 0 as a sign of life, unless something is being said already or there is
+ * no room: then the channel is not silent, or nobody listens. */
+void ferry_speak_beat(struct ferry_speaker *s);
 
 #endif

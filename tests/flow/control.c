@@ -236,6 +236,87 @@ static void postcopy_on_demand_ends_a_slow_pass(void **state)
 	rig_fini(&r);
 }
 
+static void nap(struct rig *r, enum rig_moment m, unsigned arg)
+{
+	(void)arg;
+	if (m == *(enum rig_moment *)r->cfg.hook_arg)
+		usleep(3000000);
+}
+
+/* The engine's thread is away for longer than a peer may be silent. */
+static void a_vm_that_takes_its_time_is_no_silence(void **state)
+{
+	static const enum rig_moment moment[] = {
+		RIG_STOP, RIG_SAVE, RIG_LOAD, RIG_START,
+	};
+	struct rig r[FERRY_LEN(moment)];
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(moment); i++) {
+		struct rig_config cfg = {
+			BLOCKS, .hook = nap, .hook_arg = (void *)&moment[i],
+			.param = { { "x-ferry-timeout", "1500" } },
+			.target_param = { { "x-ferry-timeout", "1500" } },
+		};
+
+		rig_init(&r[i], &cfg);
+		rig_start(&r[i]);
+	}
+	for (size_t i = 0; i < FERRY_LEN(moment); i++) {
+		rig_finish(&r[i]);
+		rig_expect_moved(&r[i], "a slow VM");
+		rig_fini(&r[i]);
+	}
+}
+
+/* How much main carries when nothing is stuck. */
+static uint64_t carried_by_main(void)
+{
+	struct rig_config cfg = { BLOCKS };
+	uint64_t octets;
+	struct rig r;
+
+	rig_run(&r, &cfg);
+	rig_free_source(&r);
+	octets = r.counter[0].written;
+	rig_fini(&r);
+	return octets;
+}
+
+#define STOPS	24
+
+/* What main does not take keeps nobody from changing his mind, and his VM from
+ * running on. */
+static void cancel_does_not_wait_for_main(void **state)
+{
+	uint64_t octets = carried_by_main();
+
+	(void)state;
+	for (unsigned i = 0; i < STOPS; i++) {
+		struct rig_config cfg = {
+			BLOCKS, .hasty = true, .has_fault = true,
+			.fault = { 0, FERRY_FAULT_NONE },
+			.param = { { "x-ferry-timeout", "3600000" } },
+			.target_param = { { "x-ferry-timeout", "3600000" } },
+		};
+		struct ferry_err err;
+		struct rig r;
+
+		cfg.fault.fault.stall_write_at = octets * i / STOPS;
+		rig_init(&r, &cfg);
+		rig_start(&r);
+		usleep(20000);
+		if (ferry_source_cancel(r.source, &err)) {
+			/* RUN, or half of it, is stuck */
+			assert_int_equal(err.code, FERRY_E_STATE);
+		} else {
+			rig_finish(&r);
+			rig_expect_stayed(&r, "stuck", "cancelled by the user");
+		}
+		rig_fini(&r);
+	}
+}
+
 /* The timeouts are an hour: nothing else than the cancel can end it. */
 static void cancel_does_not_wait_for_a_peer_that_is_stuck(void **state)
 {
@@ -300,6 +381,8 @@ int main(void)
 		cmocka_unit_test(postcopy_on_demand_at_any_time),
 		cmocka_unit_test(postcopy_on_demand_ends_a_slow_pass),
 		cmocka_unit_test(cancel_does_not_wait_for_a_peer_that_is_stuck),
+		cmocka_unit_test(cancel_does_not_wait_for_main),
+		cmocka_unit_test(a_vm_that_takes_its_time_is_no_silence),
 		cmocka_unit_test(what_cannot_be_asked_is_refused),
 	};
 

@@ -212,7 +212,7 @@ static const struct { const char *name, *text, *says; } bad[] = {
 	{ "multifd-channels", "1k", "(of channels, which" },
 	{ "x-ferry-prefault-forward", "1k", "(of pages, which" },
 	{ "cpu-throttle-initial", "20%", "(of percent, which" },
-	{ "x-ferry-timeout", "99", "is outside 100 to 3600000 ms" },
+	{ "x-ferry-timeout", "499", "is outside 500 to 3600000 ms" },
 	{ "postcopy-ram", "", "neither on nor off" },
 	{ "postcopy-ram", "yes", "neither on nor off" },
 	{ "postcopy-ram", "ON", "neither on nor off" },

@@ -26,9 +26,9 @@ static void rig_init(struct rig *r, enum ferry_dialect dialect)
 	made_up_block(&r->mem, "ram", 1024, PAGE);
 	made_up_block(&r->mem, "huge", 2 * HUGE_PAGES, HUGE);
 	r->chan = sink_open(&r->sink, "main");
-	r->speak = (struct ferry_speaker){
-		.chan = r->chan, .mem = &r->mem, .dialect = dialect,
-	};
+	ferry_speaker_init(&r->speak, &r->mem);
+	r->speak.chan = r->chan;
+	r->speak.dialect = dialect;
 }
 
 static void listen(struct rig *r)
@@ -41,6 +41,7 @@ static void listen(struct rig *r)
 static void rig_fini(struct rig *r)
 {
 	ferry_chan_close(r->chan);
+	ferry_speaker_fini(&r->speak);
 	sink_fini(&r->sink);
 	free(r->mem.block);
 }
