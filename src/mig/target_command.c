@@ -71,9 +71,7 @@ static int on_advise(struct ferry_target *t, struct ferry_rd *rd,
 
 	if (ferry_advise_decode(rd, &a, e) || check_page_sizes(t, &a, e))
 		return -1;
-	/* Why there is none is found out again, for the sentence. */
-	if (t->in.place.uffd.fd < 0 && ferry_place_begin(&t->in.place, true,
-							 e))
+	if (ferry_place_can_listen(&t->in.place, e))
 		return ferry_err_wrap(e, "postcopy");
 	t->in.body.advised = true;
 	return 0;

@@ -135,7 +135,7 @@ static int prepare(struct ferry_target *t,
 	struct ferry_inflow *in = &t->in;
 
 	if (check_channels(theirs, e) || compare(t, theirs, e) ||
-	    ferry_place_begin(&in->place, false, e))
+	    ferry_place_begin(&in->place, e))
 		return -1;
 	in->receiver = calloc(theirs->data + (size_t)theirs->urgent,
 			      sizeof(*in->receiver));
@@ -221,7 +221,7 @@ static int admit_qemu(struct ferry_target *t, struct ferry_inbuf *in,
 		return -1;
 	if (take_main(t, e))
 		return -1;
-	if (ferry_place_begin(&t->in.place, false, e)) {
+	if (ferry_place_begin(&t->in.place, e)) {
 		untake_main(t);
 		return -1;
 	}

@@ -52,31 +52,27 @@ static int register_blocks(struct ferry_place *p, uint32_t host_pages_max,
 	return 0;
 }
 
-int ferry_place_begin(struct ferry_place *p, bool must, struct ferry_err *why)
+int ferry_place_begin(struct ferry_place *p, struct ferry_err *e)
 {
 	for (uint32_t i = 0; i < p->mem->blocks; i++) {
 		struct ferry_mem_block *b = &p->mem->block[i];
 
-		if (ferry_extent_drop(b, 0, b->pages, why) ||
-		    ferry_extent_reserve(b, why))
+		if (ferry_extent_drop(b, 0, b->pages, e) ||
+		    ferry_extent_reserve(b, e))
 			return -1;
 	}
-	if (p->uffd.fd < 0 && ferry_uffd_open(&p->uffd, 0, why))
-		return must ? -1 : 0;
-	return register_blocks(p, 1, why);
+	if (p->uffd.fd < 0 && ferry_uffd_open(&p->uffd, 0, &p->no_uffd))
+		return 0;
+	return register_blocks(p, 1, e);
 }
 
-int ferry_place_can_listen(struct ferry_place *p, struct ferry_err *why)
+int ferry_place_can_listen(const struct ferry_place *p, struct ferry_err *why)
 {
-	struct ferry_uffd again;
-
 	if (p->uffd.fd >= 0)
 		return 0;
-	/* It failed before: for the sentence that says what to do. */
-	if (ferry_uffd_open(&again, 0, why))
-		return -1;
-	ferry_uffd_close(&again);
-	return 0;
+	if (why)
+		*why = p->no_uffd;
+	return -1;
 }
 
 /* A host page is missing as a whole or not at all: a page that is partly here
@@ -108,7 +104,8 @@ static int check_whole(struct ferry_place *p, struct ferry_err *e)
 
 int ferry_place_listen(struct ferry_place *p, struct ferry_err *e)
 {
-	if (check_whole(p, e) || register_blocks(p, UINT32_MAX, e))
+	if (check_whole(p, e) || ferry_place_can_listen(p, e) ||
+	    register_blocks(p, UINT32_MAX, e))
 		return -1;
 	atomic_store(&p->ops, &ferry_place_postcopy);
 	return 0;

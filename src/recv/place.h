@@ -59,22 +59,21 @@ struct ferry_place {
 	_Atomic uint64_t normal_pages;
 	_Atomic uint64_t zero_pages;
 	_Atomic bool	 stopped;	/* give up retrying */
+	struct ferry_err no_uffd;	/* why there is none; of begin() */
 };
 
 FERRY_CHECKED int ferry_place_init(struct ferry_place *p, struct ferry_mem *mem,
 				   struct ferry_map *map, struct ferry_err *e);
 void ferry_place_fini(struct ferry_place *p);
 
-/*
- * Empty all blocks and, when userfaultfd is at hand, register those of 4 KiB
- * pages.  *why says what is missing when it is not; only `must` makes that
- * an error.
- */
-FERRY_CHECKED int ferry_place_begin(struct ferry_place *p, bool must,
-				    struct ferry_err *why);
+/* Empty all blocks and, when userfaultfd is at hand, register those of 4 KiB
+ * pages.  It is no error when it is not. */
+FERRY_CHECKED int ferry_place_begin(struct ferry_place *p,
+				    struct ferry_err *e);
 
-/* Postcopy can be had: userfaultfd was at hand in begin(); else why not. */
-FERRY_CHECKED int ferry_place_can_listen(struct ferry_place *p,
+/* Postcopy can be had: userfaultfd was at hand in begin(), whatever happened
+ * since; else why it was not. */
+FERRY_CHECKED int ferry_place_can_listen(const struct ferry_place *p,
 					 struct ferry_err *why);
 
 /* Register the rest: missing pages fault from now on, for everyone. */

@@ -37,7 +37,7 @@ static void begin(struct faults *f)
 	struct ferry_err e = { 0 };
 
 	rig_init(&f->r);
-	if (ferry_place_begin(&f->r.place, true, &e) ||
+	if (ferry_place_begin(&f->r.place, &e) ||
 	    ferry_place_listen(&f->r.place, &e))
 		fail_msg("%s", e.msg);
 	assert_ok(ferry_chan_pair(f->end, &e));

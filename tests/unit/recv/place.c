@@ -6,6 +6,8 @@
  */
 #include "help.h"
 
+#include <sys/resource.h>
+
 #define PAGES	64u
 
 /* ---- with userfaultfd and without --------------------------------------- */
@@ -16,7 +18,8 @@ static bool begin(struct rig *r, bool uffd)
 {
 	if (!uffd)
 		return true;	/* nothing was registered */
-	if (!ferry_place_begin(&r->place, true, &r->e))
+	assert_ok(ferry_place_begin(&r->place, &r->e));
+	if (!ferry_place_can_listen(&r->place, &r->e))
 		return true;
 	print_message("SKIP with userfaultfd: %s\n", r->e.msg);
 	return false;
@@ -32,7 +35,7 @@ static void memory_is_emptied_first(void **state)
 	memset(r.area[0].p, 1, r.area[0].bytes);
 	memset(r.area[1].p, 1, r.area[1].bytes);
 	rig_init(&r);
-	assert_ok(ferry_place_begin(&r.place, false, &r.e));
+	assert_ok(ferry_place_begin(&r.place, &r.e));
 	assert_int_equal(allocated(&r, 0), 0);
 	ferry_place_end(&r.place);
 	for (uint64_t p = 0; p < PAGES; p++)
@@ -157,6 +160,42 @@ static void what_the_embedder_touched_is_written_over(void **state)
 	assert_ok(put(&r, 0, 0, 8, 1));
 	for (uint64_t p = 0; p < 8; p++)
 		assert_true(page_is(&r, 0, p, 1));
+	rig_fini(&r);
+}
+
+/* Whoever was told that there is no postcopy is not told otherwise later, nor
+ * the other way round. */
+static void what_begin_found_is_the_answer_until_the_next(void **state)
+{
+	struct rlimit full = { 0 }, before;
+	struct ferry_err e = { 0 };
+	struct rig r = { 0 };
+
+	(void)state;
+	rig_add(&r, MEMFD, PAGES);
+	rig_init(&r);
+	assert_ok(getrlimit(RLIMIT_NOFILE, &before));
+	full.rlim_max = before.rlim_max;
+	assert_ok(setrlimit(RLIMIT_NOFILE, &full));
+	assert_ok(ferry_place_begin(&r.place, &e));
+	assert_ok(setrlimit(RLIMIT_NOFILE, &before));
+	for (int i = 0; i < 2; i++) {
+		e = (struct ferry_err){ 0 };
+		assert_int_equal(ferry_place_can_listen(&r.place, &e), -1);
+		assert_non_null(strstr(e.msg, "userfaultfd cannot be opened"));
+	}
+	/* Nor may what is here be lost, or a missing page not be seen. */
+	assert_ok(put(&r, 0, 0, 4, 1));
+	assert_int_equal(ferry_place_listen(&r.place, &e), -1);
+	assert_non_null(strstr(e.msg, "userfaultfd cannot be opened"));
+	assert_true(page_is(&r, 0, 3, 1));
+
+	if (begin(&r, true)) {
+		assert_ok(setrlimit(RLIMIT_NOFILE, &full));
+		assert_ok(ferry_place_can_listen(&r.place, &e));
+		assert_ok(ferry_place_listen(&r.place, &e));
+		assert_ok(setrlimit(RLIMIT_NOFILE, &before));
+	}
 	rig_fini(&r);
 }
 
@@ -361,6 +400,8 @@ int main(void)
 			zero_pages_that_were_never_here_stay_unallocated),
 		cmocka_unit_test(zeroes_over_what_is_here_are_zeroes),
 		cmocka_unit_test(what_the_embedder_touched_is_written_over),
+		cmocka_unit_test(
+			what_begin_found_is_the_answer_until_the_next),
 		cmocka_unit_test(discarded_pages_are_missing_and_gone),
 		cmocka_unit_test(a_discard_goes_across_gaps),
 		cmocka_unit_test(discarding_what_never_came_is_nothing),

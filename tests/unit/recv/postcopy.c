@@ -16,7 +16,7 @@
 static void begin(struct rig *r)
 {
 	rig_init(r);
-	if (ferry_place_begin(&r->place, true, &r->e) ||
+	if (ferry_place_begin(&r->place, &r->e) ||
 	    ferry_place_listen(&r->place, &r->e))
 		fail_msg("%s", r->e.msg);
 }
@@ -222,7 +222,7 @@ static void discarded_huge_pages_are_missing_and_can_be_had_again(void **state)
 	(void)state;
 	need_huge(&r, 2);
 	rig_init(&r);
-	assert_ok(ferry_place_begin(&r.place, true, &r.e));
+	assert_ok(ferry_place_begin(&r.place, &r.e));
 	assert_ok(put(&r, 0, 3, 1, 1));
 	assert_ok(put(&r, 0, HUGE_PAGES, HUGE_PAGES, 1));
 	assert_ok(ferry_place_discard(&r.place, block(&r, 0), 0, HUGE_PAGES,
