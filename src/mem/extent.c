@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Finding, dropping and reserving pages.  Any thread.
+ * Finding, dropping, reserving and allocating pages.  Any thread.
  */
 #include "mem/extent.h"
 
@@ -238,4 +238,32 @@ int ferry_extent_reserve(struct ferry_mem_block *b, struct ferry_err *e)
 			     " huge pages of 2 MiB lack; as root: sysctl -w vm.nr_hugepages=%"
 			     PRIu64, b->name, lack,
 			     huge_pages_configured() + lack);
+}
+
+/* ---- allocating --------------------------------------------------------- */
+
+/* Linux before 5.14.  Private memory it cannot refuse. */
+static int allocate(const struct ferry_mem_block *b, uint64_t from,
+		    uint64_t bytes)
+{
+	if (b->fd < 0)
+		return 0;
+	if (!fallocate(b->fd, FALLOC_FL_KEEP_SIZE,
+		       (off_t)(b->fd_offset + from), (off_t)bytes))
+		return 0;
+	return errno == ENOSPC ? -ENOMEM : -errno;
+}
+
+int ferry_extent_populate(const struct ferry_mem_block *b, uint64_t first,
+			  uint64_t pages)
+{
+	uint64_t from = first * FERRY_PAGE_BYTES;
+	uint64_t bytes = pages * FERRY_PAGE_BYTES;
+
+	if (!madvise(b->host + from, bytes, MADV_POPULATE_WRITE))
+		return 0;
+	if (errno == EINVAL)
+		return allocate(b, from, bytes);
+	/* EFAULT: a write would be SIGBUS. */
+	return errno == EFAULT ? -ENOMEM : -errno;
 }

@@ -35,4 +35,12 @@ FERRY_CHECKED int ferry_extent_drop(struct ferry_mem_block *b, uint64_t first,
 FERRY_CHECKED int ferry_extent_reserve(struct ferry_mem_block *b,
 				       struct ferry_err *e);
 
+/*
+ * Allocate pages that are about to be written: where there is no room (a full
+ * tmpfs, no free huge page) a write would be SIGBUS.  0; -ENOMEM for lack of
+ * room; another -errno.
+ */
+int ferry_extent_populate(const struct ferry_mem_block *b, uint64_t first,
+			  uint64_t pages);
+
 #endif

@@ -102,6 +102,9 @@ struct pm_scan_arg {
 
 /* ---- sys/mman.h --------------------------------------------------------- */
 
+#ifndef MADV_POPULATE_WRITE			/* 5.14 */
+#define MADV_POPULATE_WRITE	23
+#endif
 #ifndef MADV_DONTNEED_LOCKED			/* 5.18 */
 #define MADV_DONTNEED_LOCKED	24
 #endif

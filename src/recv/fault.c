@@ -57,7 +57,8 @@ static int handle(struct ferry_fault_thread *f, struct ferry_mem_block *b,
 	}
 	if (is_zero(map, b, page)) {
 		rc = fill_zero(f, b, page);
-		return rc ? ferry_err_set(e, FERRY_E_IO, -rc,
+		return rc ? ferry_err_set(e, rc == -ENOMEM ? FERRY_E_NOMEM :
+					  FERRY_E_IO, -rc,
 					  "fill zero page of block %s",
 					  b->name) : 0;
 	}

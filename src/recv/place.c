@@ -12,12 +12,15 @@
 #include "mem/extent.h"
 #include "recv/place_ops.h"
 
+#define PATIENCE_NS	(5 * FERRY_NS_PER_S)
+
 int ferry_place_init(struct ferry_place *p, struct ferry_mem *mem,
 		     struct ferry_map *map, struct ferry_err *e)
 {
 	*p = (struct ferry_place){
 		.mem = mem, .map = map, .uffd = { .fd = -1 },
 		.registered = calloc(mem->blocks, sizeof(_Atomic bool)),
+		.patience_ns = PATIENCE_NS,
 	};
 	atomic_init(&p->ops, &ferry_place_precopy);
 	pthread_mutex_init(&p->lock, NULL);

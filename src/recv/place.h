@@ -9,6 +9,10 @@
  * UFFDIO_ZEROPAGE only; one that is here already is a second copy and is
  * dropped.  The two ways stand behind one ops table.
  *
+ * Where memory lacks (a full tmpfs, no free huge page), placing pauses and
+ * tries again: in postcopy until there is some, for the page exists nowhere
+ * else by then; before, for a few seconds.
+ *
  * Threads: any number of receivers, each with its own ferry_placer; before
  *          LISTEN no two of them get the same page.
  */
@@ -59,6 +63,7 @@ struct ferry_place {
 	_Atomic uint64_t normal_pages;
 	_Atomic uint64_t zero_pages;
 	_Atomic bool	 stopped;	/* give up retrying */
+	uint64_t	 patience_ns;	/* with a lack of memory, in precopy */
 	struct ferry_err no_uffd;	/* why there is none; of begin() */
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/counter.h"
+#include "mem/extent.h"
 
 #define RETRY_NS	(10 * FERRY_NS_PER_MS)
 
@@ -17,13 +18,25 @@ static uint8_t *at_page(const struct ferry_mem_block *b, uint64_t page)
 	return b->host + page * FERRY_PAGE_BYTES;
 }
 
+/* Before LISTEN the VM is whole at the source: nothing is lost by an end. */
+static bool may_give_up(const struct ferry_place *p, uint64_t since_ns)
+{
+	return atomic_load(&p->ops) == &ferry_place_precopy &&
+	       ferry_now_ns() - since_ns >= p->patience_ns;
+}
+
 /* A page that cannot be placed now, for lack of memory, is tried again in a
- * moment; false when it shall not be. */
-static bool wait_for_memory(struct ferry_place *p, int64_t rc)
+ * moment; false when it shall not be.  *since_ns is 0 at the first time. */
+static bool wait_for_memory(struct ferry_place *p, int64_t rc,
+			    uint64_t *since_ns)
 {
 	struct timespec pause = ferry_timespec(RETRY_NS);
 
 	if (rc != -ENOMEM || atomic_load(&p->stopped))
+		return false;
+	if (!*since_ns)
+		*since_ns = ferry_now_ns();
+	else if (may_give_up(p, *since_ns))
 		return false;
 	nanosleep(&pause, NULL);
 	return true;
@@ -34,26 +47,43 @@ static bool wait_for_memory(struct ferry_place *p, int64_t rc)
 static int64_t copy(struct ferry_place *p, void *dst, const void *src,
 		    uint64_t bytes)
 {
+	uint64_t since_ns = 0;
 	int64_t got;
 
 	do
 		got = ferry_uffd_copy(&p->uffd, dst, src, bytes);
-	while (wait_for_memory(p, got));
+	while (wait_for_memory(p, got, &since_ns));
 	return got;
 }
 
 int64_t ferry_place_zero(struct ferry_place *p, struct ferry_mem_block *b,
 			 uint64_t first, uint64_t n)
 {
+	uint64_t since_ns = 0;
 	int64_t got;
 
 	do
 		got = ferry_uffd_zero(&p->uffd, b, first, n);
-	while (wait_for_memory(p, got));
+	while (wait_for_memory(p, got, &since_ns));
 	return got;
 }
 
 /* ---- before the VM runs here -------------------------------------------- */
+
+/* Plain writes, into room that was made for them first. */
+static int write_absent(struct ferry_place *p, struct ferry_mem_block *b,
+			uint64_t first, uint64_t n, const uint8_t *data)
+{
+	uint64_t since_ns = 0;
+	int rc;
+
+	do
+		rc = ferry_extent_populate(b, first, n);
+	while (wait_for_memory(p, rc, &since_ns));
+	if (!rc)
+		memcpy(at_page(b, first), data, n * FERRY_PAGE_BYTES);
+	return rc;
+}
 
 /* Pages that are absent: by UFFDIO_COPY where that is possible. */
 static int fill_absent(struct ferry_place *p, struct ferry_mem_block *b,
@@ -62,10 +92,8 @@ static int fill_absent(struct ferry_place *p, struct ferry_mem_block *b,
 	uint64_t bytes = n * FERRY_PAGE_BYTES, done = 0;
 	uint8_t *dst = at_page(b, first);
 
-	if (!p->registered[b->index]) {
-		memcpy(dst, data, bytes);
-		return 0;
-	}
+	if (!p->registered[b->index])
+		return write_absent(p, b, first, n, data);
 	while (done < bytes) {
 		int64_t got = copy(p, dst + done, data + done, bytes - done);
 

@@ -27,8 +27,12 @@ void ferry_placer_fini(struct ferry_placer *r)
 static int failed(const struct ferry_mem_block *b, uint64_t first, int rc,
 		  struct ferry_err *e)
 {
-	return ferry_err_set(e, FERRY_E_IO, -rc, "place block %s page %"
-			     PRIu64, b->name, first);
+	bool full = rc == -ENOMEM;
+
+	return ferry_err_set(e, full ? FERRY_E_NOMEM : FERRY_E_IO, -rc,
+			     "place block %s page %" PRIu64 "%s", b->name,
+			     first, full ? ": its memory has no room left" :
+			     "");
 }
 
 static bool in_pieces(const struct ferry_placer *r,

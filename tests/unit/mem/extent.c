@@ -269,11 +269,43 @@ static void punched_huge_pages_are_reserved_again(void **state)
 		assert_int_equal(ferry_extent_reserve(&m.block[0], &e), -1);
 		assert_int_equal(e.code, FERRY_E_NOMEM);
 		assert_non_null(strstr(e.msg, "lack"));
+		/* A write to a piece of one would be SIGBUS. */
+		assert_int_equal(ferry_extent_populate(&m.block[0], 1600, 8),
+				 -ENOMEM);
 		area_free(&thief);
 	}
 	assert_int_equal(ferry_extent_reserve(&m.block[0], &e), 0);
+	assert_int_equal(ferry_extent_populate(&m.block[0], 1600, 8), 0);
+	assert_int_equal(a.p[1600 * PAGE], 0);
 	ferry_mem_fini(&m);
 	area_free(&a);
+}
+
+static void exactly_those_pages_are_allocated(void **state)
+{
+	(void)state;
+	for (enum kind kind = MEMFD; kind <= PRIVATE; kind++) {
+		struct seen seen = { .stop_at = 0 };
+		struct ferry_mem m = { 0 };
+		struct ferry_err e = { 0 };
+		struct area a;
+
+		area_make(&a, kind, PAGES * PAGE);
+		madvise(a.p, a.bytes, MADV_NOHUGEPAGE);
+		area_add(&m, "ram", &a);
+		memset(a.p + 20 * PAGE, 7, PAGE);
+		assert_int_equal(ferry_extent_populate(&m.block[0], 10, 90),
+				 0);
+		assert_int_equal(ferry_extent_walk(&m.block[0], see, &seen,
+						   &e), 0);
+		assert_int_equal(seen.runs, 1);
+		for (unsigned p = 0; p < PAGES; p++)
+			assert_int_equal(seen.page[p], p >= 10 && p < 100);
+		for (unsigned p = 10; p < 100; p++)
+			assert_int_equal(a.p[p * PAGE], p == 20 ? 7 : 0);
+		ferry_mem_fini(&m);
+		area_free(&a);
+	}
 }
 
 static void small_pages_need_no_reservation(void **state)
@@ -305,6 +337,7 @@ int main(void)
 		cmocka_unit_test(dropped_pages_are_zero_and_untouched),
 		cmocka_unit_test(locked_private_memory_can_be_dropped),
 		cmocka_unit_test(punched_huge_pages_are_reserved_again),
+		cmocka_unit_test(exactly_those_pages_are_allocated),
 		cmocka_unit_test(small_pages_need_no_reservation),
 	};
 
