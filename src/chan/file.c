@@ -2,6 +2,11 @@
 /*
  * Files on a disk.  Reads and writes wait for the disk at most, so nothing
  * needs to be woken; shutdown takes effect at the next call.
+ *
+ * A file that is written counts when it has been flushed.  One that ends
+ * before that is cut back to where it began: what was saved in part, or by a
+ * source that then went on by itself, must not be taken for a VM.  Who is
+ * first, flush or shutdown, decides.
  */
 #include "chan/stream.h"
 
@@ -34,9 +39,24 @@ static int prepare(struct ferry_stream *s, struct ferry_err *e)
 	return 0;
 }
 
+static void undo(struct ferry_stream *s)
+{
+	uint64_t at = atomic_exchange(&s->undo_at, FERRY_STREAM_KEEP);
+
+	if (at != FERRY_STREAM_KEEP)
+		(void)!ftruncate(s->fd, (off_t)at);
+}
+
 static int flush(struct ferry_chan *c)
 {
-	return fdatasync(ferry_stream_of(c)->fd) ? -errno : 0;
+	struct ferry_stream *s = ferry_stream_of(c);
+
+	if (fdatasync(s->fd))
+		return -errno;
+	if (atomic_exchange(&s->undo_at, FERRY_STREAM_KEEP) ==
+	    FERRY_STREAM_KEEP && atomic_load(&s->shut))
+		return -ESHUTDOWN;
+	return 0;
 }
 
 const struct ferry_stream_kind ferry_stream_file = {
@@ -55,8 +75,8 @@ const struct ferry_stream_kind ferry_stream_file = {
 	.try_readv = try_readv,
 	.try_writev = try_writev,
 	.prepare = prepare,
-	.wake = ferry_stream_no_wake,
-	.release = ferry_stream_no_release,
+	.wake = undo,
+	.release = undo,
 };
 
 /* O_NONBLOCK: a fifo that nobody has opened yet must not hold us here. */
@@ -93,10 +113,14 @@ static struct ferry_chan *open_at(const char *path, int for_write,
 				  uint64_t offset, struct ferry_err *e)
 {
 	FERRY_AUTO_FD fd = open_path(path, for_write, e);
+	struct ferry_chan *c;
 
 	if (fd < 0 || seek_to(fd, for_write, offset, e))
 		return NULL;
-	return ferry_chan_fd(ferry_steal_fd(&fd), e);
+	c = ferry_chan_fd(ferry_steal_fd(&fd), e);
+	if (c && for_write && c->ops == &ferry_stream_file.ops)
+		atomic_store(&ferry_stream_of(c)->undo_at, offset);
+	return c;
 }
 
 struct ferry_chan *ferry_chan_file_at(const char *path, int for_write,

@@ -196,6 +196,7 @@ struct ferry_chan *ferry_stream_new(const struct ferry_stream_kind *kind,
 	s->fd = fd;
 	s->wake_fd = -1;
 	s->old_flags = -1;
+	atomic_init(&s->undo_at, FERRY_STREAM_KEEP);
 	s->features = features;
 	ferry_chan_set_name(&s->base, "%s", kind->ops.kind);
 

@@ -47,8 +47,11 @@ struct ferry_stream {
 	int		 old_flags;	/* of the description; -1: untouched */
 	unsigned	 features;
 	_Atomic bool	 shut;
+	_Atomic uint64_t undo_at;	/* file.c; FERRY_STREAM_KEEP: nothing */
 	_Atomic uint32_t read_ms, write_ms;
 };
+
+#define FERRY_STREAM_KEEP	UINT64_MAX
 
 static inline struct ferry_stream *ferry_stream_of(struct ferry_chan *c)
 {

@@ -8,9 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "rig.h"
+#include "unit/small_tmpfs.h"
 
 #define SMALL								\
 	.block = { { "ram", 64 << 10, 4096, true } }, .blocks = 1,	\
@@ -148,6 +151,64 @@ static void a_full_disk_leaves_the_vm_running(void **state)
 	rig_fini(&r);
 }
 
+/*
+ * Wherever the disk is full, be it before the very last octet: the VM runs on
+ * here, so what is in the file is none.
+ */
+static void a_file_that_could_not_be_finished_is_no_vm(void **state)
+{
+	const struct rig_config cfg = { SMALL };
+	struct rlimit before, most;
+	struct stat st;
+	struct rig r;
+
+	(void)state;
+	save(&r, uri);
+	assert_int_equal(r.source_rc, 0);
+	rig_fini(&r);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	for (off_t lack = 1; lack < 20; lack++) {
+		most = before;
+		most.rlim_cur = (rlim_t)(st.st_size - lack);
+		rig_init(&r, &cfg);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &most), 0);
+		assert_int_equal(ferry_source_start(r.source, uri, NULL), 0);
+		rig_finish_source(&r);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+		rig_expect_stayed(&r, "the file is limited", "File too large");
+		assert_true(r.src.running);
+		assert_int_equal(load(), -1);	/* though the source lives */
+		rig_fini(&r);
+		assert_int_equal(load(), -1);
+	}
+}
+
+static void a_full_file_system_leaves_the_vm_running(void **state)
+{
+	struct small_tmpfs fs;
+	char to[sizeof(fs.path) + 16];
+	struct stat st;
+	struct rig r;
+
+	(void)state;
+	if (!small_tmpfs_open(&fs, 8 * 4096)) {
+		print_message("a tmpfs cannot be mounted here "
+			      "(CAP_SYS_ADMIN)\n");
+		skip();
+	}
+	snprintf(to, sizeof(to), "file:%s/vm", fs.path);
+	save(&r, to);
+	rig_expect_stayed(&r, "a full tmpfs", "No space left on device");
+	assert_true(r.src.running);
+	rig_fini(&r);
+	/* Its room is given back as well. */
+	assert_int_equal(stat(to + strlen("file:"), &st), 0);
+	assert_int_equal(st.st_size, 0);
+	small_tmpfs_close(&fs);
+}
+
 static void postcopy_into_a_file_is_refused_before_it_starts(void **state)
 {
 	const struct rig_config cfg = {
@@ -173,6 +234,8 @@ int main(void)
 		cmocka_unit_test(a_file_that_was_cut_short_is_refused),
 		cmocka_unit_test(a_damaged_file_harms_nobody),
 		cmocka_unit_test(a_full_disk_leaves_the_vm_running),
+		cmocka_unit_test(a_file_that_could_not_be_finished_is_no_vm),
+		cmocka_unit_test(a_full_file_system_leaves_the_vm_running),
 		cmocka_unit_test(
 			postcopy_into_a_file_is_refused_before_it_starts),
 	};

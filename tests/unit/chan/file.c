@@ -65,6 +65,7 @@ static void writing_drops_what_was_there(void **state)
 	c = ferry_chan_file(tmp.path, 1, NULL);
 	assert_non_null(c);
 	send_text(c, "new");
+	assert_ok(c->ops->flush(c));
 	ferry_chan_close(c);
 	expect_file(tmp.path, "new");
 	tmp_remove(&tmp);
@@ -80,6 +81,7 @@ static void an_offset_keeps_what_is_before_it(void **state)
 	c = ferry_chan_file_at(tmp.path, 1, 5, NULL);
 	assert_non_null(c);
 	send_text(c, "new");
+	assert_ok(c->ops->flush(c));
 	ferry_chan_close(c);
 	expect_file(tmp.path, "head new");
 
@@ -87,6 +89,61 @@ static void an_offset_keeps_what_is_before_it(void **state)
 	assert_non_null(c);
 	expect_text(c, "new");
 	ferry_chan_close(c);
+	tmp_remove(&tmp);
+}
+
+static void what_was_not_flushed_is_dropped(void **state)
+{
+	(void)state;
+	for (int shut = 0; shut < 2; shut++) {
+		struct ferry_chan *c;
+
+		tmp_make(&tmp);
+		put_file(tmp_path(&tmp, "f"), "head tail");
+		c = ferry_chan_file_at(tmp.path, 1, 5, NULL);
+		assert_non_null(c);
+		send_text(c, "half a machine");
+		if (shut) {
+			c->ops->shutdown(c);
+			expect_file(tmp.path, "head ");
+			/* Too late: it is gone. */
+			assert_int_equal(c->ops->flush(c), -ESHUTDOWN);
+		}
+		ferry_chan_close(c);
+		expect_file(tmp.path, "head ");
+		tmp_remove(&tmp);
+	}
+}
+
+static void what_was_flushed_stays(void **state)
+{
+	struct ferry_chan *c;
+
+	(void)state;
+	tmp_make(&tmp);
+	c = ferry_chan_file(tmp_path(&tmp, "f"), 1, NULL);
+	assert_non_null(c);
+	send_text(c, "all of it");
+	assert_ok(c->ops->flush(c));
+	c->ops->shutdown(c);
+	ferry_chan_close(c);
+	expect_file(tmp.path, "all of it");
+	tmp_remove(&tmp);
+}
+
+/* A descriptor that was handed over is its owner's to tidy up. */
+static void an_open_file_is_left_as_it_is(void **state)
+{
+	struct ferry_chan *c;
+
+	(void)state;
+	tmp_make(&tmp);
+	put_file(tmp_path(&tmp, "f"), "0123456789");
+	c = ferry_chan_fd(open(tmp.path, O_RDWR), NULL);
+	assert_non_null(c);
+	send_text(c, "abc");
+	ferry_chan_close(c);
+	expect_file(tmp.path, "abc3456789");
 	tmp_remove(&tmp);
 }
 
@@ -196,6 +253,9 @@ int main(void)
 		TEST(a_file_is_made_private_and_read_back),
 		TEST(writing_drops_what_was_there),
 		TEST(an_offset_keeps_what_is_before_it),
+		TEST(what_was_not_flushed_is_dropped),
+		TEST(what_was_flushed_stays),
+		TEST(an_open_file_is_left_as_it_is),
 		TEST(a_full_disk_is_enospc),
 		TEST(a_file_that_was_shut_down_takes_no_more),
 		TEST(a_fifo_may_be_opened_before_its_writer),
