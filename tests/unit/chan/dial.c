@@ -462,6 +462,7 @@ static void a_file_is_written_by_dial_and_read_by_open(void **state)
 	c = ferry_uri_dial(&u, 0, NULL, NULL);
 	assert_non_null(c);
 	send_text(c, "state");
+	assert_ok(c->ops->flush(c));
 	ferry_chan_close(c);
 
 	c = ferry_uri_open(&u, NULL);
