@@ -17,6 +17,7 @@
 
 #include "base/cleanup.h"
 #include "rig.h"
+#include "unit/huge.h"
 
 static const char *const passes[] = { "1000", "0", "1" };
 
@@ -82,15 +83,6 @@ static void writers_that_tell_nobody_are_noticed(void **state)
 	in_all_modes(&cfg, "write protection");
 }
 
-static long free_huge_pages(void)
-{
-	FERRY_AUTO_FILE f = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/"
-				  "free_hugepages", "re");
-	long n = 0;
-
-	return f && fscanf(f, "%ld", &n) == 1 ? n : 0;
-}
-
 static void huge_pages_move(void **state)
 {
 	struct rig_config cfg = {
@@ -100,8 +92,8 @@ static void huge_pages_move(void **state)
 	};
 
 	(void)state;
-	if (free_huge_pages() < 8) {
-		print_message("skipped: 8 free huge pages of 2 MiB lack\n");
+	if (!huge_pages_for(8)) {
+		print_message("8 free huge pages of 2 MiB lack\n");
 		skip();
 	}
 	in_all_modes(&cfg, "huge pages");

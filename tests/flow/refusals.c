@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "mig/target_test.h"
 #include "rig.h"
+#include "unit/huge.h"
 
 #define RAM(bytes_)	{ "ram", bytes_, 4096, false }
 
@@ -72,11 +73,59 @@ static void what_does_not_fit_is_refused_before_memory_is_copied(void **state)
 	rig_fini(&r);
 }
 
+/* A host page is missing as a whole or not at all, so both sides must have the
+ * same; also for precopy, which might go to postcopy at any time. */
+static void page_sizes_that_differ_are_refused(void **state)
+{
+	static const struct {
+		uint32_t source, target;
+		const char *says;
+	} rows[] = {
+		{ HUGE, PAGE, "\"ram\" has pages of 2048 KiB on the source, "
+			      "4 KiB on the target" },
+		{ PAGE, HUGE, "\"ram\" has pages of 4 KiB on the source, "
+			      "2048 KiB on the target" },
+	};
+
+	(void)state;
+	if (!huge_pages_for(8)) {
+		print_message("8 free huge pages of 2 MiB lack\n");
+		skip();
+	}
+	for (size_t i = 0; i < FERRY_LEN(rows) * 2; i++) {
+		struct rig_config from = {
+			.block = { { "ram", 2 << 20, rows[i / 2].source,
+				     true } }, .blocks = 1,
+			.param = { { "x-ferry-precopy-passes",
+				     i % 2 ? "0" : "1000" } },
+		};
+		struct rig_config to = from;
+		struct rig r, m;
+
+		to.block[0].page_bytes = rows[i / 2].target;
+		rig_init(&r, &to);
+		rig_start_target(&r);
+		rig_init(&m, &from);
+		m.to = &r;
+		rig_start_source(&m);
+		rig_finish_source(&m);
+		rig_expect_stayed(&m, "page sizes", rows[i / 2].says);
+		assert_int_equal(m.source_err.code, FERRY_E_MISMATCH);
+		assert_int_equal(m.source_stats.sent_bytes, 0);
+		assert_false(m.has_sum);
+		rig_fini(&m);
+		assert_int_equal(ferry_status_state(&r.target->status),
+				 FERRY_STATE_SETUP);
+		rig_fini(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 		    what_does_not_fit_is_refused_before_memory_is_copied),
+		cmocka_unit_test(page_sizes_that_differ_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
