@@ -89,18 +89,25 @@ static int check_carrier(struct ferry_source *s, struct ferry_err *e)
 			     "unix:");
 }
 
-int ferry_source_start_with(struct ferry_source *s,
-			    const struct ferry_dialer *dialer,
-			    struct ferry_err *e)
+/* Of two at once only one may; a start that was refused may be tried again. */
+static int claim(struct ferry_source *s, struct ferry_err *e)
+{
+	if (!atomic_exchange(&s->begun, true))
+		return 0;
+	return ferry_err_set(e, FERRY_E_STATE, 0,
+			     "this migration was started already");
+}
+
+static int begin(struct ferry_source *s, const struct ferry_dialer *dialer,
+		 struct ferry_err *e)
 {
 	bool one_way = !(dialer->features & FERRY_CHAN_TWO_WAY);
 
-	if (ferry_status_state(&s->status) != FERRY_STATE_NONE)
-		return ferry_err_set(e, FERRY_E_STATE, 0,
-				     "this migration was started already");
 	s->dialer = *dialer;
-	if (check_carrier(s, e))
+	if (check_carrier(s, e)) {
+		atomic_store(&s->begun, false);
 		return -1;
+	}
 	if (one_way)	/* no answers: nothing but plain precopy */
 		atomic_store(&s->params.v[FERRY_P_POSTCOPY_RAM], 0);
 	s->dialect = one_way || ferry_param(&s->params, FERRY_P_PEER) ==
@@ -115,18 +122,26 @@ int ferry_source_start_with(struct ferry_source *s,
 	return 0;
 }
 
+int ferry_source_start_with(struct ferry_source *s,
+			    const struct ferry_dialer *dialer,
+			    struct ferry_err *e)
+{
+	return claim(s, e) ? -1 : begin(s, dialer, e);
+}
+
 int ferry_source_start(struct ferry_source *s, const char *uri,
 		       struct ferry_err *e)
 {
 	struct ferry_dialer d = { .arg = s, .dial = dial_uri };
 
-	if (ferry_status_state(&s->status) != FERRY_STATE_NONE)
-		return ferry_err_set(e, FERRY_E_STATE, 0,
-				     "this migration was started already");
-	if (ferry_uri_parse(&s->uri, uri, e))
+	if (claim(s, e))
 		return -1;
+	if (ferry_uri_parse(&s->uri, uri, e)) {
+		atomic_store(&s->begun, false);
+		return -1;
+	}
 	d.features = ferry_uri_features(&s->uri);
-	return ferry_source_start_with(s, &d, e);
+	return begin(s, &d, e);
 }
 
 static void poke(struct ferry_source *s)

@@ -81,6 +81,8 @@ struct ferry_source {
 	struct ferry_source_figures fig;
 	const struct ferry_dialect_ops *dialect;
 
+	_Atomic bool	 begun;		/* by the one start that may; its own
+					 * until the conductor runs: */
 	struct ferry_uri uri;
 	struct ferry_dialer dialer;
 	uint8_t		 session[FERRY_SESSION_BYTES];

@@ -199,8 +199,13 @@ static void note_distinct(struct ferry_source *s)
 		atomic_store(&s->fig.distinct_pages, have);
 }
 
-/* One pass over what is owed, ended early by cancel, a wish for postcopy or
- * the deadline. */
+/*
+ * One pass over what is owed, ended early by cancel, a wish for postcopy or
+ * the deadline.  Each sender then still ends the stripe it has begun: what was
+ * taken from the map must go out (or be owed again), and a host page that was
+ * begun must be sent whole.  It is a stripe's worth at most, 256 KiB or one
+ * host page, and is as good as any other page of the pass.
+ */
 static int one_pass(struct ferry_source *s, bool last, struct ferry_err *e)
 {
 	uint64_t begin = ferry_now_ns(), owed = ferry_owed_pages(&s->out.owed);

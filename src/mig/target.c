@@ -102,11 +102,13 @@ int ferry_target_listen(struct ferry_target *t, const char *uri,
 {
 	struct ferry_uri u;
 
-	if (ferry_status_state(&t->status) != FERRY_STATE_NONE)
+	if (atomic_exchange(&t->begun, true))
 		return ferry_err_set(e, FERRY_E_STATE, 0,
 				     "this target was started already");
-	if (ferry_uri_parse(&u, uri, e))
+	if (ferry_uri_parse(&u, uri, e)) {
+		atomic_store(&t->begun, false);	/* may be tried again */
 		return -1;
+	}
 	snprintf(t->door.uri, sizeof(t->door.uri), "%s", uri);
 	ferry_status_set(&t->status, FERRY_STATE_SETUP);
 	if (begin(t, &u, e)) {

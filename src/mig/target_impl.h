@@ -103,6 +103,7 @@ struct ferry_target {
 	struct ferry_inflow in;
 	struct ferry_loader loader;
 	struct ferry_door door;
+	_Atomic bool	 begun;		/* by the one listen that may */
 	struct ferry_thread reader;	/* "ferry-target" */
 	struct ferry_heart heart;	/* started and stopped by reader */
 

@@ -6,6 +6,9 @@
  */
 #include "help.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "base/clock.h"
 #include "mig/vm.h"
 
@@ -104,6 +107,58 @@ static void nobody_at_the_address_is_a_failure_and_the_vm_stays(void **state)
 		    "failed");
 	ferry_source_free(s);
 	ferry_vm_free(vm);
+}
+
+struct starter {
+	struct ferry_source *source;
+	struct ferry_target *target;
+	_Atomic int	*ready;
+	struct ferry_err err;
+	int rc;
+};
+
+static void *start_both(void *arg)
+{
+	struct starter *a = arg;
+	struct ferry_err e = { 0 };
+
+	atomic_fetch_add(a->ready, 1);
+	while (atomic_load(a->ready) < 2)
+		;	/* woken threads would come too far apart */
+	a->rc = ferry_source_start(a->source, "unix:/nowhere", &a->err);
+	if (ferry_target_listen(a->target, "tcp:127.0.0.1:0", &e)) {
+		a->rc += 2;
+		a->err = e;
+	}
+	return NULL;
+}
+
+/* Two threads, one object: one starts it, the other is told so. */
+static void of_two_starts_at_once_one_is_refused(void **state)
+{
+	struct ferry_vm *from = make_vm(), *to = make_vm();
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		_Atomic int ready = 0;
+		struct starter a = { .ready = &ready }, b;
+		pthread_t other;
+
+		a.source = make_source(from);
+		a.target = ferry_target_new(to, NULL, NULL, NULL);
+		b = a;
+		assert_ok(pthread_create(&other, NULL, start_both, &b));
+		start_both(&a);
+		pthread_join(other, NULL);
+		/* 0 or -1 of the source, and 2 when listen was refused. */
+		assert_int_equal(a.rc + b.rc, 2 - 1);
+		assert_true(!a.err.code || strstr(a.err.msg, "started already"));
+		assert_true(!b.err.code || strstr(b.err.msg, "started already"));
+		ferry_source_free(a.source);
+		ferry_target_free(a.target);
+	}
+	ferry_vm_free(from);
+	ferry_vm_free(to);
 }
 
 static void before_the_start_there_is_little_to_ask(void **state)
@@ -357,6 +412,7 @@ int main(void)
 			what_an_address_cannot_carry_is_refused_at_once),
 		cmocka_unit_test(
 			nobody_at_the_address_is_a_failure_and_the_vm_stays),
+		cmocka_unit_test(of_two_starts_at_once_one_is_refused),
 		cmocka_unit_test(before_the_start_there_is_little_to_ask),
 		cmocka_unit_test(a_vm_has_one_source_or_target_at_a_time),
 		cmocka_unit_test(a_failed_migrate_says_where_the_vm_is),
