@@ -58,8 +58,9 @@ int ferry_target_may_run(struct ferry_target *t, struct ferry_err *e);
 void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out);
 
 /*
- * Ends threads and connections and frees.  Before completion of a postcopy
- * this loses the VM unless the source can be resumed: missing pages never
+ * Ends threads and connections and frees.  As long as the VM was not started
+ * here, the source is told that it will not be, and has it.  Between that and
+ * the completion of a postcopy this loses the VM unless the source can be resumed: missing pages never
  * come, and are made inaccessible: a thread that waits for one, or touches one
  * later, gets SIGSEGV (a vCPU: EFAULT), not zeroes.
  */

@@ -145,13 +145,21 @@ int ferry_target_uri(struct ferry_target *t, char *buf, size_t bytes,
 	return 0;
 }
 
-/* Nothing is taken over from here on; false when it was before. */
+/*
+ * Nothing is taken over from here on; false when it was before.  One who
+ * frees gives the VM back even behind RUN, as long as it was not started: the
+ * source is told so.
+ */
 static bool refuse_hand_over(struct ferry_target *t, bool cancelled)
 {
 	bool handed;
 
 	pthread_mutex_lock(&t->lock);
 	handed = ferry_status_is_handed(&t->status);
+	if (handed && !cancelled && !t->loader.starting) {
+		ferry_status_renounced(&t->status);
+		handed = false;
+	}
 	if (!handed || !cancelled) {
 		t->quit = true;
 		t->cancelled = t->cancelled || cancelled;
@@ -193,6 +201,20 @@ bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e)
 		*e = t->why;
 	else
 		ferry_status_handed(&t->status);
+	pthread_mutex_unlock(&t->lock);
+	return !late;
+}
+
+bool ferry_target_may_start(struct ferry_target *t, struct ferry_err *e)
+{
+	bool late;
+
+	pthread_mutex_lock(&t->lock);
+	late = t->quit;
+	if (late)
+		*e = t->why;
+	else
+		t->loader.starting = true;
 	pthread_mutex_unlock(&t->lock);
 	return !late;
 }

@@ -72,6 +72,7 @@ struct ferry_loader {
 	/* target->lock: */
 	enum ferry_load_state state;
 	bool		 may_run;	/* RUN was read */
+	bool		 starting;	/* it runs here, whatever comes */
 	bool		 give_up;
 	struct ferry_thread thread;
 };
@@ -136,6 +137,9 @@ struct ferry_target {
 /* RUN was read: the VM is ours, unless cancel, free or a failure of the reader
  * came first (*e). */
 bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e);
+
+/* The last look before the VM is started; false when free came first. */
+bool ferry_target_may_start(struct ferry_target *t, struct ferry_err *e);
 
 /* ---- target_door.c ------------------------------------------------------------ */
 

@@ -50,6 +50,8 @@ static int start_vm(struct ferry_target *t, struct ferry_err *e)
 {
 	if (t->loader.run_at_once && !ferry_target_take_over(t, e))
 		return -1;
+	if (!ferry_target_may_start(t, e))
+		return -1;
 	if (t->vm->ops.start(t->vm->opaque, t->vm->was_running, e))
 		return ferry_err_wrap(e, "start the VM");
 	ferry_status_heard(&t->status);
