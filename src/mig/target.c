@@ -196,7 +196,7 @@ bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e)
 	bool late;
 
 	pthread_mutex_lock(&t->lock);
-	late = t->quit || t->ended;
+	late = t->quit || t->ended || t->given_up;
 	if (late)
 		*e = t->why;
 	else

@@ -114,6 +114,7 @@ struct ferry_target {
 	bool		 arrived;	/* main_in is ready */
 	bool		 quit;		/* freed or cancelled */
 	bool		 cancelled;
+	bool		 given_up;	/* SHUT 1 is being said */
 	bool		 ended;		/* the reader has ended */
 	struct ferry_err why;		/* first failure; with `quit`, set */
 	struct ferry_chan *main;	/* set once, before arrived */

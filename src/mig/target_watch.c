@@ -7,13 +7,20 @@
 
 #include "base/clock.h"
 
-static void note_failure(struct ferry_target *t, const struct ferry_err *why)
+/* True when the VM is given up: from then on it is not taken over, or it was
+ * before.  Both in one, so that SHUT 1 is never said of a VM that starts. */
+static bool note_failure(struct ferry_target *t, const struct ferry_err *why)
 {
+	bool given_up;
+
 	pthread_mutex_lock(&t->lock);
 	if (!t->why.code)
 		t->why = *why;
+	given_up = !ferry_status_is_handed(&t->status);
+	t->given_up = t->given_up || given_up;
 	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
+	return given_up;
 }
 
 void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
@@ -33,8 +40,7 @@ void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 	if (ended)
 		return;
 
-	note_failure(t, why);
-	if (!ferry_status_is_handed(&t->status))
+	if (note_failure(t, why))
 		ferry_answer_give_up(&t->in.answer, why->msg);
 	ferry_marks_close(&t->in.gate);
 	if (main)

@@ -238,6 +238,21 @@ static void cancelled_behind_run_it_starts(void **state)
 	rig_fini(&r);
 }
 
+/* SHUT 1 was said of it: then RUN, which may be on its way, comes too late. */
+static void what_failed_before_run_never_starts(void **state)
+{
+	struct ferry_err e = { 0 }, why = { 0 };
+	struct rig r;
+
+	(void)state;
+	rig_init(&r);
+	ferry_err_set(&why, FERRY_E_PROTO, 0, "a channel failed");
+	ferry_target_failed(r.t, &why);
+	assert_false(ferry_target_take_over(r.t, &e));
+	assert_says(&e, FERRY_E_PROTO, "a channel failed");
+	rig_fini(&r);
+}
+
 static void cancelled_before_run_it_never_starts(void **state)
 {
 	struct ferry_err e = { 0 };
@@ -262,6 +277,7 @@ int main(void)
 		cmocka_unit_test(freed_behind_run_it_gives_the_vm_back),
 		cmocka_unit_test(freed_behind_the_start_it_says_nothing),
 		cmocka_unit_test(cancelled_behind_run_it_starts),
+		cmocka_unit_test(what_failed_before_run_never_starts),
 		cmocka_unit_test(cancelled_before_run_it_never_starts),
 	};
 	int failed;
