@@ -2,7 +2,7 @@
 /*
  * The life of a VM's process: make everything, loop over QMP, signals and the
  * bell (control_wake), end.  The loop only calls functions that return soon;
- * `stop` and a guest's reset may take as long as missing pages take.
+ * `stop` waits for missing pages, but not for long.
  */
 #include "vmm/control.h"
 

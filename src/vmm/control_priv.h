@@ -22,8 +22,8 @@
  *   run_lock	held while the machine is run, paused or reset, and while STOP
  *		and RESUME are told, so that the order in which clients hear
  *		of them is the order in which they happened.  May be held for
- *		long: pausing in postcopy waits for pages.  Never taken by the
- *		qmp thread or by vCPUs.
+ *		two seconds: `stop` in postcopy waits for pages.  Never taken
+ *		by the qmp thread or by vCPUs.
  *   lock	guards the fields below it; held for a few instructions.
  *   leaves	the machine's, the engine's, the QMP server's own.
  *
@@ -47,6 +47,7 @@
 #include "vmm/runstate.h"
 
 #define FERRY_CONTROL_AGAIN_NS	5000000000ull	/* two signals: now */
+#define FERRY_CONTROL_STOP_NS	2000000000ull	/* for missing pages */
 
 /* The migration that is under way, or was last.  At most one pointer is set. */
 struct ferry_control_mig {

@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "vmm/control_priv.h"
 
 /* A vCPU that asked for these is parked; running it on would be wrong. */
@@ -112,11 +113,31 @@ static int run_machine(struct ferry_control *c, struct ferry_err *e)
 	return 0;
 }
 
-static void stop_run_locked(struct ferry_control *c)
+/* How long `stop` may take: for ever, where all of the VM's memory is. */
+static uint64_t stop_until(struct ferry_control *c)
+{
+	switch (ferry_control_phase(c)) {
+	case FERRY_PHASE_WAITING:	/* to be ARRIVING any moment */
+	case FERRY_PHASE_ARRIVING:
+		return ferry_now_ns() + FERRY_CONTROL_STOP_NS;
+	case FERRY_PHASE_HOME:
+	case FERRY_PHASE_ABSENT:
+	case FERRY_PHASE_LEAVING:
+	case FERRY_PHASE_AWAY:
+	case FERRY_PHASES:
+		break;
+	}
+	return UINT64_MAX;
+}
+
+static int stop_run_locked(struct ferry_control *c, struct ferry_err *e)
 {
 	switch (ferry_control_runstate(c)) {
 	case FERRY_RUN_RUNNING:
-		ferry_machine_pause(c->machine);
+		if (!ferry_machine_pause_until(c->machine, stop_until(c)))
+			return ferry_err_set(e, FERRY_E_STATE, 0,
+				"a vCPU waits for memory that has not arrived "
+				"from the source; the VM runs on");
 		set_runstate(c, FERRY_RUN_PAUSED);
 		ferry_qmp_server_event(c->qmp, "STOP", NULL);
 		break;
@@ -139,16 +160,19 @@ static void stop_run_locked(struct ferry_control *c)
 	case FERRY_RUN_STATES:
 		break;		/* it does not run */
 	}
+	return 0;
 }
 
 int ferry_control_stop(struct ferry_control *c, struct ferry_err *e)
 {
+	int rc;
+
 	if (ferry_control_check(c, FERRY_ASK_STOP, e))
 		return -1;
 	pthread_mutex_lock(&c->run_lock);
-	stop_run_locked(c);
+	rc = stop_run_locked(c, e);
 	pthread_mutex_unlock(&c->run_lock);
-	return 0;
+	return rc;
 }
 
 static int cont_run_locked(struct ferry_control *c, struct ferry_err *e)

@@ -57,14 +57,29 @@ void ferry_gate_open(struct ferry_gate *g)
 	pthread_mutex_unlock(&g->lock);
 }
 
-void ferry_gate_close(struct ferry_gate *g)
+bool ferry_gate_close_until(struct ferry_gate *g, uint64_t until_ns)
 {
+	bool was_open, closed;
+
 	pthread_mutex_lock(&g->lock);
+	was_open = g->open;
 	g->open = false;
 	kick_all_locked(g);
-	while (g->inside)
-		pthread_cond_wait(&g->changed, &g->lock);
+	while (g->inside &&
+	       ferry_cond_wait_until(&g->changed, &g->lock, until_ns))
+		;
+	closed = !g->inside;
+	if (!closed) {
+		g->open = was_open;
+		pthread_cond_broadcast(&g->changed);
+	}
 	pthread_mutex_unlock(&g->lock);
+	return closed;
+}
+
+void ferry_gate_close(struct ferry_gate *g)
+{
+	(void)ferry_gate_close_until(g, UINT64_MAX);
 }
 
 bool ferry_gate_is_open(struct ferry_gate *g)

@@ -49,8 +49,10 @@ void ferry_gate_seat(struct ferry_gate *g, struct ferry_seat *s);
 
 void ferry_gate_open(struct ferry_gate *g);
 
-/* On return no vCPU is inside. */
+/* On return no vCPU is inside; or, from the second, false: that moment came
+ * first, and the gate is open as before. */
 void ferry_gate_close(struct ferry_gate *g);
+bool ferry_gate_close_until(struct ferry_gate *g, uint64_t until_ns);
 bool ferry_gate_is_open(struct ferry_gate *g);
 
 /* Nobody runs before this moment; 0 lets them go at once.  Does not wait. */

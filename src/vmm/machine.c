@@ -398,12 +398,21 @@ int ferry_machine_run(struct ferry_machine *m, struct ferry_err *e)
 	return 0;
 }
 
+bool ferry_machine_pause_until(struct ferry_machine *m, uint64_t until_ns)
+{
+	bool paused;
+
+	pthread_mutex_lock(&m->lock);
+	paused = ferry_gate_close_until(&m->gate, until_ns);
+	if (paused)
+		ferry_uart_set_still(&m->uart, true);
+	pthread_mutex_unlock(&m->lock);
+	return paused;
+}
+
 void ferry_machine_pause(struct ferry_machine *m)
 {
-	pthread_mutex_lock(&m->lock);
-	ferry_gate_close(&m->gate);
-	ferry_uart_set_still(&m->uart, true);
-	pthread_mutex_unlock(&m->lock);
+	(void)ferry_machine_pause_until(m, UINT64_MAX);
 }
 
 bool ferry_machine_running(struct ferry_machine *m)

@@ -88,8 +88,10 @@ FERRY_CHECKED int ferry_machine_run(struct ferry_machine *m,
 
 /* On return no vCPU runs and the serial port is still: nothing writes guest
  * memory.  No-op when stopped.  Works while a vCPU waits for a missing page
- * only after that page came: callers in postcopy must expect to wait. */
+ * only after that page came: callers in postcopy must expect to wait, or use
+ * the second, which is false when that moment came first: the VM runs on. */
 void ferry_machine_pause(struct ferry_machine *m);
+bool ferry_machine_pause_until(struct ferry_machine *m, uint64_t until_ns);
 
 bool ferry_machine_running(struct ferry_machine *m);
 

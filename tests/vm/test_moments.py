@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import check_pages
+from conftest import GUEST, check_pages
 from ferryvm import QmpError
 from road import Road
 
@@ -204,6 +204,51 @@ def test_the_source_dies_in_postcopy(two):
     target.signal(signal.SIGTERM)
     gone(target, 4)
     assert "the VM is lost" in target.stderr()
+
+
+def stop_while_a_page_is_missing(target):
+    """Where the kernel lets a vCPU go that waits for a page, it stops; where
+    not, `stop` gives up and the VM runs on.  It answers in any case."""
+    target.serial.send("v")         # it looks at memory nobody asked for yet
+    for _ in range(10):
+        try:
+            target.qmp("stop")
+            assert target.status() == "paused"
+            target.qmp("cont")
+        except QmpError as why:
+            assert "waits for memory" in str(why)
+        assert target.status() == "running"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_target_whose_pages_do_not_come_listens_to_orders(two, how):
+    source, target = two(append=GUEST + " touch=all")
+    hold_postcopy(source, target)
+    source.signal(how)
+    stop_while_a_page_is_missing(target)
+    assert target.qmp("query-migrate-parameters")
+    with pytest.raises(QmpError, match="still at the source"):
+        target.qmp("quit")
+    target.signal(signal.SIGTERM)
+    while "signal" not in target.stderr():
+        time.sleep(0.01)
+    target.signal(signal.SIGTERM)
+    gone(target, 4)
+
+
+def test_stop_works_when_the_pages_come(two):
+    source, target = two(append=GUEST + " touch=all")
+    hold_postcopy(source, target)
+    source.signal(signal.SIGSTOP)
+    stop_while_a_page_is_missing(target)
+    source.signal(signal.SIGCONT)
+    source.set(FULL_SPEED)
+    target.wait_migration("completed")
+    target.qmp("stop")
+    assert target.status() == "paused"
+    target.qmp("cont")
+    target.serial.wait(lambda log: log.last("VERIFIED"))
+    running_and_right(target)
 
 
 # ---- orders at the wrong time -------------------------------------------------

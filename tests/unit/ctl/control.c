@@ -841,6 +841,23 @@ static void guest_poweroff_in_postcopy_waits_for_the_memory(void **state)
 	ends(f, 0);
 }
 
+static void stop_in_postcopy_gives_up_on_a_page_that_does_not_come(void **state)
+{
+	struct fixture *f = *state;
+
+	launch_incoming(f, "tcp:h:1");
+	arrived(f, 1);
+	fake.page_missing = true;
+	refused(f, "stop", NULL, "waits for memory");
+	status_is(f, "running");
+	assert_true(vm_runs());
+	completed(f);
+	ok(f, "stop", NULL);	/* none is missing: it waits, if need be */
+	status_is(f, "paused");
+	ok(f, "quit", NULL);
+	ends(f, 0);
+}
+
 static void a_second_signal_in_postcopy_is_obeyed_at_once(void **state)
 {
 	struct fixture *f = *state;
@@ -959,6 +976,7 @@ int main(void)
 		T(the_vm_may_come_back),
 		T(bad_config_is_a_sentence),
 		/* Leaves its VM behind: last. */
+		T(stop_in_postcopy_gives_up_on_a_page_that_does_not_come),
 		T(a_second_signal_in_postcopy_is_obeyed_at_once),
 	};
 	sigset_t set;

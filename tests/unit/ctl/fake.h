@@ -22,6 +22,7 @@ struct fake {
 	struct ferry_machine_config config;
 	bool	made, running;
 	bool	cannot_reset;
+	bool	page_missing;		/* a vCPU waits for it */
 	unsigned runs, pauses, resets, throttle;
 
 	/* engine */

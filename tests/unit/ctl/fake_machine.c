@@ -63,6 +63,15 @@ void ferry_machine_pause(struct ferry_machine *m)
 	pthread_mutex_unlock(&fake_lock);
 }
 
+/* Who would wait for ever has lost already. */
+bool ferry_machine_pause_until(struct ferry_machine *m, uint64_t until_ns)
+{
+	if (fake.page_missing && until_ns != UINT64_MAX)
+		return false;
+	ferry_machine_pause(m);
+	return true;
+}
+
 bool ferry_machine_running(struct ferry_machine *m)
 {
 	(void)m;

@@ -19,6 +19,7 @@ struct runner {
 	_Atomic bool		 inside;
 	_Atomic unsigned	 entered;
 	_Atomic bool		 sit_out;	/* after this time inside */
+	_Atomic bool		 stuck;		/* hears no kick */
 };
 
 struct crowd {
@@ -33,8 +34,9 @@ static void run(void *arg)
 	while (ferry_gate_enter(r->gate, &r->seat)) {
 		r->inside = true;
 		r->entered++;
-		while (!__atomic_load_n(&r->immediate_exit, __ATOMIC_RELAXED) &&
-		       !r->sit_out)
+		while ((!__atomic_load_n(&r->immediate_exit,
+					 __ATOMIC_RELAXED) && !r->sit_out) ||
+		       r->stuck)
 			usleep(100);
 		usleep(LINGER_US);
 		if (r->sit_out)
@@ -179,6 +181,28 @@ static void a_held_gate_can_be_closed(void **state)
 	assert_false(c->runner[0].inside);
 }
 
+static void closing_gives_up_at_its_time_and_leaves_the_gate_open(void **state)
+{
+	struct crowd *c = *state;
+	struct runner *r = &c->runner[2];
+
+	r->stuck = true;
+	ferry_gate_open(&c->gate);
+	wait_entered(r, 1);
+	wait_entered(&c->runner[0], 1);
+	assert_false(ferry_gate_close_until(&c->gate, ferry_now_ns() +
+					    50 * FERRY_NS_PER_MS));
+	assert_true(ferry_gate_is_open(&c->gate));
+	wait_entered(&c->runner[0], 2);		/* was driven out, is in again */
+	assert_int_equal(r->entered, 1);
+
+	r->stuck = false;
+	assert_true(ferry_gate_close_until(&c->gate, ferry_now_ns() +
+					   60 * FERRY_NS_PER_S));
+	assert_false(ferry_gate_is_open(&c->gate));
+	assert_false(r->inside);
+}
+
 #define T(f)	cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -190,6 +214,7 @@ int main(void)
 		T(who_sits_out_comes_back_after_the_next_opening_only),
 		T(who_is_held_waits_for_the_time_and_no_longer),
 		T(a_held_gate_can_be_closed),
+		T(closing_gives_up_at_its_time_and_leaves_the_gate_open),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
