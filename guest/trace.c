@@ -48,7 +48,7 @@ static void send_sample(struct cpu *c, const struct sample *s)
 	struct line l = { 0 };
 
 	line_text(&l, "TRACE");
-	line_key_milli(&l, "t", clock_us(&c->clock, s->end) / 1000);
+	line_key(&l, "us", clock_us(&c->clock, s->end));
 	line_key(&l, "iter", s->iterations);
 	line_key(&l, "gap_us", clock_us(&c->clock, s->gap));
 	line_gaps(&l, s);

@@ -37,10 +37,10 @@ def test_values_have_their_types():
 
 
 def test_a_sample_has_its_gaps_by_their_length():
-    sample = parse("TRACE t=0.010 iter=96 gap_us=99 gaps=0:93,7:2,26:1")
-    assert sample["t"] == 0.010 and sample["gap_us"] == 99
+    sample = parse("TRACE us=10012 iter=96 gap_us=99 gaps=0:93,7:2,26:1")
+    assert sample["us"] == 10012 and sample["gap_us"] == 99
     assert sample["gaps"] == {1: 93, 128: 2, math.inf: 1}
-    assert parse("TRACE t=0.010 iter=0 gap_us=0")["gaps"] == {}
+    assert parse("TRACE us=10012 iter=0 gap_us=0")["gaps"] == {}
     assert parse("TRACED samples=1")["samples"] == 1
 
 
