@@ -109,9 +109,13 @@ class Qmp:
                         event.get("data", {}).get(k) == v
                         for k, v in data.items()):
                     return event
-            answer = self._read(deadline - time.monotonic())
-            if "event" in answer:
-                self.events.append(answer)
+            self.next_event(deadline - time.monotonic())
+
+    def next_event(self, timeout=PATIENCE):
+        """Wait for one more in .events."""
+        answer = self._read(timeout)
+        if "event" in answer:
+            self.events.append(answer)
 
     def close(self):
         self.sock.close()

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""bench/run says what it was asked, and what it measures is a migration that
+loses nothing.  How fast that was is not looked at here."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+
+import figures  # noqa: E402
+import tables  # noqa: E402
+from ends import PAIRS  # noqa: E402
+
+RUN = ("total_ms", "pause_ms", "pause_host_ms", "cpu_s", "cpu_source_s",
+       "cpu_target_s", "sent_mib", "passes", "stall_max_ms", "loop_p99_us",
+       "speed_before", "speed_after", "faults", "engine_total_ms",
+       "engine_pause_ms", "verified_pages", "bad_pages")
+
+
+def bench(build, *options, check=True):
+    return subprocess.run(
+        [ROOT / "bench" / "run", "--build", build, *options], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=check,
+        timeout=240)
+
+
+@pytest.mark.usefixtures("kvm")
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_small_run_has_every_figure_and_loses_no_page(build, folder, pair):
+    for end in PAIRS[pair]:
+        if end.missing(build):
+            pytest.skip(end.missing(build))
+    out = f"{folder}/out.json"
+    bench(build, "--pair", pair, "--size", "64M", "--guest", "full",
+          "--mode", "precopy", "--mode", "postcopy-urgent", "--rounds", "1",
+          "--json", out)
+    data = json.loads(Path(out).read_text(encoding="utf-8"))
+
+    assert [r["mode"] for r in data["runs"]] == ["precopy", "postcopy-urgent"]
+    for run in data["runs"]:
+        assert "error" not in run, run
+        assert not [key for key in RUN
+                    if not isinstance(run[key], (int, float))]
+        assert run["bad_pages"] == 0 and run["verified_pages"] > 10000
+        assert run["total_ms"] > 0 and run["pause_host_ms"] > 0
+        assert run["sent_mib"] > 30
+    for row in data["rows"]:
+        assert row["rounds"] == 1 and row["failed"] == 0
+        assert row["figures"]["total_ms"]["n"] == 1
+    for weight in data["memory"]:
+        assert weight["source_peak_kib"] > 0 < weight["target_peak_kib"]
+    assert data["floors"]["fetch"]["p50_us"] > 0
+    assert {"cpu", "kernel", "cores", "qemu"} <= set(data["machine"])
+
+    shown = bench(build, "--from", out, "--markdown", "-").stdout
+    assert "### 64 MiB, full" in shown and f"| {pair} | 1 |" in shown
+
+
+def test_what_cannot_be_measured_is_said(folder):
+    done = bench(folder, "--pair", "ferry", check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"bench: {folder}/ferry is not built\n"
+
+
+def test_the_help_names_every_option():
+    said = bench(ROOT, "--help").stdout
+    for option in ("--json", "--markdown", "--quick", "--mode", "--guest",
+                   "--size", "--pair", "--rounds"):
+        assert option in said
+
+
+# ---- from samples to figures ------------------------------------------------
+
+def line(us, iterations, gap_us, gaps=None):
+    class Sample:
+        values = {"us": us, "iter": iterations, "gap_us": gap_us,
+                  "gaps": gaps or {1: iterations}}
+
+        def __getitem__(self, key):
+            return self.values[key]
+    return Sample()
+
+
+def trace():
+    """A thousand iterations in 10 ms; a pause of 30 ms; a stall of 5 ms; half
+    as fast for 200 ms; as before."""
+    us, lines = 0, []
+    for ms, iterations, gap_us in (
+            [(10, 1000, 20)] * 20 + [(40, 1000, 30000), (10, 500, 5000)] +
+            [(10, 500, 20)] * 19 + [(10, 1000, 20)] * 60):
+        us += ms * 1000
+        lines.append(line(us, iterations, gap_us))
+    return lines
+
+
+def test_the_pause_is_found_and_what_came_after():
+    # The guest's time is known to 100 ms only.
+    f = figures.from_trace(trace(), near_us=340_000, quiet_until_us=200_000,
+                           host_pause_ms=30.6)
+    assert f["pause_ms"] == 30 and f["pause_confirmed"]
+    assert f["stall_max_ms"] == 5
+    assert f["speed_before"] == pytest.approx(100_000)
+    # 30 of pause, 200 at half speed; a window that is mostly full speed is
+    # enough.
+    assert 200 <= f["back_ms"] <= 230
+
+
+def test_a_pause_that_the_host_did_not_see_is_not_confirmed():
+    f = figures.from_trace(trace(), near_us=240_000, quiet_until_us=200_000,
+                           host_pause_ms=50)
+    assert not f["pause_confirmed"]
+
+
+def test_a_guest_that_never_comes_back_has_no_such_time():
+    slow = [line(10_000 * i, 1000 if i < 20 else 300,
+                 9000 if i == 20 else 20) for i in range(100)]
+    f = figures.from_trace(slow, near_us=200_000, quiet_until_us=150_000,
+                           host_pause_ms=9)
+    assert f["back_ms"] is None
+
+
+def test_samples_that_miss_the_switch_are_refused():
+    with pytest.raises(ValueError):
+        figures.from_trace(trace(), near_us=9e6, quiet_until_us=200_000,
+                           host_pause_ms=30)
+
+
+@pytest.mark.parametrize("gaps, p, of, expect", [
+    ({8: 100}, 50, None, 6),
+    ({1: 99, 1024: 1}, 99, None, 1),
+    ({1: 90, 1024: 10}, 99, None, 972.8),
+    ({1: 9900, 1024: 10}, 99, 100, 972.8),  # 9810 idle looks do not count
+    ({1: 50, math.inf: 50}, 99, None, 1 << 26),
+    ({}, 99, None, 0),
+])
+def test_percentiles_of_doubling_buckets(gaps, p, of, expect):
+    assert figures.percentile(gaps, p, of) == pytest.approx(expect, rel=0.02)
+
+
+def test_tables_go_between_their_marks():
+    text = f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n"
+    assert tables.put_into(text, "new\n") == \
+        f"before\n{tables.BEGIN}\n\nnew\n\n{tables.END}\nafter\n"
+    assert tables.put_into("no marks", "new\n") == "new\n"
