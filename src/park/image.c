@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading an image by pread, not by mapping it: a file that is cut short or a
+ * disk that fails is then an error and not a SIGBUS.
+ */
+#include "park/image.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include "base/cleanup.h"
+#include "park/hash.h"
+
+static int read_all(const struct ferry_image *img, void *data, size_t bytes,
+		    uint64_t offset)
+{
+	uint8_t *p = data;
+
+	while (bytes) {
+		ssize_t n = pread(img->fd, p, bytes, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -ENODATA;
+		p += n;
+		offset += (uint64_t)n;
+		bytes -= (size_t)n;
+	}
+	return 0;
+}
+
+/* ---- opening ------------------------------------------------------------------ */
+
+static int read_head(struct ferry_image *img, struct ferry_err *e)
+{
+	uint8_t head[FERRY_IMAGE_HEAD_BYTES] = { 0 };
+	struct stat st;
+	int rc;
+
+	if (fstat(img->fd, &st))
+		return ferry_err_set(e, FERRY_E_IO, errno, "look at it");
+	if (!S_ISREG(st.st_mode))
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "it is not a regular file");
+	rc = read_all(img, head, sizeof(head), 0);
+	if (rc && rc != -ENODATA)
+		return ferry_err_set(e, FERRY_E_IO, -rc, "read its head");
+	return ferry_image_head_decode(head, (uint64_t)st.st_size, &img->head,
+				       e);
+}
+
+static uint8_t *read_piece(const struct ferry_image *img,
+			   const struct ferry_piece *p, const char *what,
+			   struct ferry_err *e)
+{
+	FERRY_AUTO_FREE uint8_t *data = malloc(p->bytes ? p->bytes : 1);
+	int rc;
+
+	if (!data) {
+		ferry_err_set(e, FERRY_E_NOMEM, errno, "%s", what);
+		return NULL;
+	}
+	rc = read_all(img, data, p->bytes, p->offset);
+	if (rc) {
+		ferry_err_set(e, FERRY_E_IO, -rc, "read its %s", what);
+		return NULL;
+	}
+	if (ferry_hash(data, p->bytes) != p->hash) {
+		ferry_err_set(e, FERRY_E_PROTO, 0, "the image is damaged: its "
+			      "%s does not match its hash", what);
+		return NULL;
+	}
+	return ferry_steal(&data);
+}
+
+static int check_state(const struct ferry_image *img, struct ferry_err *e)
+{
+	const struct ferry_image_index *x = &img->index;
+
+	if ((uint64_t)x->sections_bytes + x->vmdesc_bytes !=
+	    img->head.state.bytes)
+		return ferry_err_set(e, FERRY_E_PROTO, 0, "the image is "
+				     "damaged: size of the device state");
+	return 0;
+}
+
+static int read_rest(struct ferry_image *img, struct ferry_err *e)
+{
+	FERRY_AUTO_FREE uint8_t *index = NULL;
+
+	img->index.block = calloc(FERRY_BLOCKS_MAX, sizeof(*img->index.block));
+	if (!img->index.block)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "index");
+	img->chunks = img->head.table.bytes / FERRY_CHUNK_WIRE;
+	img->table = read_piece(img, &img->head.table, "chunk table", e);
+	if (!img->table)
+		return -1;
+	index = read_piece(img, &img->head.index, "index", e);
+	if (!index || ferry_image_index_decode(index, img->head.index.bytes,
+					       img->chunks, &img->index, e))
+		return -1;
+	img->state = read_piece(img, &img->head.state, "device state", e);
+	return img->state ? check_state(img, e) : -1;
+}
+
+int ferry_image_open(struct ferry_image *img, const char *path,
+		     struct ferry_err *e)
+{
+	*img = (struct ferry_image){
+		.fd = open(path, O_RDONLY | O_CLOEXEC),
+	};
+	if (img->fd < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno, "open image %s",
+				     path);
+	if (read_head(img, e) || read_rest(img, e)) {
+		ferry_image_close(img);
+		return ferry_err_wrap(e, "%s", path);
+	}
+	return 0;
+}
+
+void ferry_image_close(struct ferry_image *img)
+{
+	if (img->fd >= 0)
+		close(img->fd);
+	img->fd = -1;
+	free(img->index.block);
+	free(img->table);
+	free(img->state);
+	img->index.block = NULL;
+	img->table = img->state = NULL;
+}
+
+/* ---- memory -------------------------------------------------------------------- */
+
+bool ferry_image_is_zero(const struct ferry_image *img, uint64_t chunk)
+{
+	struct ferry_chunk c;
+
+	return !ferry_chunk_decode(img->table + chunk * FERRY_CHUNK_WIRE,
+				   img->head.file_bytes, &c) &&
+	       !c.stored_bytes;
+}
+
+int ferry_image_cache_init(struct ferry_image_cache *c, struct ferry_err *e)
+{
+	*c = (struct ferry_image_cache){ .which = UINT64_MAX };
+	c->zstd = ZSTD_createDCtx();
+	c->packed = malloc(FERRY_CHUNK_BYTES);
+	if (posix_memalign((void **)&c->chunk, FERRY_PAGE_BYTES,
+			   FERRY_CHUNK_BYTES))
+		c->chunk = NULL;
+	if (c->zstd && c->packed && c->chunk)
+		return 0;
+	ferry_image_cache_fini(c);
+	return ferry_err_set(e, FERRY_E_NOMEM, ENOMEM, "room for a chunk");
+}
+
+void ferry_image_cache_fini(struct ferry_image_cache *c)
+{
+	ZSTD_freeDCtx(c->zstd);
+	free(c->packed);
+	free(c->chunk);
+	*c = (struct ferry_image_cache){ .which = UINT64_MAX };
+}
+
+static const struct ferry_image_block *block_of(const struct ferry_image *img,
+						uint64_t chunk)
+{
+	const struct ferry_image_index *x = &img->index;
+	uint32_t i = 0;
+
+	while (i + 1 < x->blocks && x->block[i + 1].first_chunk <= chunk)
+		i++;
+	return &x->block[i];
+}
+
+static int damaged(const struct ferry_image *img, uint64_t chunk, int sys,
+		   const char *how, struct ferry_err *e)
+{
+	const struct ferry_image_block *b = block_of(img, chunk);
+
+	return ferry_err_set(e, sys ? FERRY_E_IO : FERRY_E_PROTO, sys,
+			     "the image is damaged: memory of block %s at 0x%"
+			     PRIx64 " %s", b->name,
+			     (chunk - b->first_chunk) * FERRY_CHUNK_BYTES,
+			     how);
+}
+
+static size_t chunk_bytes(const struct ferry_image *img, uint64_t chunk)
+{
+	const struct ferry_image_block *b = block_of(img, chunk);
+	uint64_t left = b->bytes - (chunk - b->first_chunk) *
+			FERRY_CHUNK_BYTES;
+
+	return left < FERRY_CHUNK_BYTES ? (size_t)left : FERRY_CHUNK_BYTES;
+}
+
+/* From the file into the cache, through `packed` when it is shorter than what
+ * it holds. */
+static int load(const struct ferry_image *img, struct ferry_image_cache *c,
+		uint64_t chunk, const struct ferry_chunk *rec,
+		struct ferry_err *e)
+{
+	size_t bytes = chunk_bytes(img, chunk);
+	bool packed = rec->stored_bytes < bytes;
+	uint8_t *to = packed ? c->packed : c->chunk;
+	size_t n;
+	int rc;
+
+	if (rec->stored_bytes > bytes ||
+	    (packed && !(img->head.flags & FERRY_IMAGE_ZSTD)))
+		return damaged(img, chunk, 0, "has an impossible size", e);
+	rc = read_all(img, to, rec->stored_bytes, rec->offset);
+	if (rc)
+		return damaged(img, chunk, -rc, "cannot be read", e);
+	if (ferry_hash(to, rec->stored_bytes) != rec->hash)
+		return damaged(img, chunk, 0, "does not match its hash", e);
+	if (!packed)
+		return 0;
+	n = ZSTD_decompressDCtx(c->zstd, c->chunk, bytes, c->packed,
+				rec->stored_bytes);
+	if (ZSTD_isError(n) || n != bytes)
+		return damaged(img, chunk, 0, "cannot be unpacked", e);
+	return 0;
+}
+
+const uint8_t *ferry_image_chunk(const struct ferry_image *img,
+				 struct ferry_image_cache *c, uint64_t chunk,
+				 struct ferry_err *e)
+{
+	struct ferry_chunk rec;
+
+	if (c->which == chunk)
+		return c->chunk;
+	c->which = UINT64_MAX;
+	if (ferry_chunk_decode(img->table + chunk * FERRY_CHUNK_WIRE,
+			       img->head.file_bytes, &rec)) {
+		damaged(img, chunk, 0, "lies outside the file", e);
+		return NULL;
+	}
+	if (!rec.stored_bytes)
+		memset(c->chunk, 0, FERRY_CHUNK_BYTES);
+	else if (load(img, c, chunk, &rec, e))
+		return NULL;
+	c->which = chunk;
+	return c->chunk;
+}
+
+int ferry_image_verify(const struct ferry_image *img,
+		       void (*progress)(void *arg, uint64_t chunk), void *arg,
+		       struct ferry_err *e)
+{
+	struct ferry_image_cache c;
+	int rc = ferry_image_cache_init(&c, e);
+
+	for (uint64_t i = 0; !rc && i < img->chunks; i++) {
+		rc = ferry_image_chunk(img, &c, i, e) ? 0 : -1;
+		if (progress && !(i % 256))
+			progress(arg, i);
+	}
+	ferry_image_cache_fini(&c);
+	return rc;
+}

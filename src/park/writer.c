@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The file of an image from its first octet to its name.
+ */
+#include "park/writer.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "park/hash.h"
+#include "park/seal.h"
+
+/* ---- the part file -------------------------------------------------------- */
+
+static int name_it(struct ferry_image_writer *w, const char *path,
+		   struct ferry_err *e)
+{
+	const char *slash = strrchr(path, '/');
+	int dir = slash ? (int)(slash - path) : 0;
+
+	if (!*path || strlen(path) + sizeof(".part") > sizeof(w->part))
+		return ferry_err_set(e, FERRY_E_INVALID, 0, "'%.64s' cannot be "
+				     "the name of an image", path);
+	strcpy(w->path, path);
+	snprintf(w->part, sizeof(w->part), "%.*s.part",
+		 (int)(sizeof(w->part) - sizeof(".part")), path);
+	snprintf(w->dir, sizeof(w->dir), "%.*s", slash ? dir + 1 : 1,
+		 slash ? path : ".");
+	return 0;
+}
+
+/* The file we hold is the one of this name: its former owner has not renamed
+ * or removed it between our open and our lock. */
+static bool is_still_named(const struct ferry_image_writer *w, int fd)
+{
+	struct stat ours, named;
+
+	return !fstat(fd, &ours) && !stat(w->part, &named) &&
+	       ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
+}
+
+/* -EAGAIN: the owner before us was just done with it. */
+static int lock_part(struct ferry_image_writer *w, struct ferry_err *e)
+{
+	FERRY_AUTO_FD fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno, "create %s",
+				     w->part);
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return errno == EWOULDBLOCK ?
+		       ferry_err_set(e, FERRY_E_STATE, 0, "another process is "
+				     "parking a VM in %s; choose another name",
+				     w->path) :
+		       ferry_err_set(e, FERRY_E_IO, errno, "lock %s", w->part);
+	if (!is_still_named(w, fd))
+		return -EAGAIN;
+	w->fd = ferry_steal_fd(&fd);
+	return 0;
+}
+
+static int open_part(struct ferry_image_writer *w, struct ferry_err *e)
+{
+	int rc;
+
+	do
+		rc = lock_part(w, e);
+	while (rc == -EAGAIN);
+	if (rc)
+		return -1;
+	if (!access(w->path, F_OK))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "%s exists; remove "
+				     "it or choose another name", w->path);
+	if (ftruncate(w->fd, 0))
+		return ferry_err_set(e, FERRY_E_IO, errno, "empty %s",
+				     w->part);
+	return 0;
+}
+
+/* Memory that will be compressed lies in a file without a name, beside the
+ * image: it may be large, and the page cache can write it out. */
+static int open_scratch(struct ferry_image_writer *w, struct ferry_err *e)
+{
+	if (!w->zstd_level) {
+		w->memory_fd = w->fd;
+		return 0;
+	}
+	w->memory_fd = open(w->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (w->memory_fd < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno, "create a scratch "
+				     "file in %s", w->dir);
+	return 0;
+}
+
+int ferry_image_writer_open(struct ferry_image_writer *w, const char *path,
+			    int zstd_level, struct ferry_err *e)
+{
+	*w = (struct ferry_image_writer){
+		.fd = -1, .memory_fd = -1, .zstd_level = zstd_level,
+		.end = FERRY_CHUNK_BYTES,
+	};
+	w->index.block = calloc(FERRY_BLOCKS_MAX, sizeof(*w->index.block));
+	if (!w->index.block)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "image");
+	if (name_it(w, path, e) || open_part(w, e) || open_scratch(w, e)) {
+		ferry_image_writer_fini(w);
+		return -1;
+	}
+	return 0;
+}
+
+void ferry_image_writer_fini(struct ferry_image_writer *w)
+{
+	if (w->memory_fd >= 0 && w->memory_fd != w->fd)
+		close(w->memory_fd);
+	if (w->fd >= 0) {
+		unlink(w->part);	/* while the lock is held */
+		close(w->fd);
+	}
+	w->fd = w->memory_fd = -1;
+	free(w->index.block);
+	w->index.block = NULL;
+}
+
+int ferry_image_writer_block(struct ferry_image_writer *w, const char *name,
+			     uint64_t bytes, uint32_t page_bytes, uint64_t gpa,
+			     uint64_t *offset, struct ferry_err *e)
+{
+	uint64_t chunks = ferry_chunks_of(bytes);
+	struct ferry_image_block *b = &w->index.block[w->index.blocks];
+
+	if (w->index.blocks == FERRY_BLOCKS_MAX ||
+	    chunks > FERRY_IMAGE_CHUNKS_MAX - w->chunks)
+		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "block %s of "
+				     "%" PRIu64 " octets does not fit into an "
+				     "image", name, bytes);
+	*b = (struct ferry_image_block){
+		.bytes = bytes, .page_bytes = page_bytes, .gpa = gpa,
+		.first_chunk = w->chunks,
+	};
+	snprintf(b->name, sizeof(b->name), "%s", name);
+	*offset = w->end;
+	if (ftruncate(w->memory_fd, (off_t)(w->end + bytes)))
+		return ferry_err_set(e, FERRY_E_IO, errno, "make room for "
+				     "block %s in %s", name, w->part);
+	w->index.blocks++;
+	w->chunks += chunks;
+	w->end += chunks * FERRY_CHUNK_BYTES;
+	return 0;
+}
+
+/* ---- what comes behind the memory, and before it --------------------------- */
+
+static int put(struct ferry_image_writer *w, const void *data, size_t bytes,
+	       uint64_t offset, struct ferry_err *e)
+{
+	const uint8_t *p = data;
+
+	while (bytes) {
+		ssize_t n = pwrite(w->fd, p, bytes, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return ferry_err_set(e, FERRY_E_IO, errno, "write %s",
+					     w->part);
+		p += n;
+		offset += (uint64_t)n;
+		bytes -= (size_t)n;
+	}
+	return 0;
+}
+
+static int put_piece(struct ferry_image_writer *w, const void *data,
+		     size_t bytes, struct ferry_piece *p, struct ferry_err *e)
+{
+	*p = (struct ferry_piece){
+		.offset = w->end, .bytes = bytes,
+		.hash = ferry_hash(data, bytes),
+	};
+	w->end += bytes;
+	return put(w, data, bytes, p->offset, e);
+}
+
+static int put_state(struct ferry_image_writer *w,
+		     const struct ferry_image_vm *vm, struct ferry_err *e)
+{
+	size_t bytes = vm->sections_bytes + vm->vmdesc_bytes;
+	FERRY_AUTO_FREE uint8_t *both = malloc(bytes ? bytes : 1);
+
+	if (!both)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "device state");
+	if (vm->sections_bytes)
+		memcpy(both, vm->sections, vm->sections_bytes);
+	if (vm->vmdesc_bytes)
+		memcpy(both + vm->sections_bytes, vm->vmdesc,
+		       vm->vmdesc_bytes);
+	return put_piece(w, both, bytes, &w->head.state, e);
+}
+
+static int put_index(struct ferry_image_writer *w,
+		     const struct ferry_image_vm *vm, struct ferry_err *e)
+{
+	struct ferry_image_index *x = &w->index;
+	FERRY_AUTO_FREE uint8_t *data = NULL;
+	struct ferry_wr wr;
+	size_t bytes;
+
+	snprintf(x->machine, sizeof(x->machine), "%s", vm->machine);
+	x->dialect = vm->dialect;
+	x->running = vm->running;
+	x->has_uuid = vm->uuid != NULL;
+	if (vm->uuid)
+		memcpy(x->uuid, vm->uuid, sizeof(x->uuid));
+	x->sections_bytes = (uint32_t)vm->sections_bytes;
+	x->vmdesc_bytes = (uint32_t)vm->vmdesc_bytes;
+	bytes = ferry_image_index_bytes(x);
+	data = malloc(bytes);
+	if (!data)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "index");
+	wr = ferry_wr_over(data, bytes);
+	ferry_image_index_encode(&wr, x);
+	return put_piece(w, data, bytes, &w->head.index, e);
+}
+
+static int put_head(struct ferry_image_writer *w, struct ferry_err *e)
+{
+	struct ferry_image_head *h = &w->head;
+	uint8_t page[FERRY_IMAGE_HEAD_BYTES];
+
+	h->file_bytes = w->end;
+	h->created_s = (uint64_t)time(NULL);
+	if (getrandom(h->id, sizeof(h->id), 0) != sizeof(h->id))
+		return ferry_err_set(e, FERRY_E_IO, errno, "random octets");
+	ferry_image_head_encode(page, h);
+	return put(w, page, sizeof(page), 0, e);
+}
+
+/* ---- for good ---------------------------------------------------------------- */
+
+static int force(struct ferry_image_writer *w, struct ferry_err *e)
+{
+	if (fsync(w->fd))
+		return ferry_err_set(e, FERRY_E_IO, errno, "force %s to the "
+				     "disk", w->part);
+	return 0;
+}
+
+static int give_name(struct ferry_image_writer *w, struct ferry_err *e)
+{
+	FERRY_AUTO_FD dir = open(w->dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	int rc = renameat2(AT_FDCWD, w->part, AT_FDCWD, w->path,
+			   RENAME_NOREPLACE);
+
+	/* Not every file system can: then the look at the beginning is all
+	 * there is. */
+	if (rc && errno == EINVAL)
+		rc = rename(w->part, w->path);
+	if (rc)
+		return ferry_err_set(e, FERRY_E_IO, errno, "rename %s to %s",
+				     w->part, w->path);
+	if (dir < 0 || fsync(dir))
+		return ferry_err_set(e, FERRY_E_IO, errno, "force the name of "
+				     "%s to the disk", w->path);
+	return 0;
+}
+
+int ferry_image_writer_seal(struct ferry_image_writer *w,
+			    const struct ferry_map *map,
+			    const struct ferry_image_vm *vm,
+			    struct ferry_err *e)
+{
+	size_t table_bytes = w->chunks * FERRY_CHUNK_WIRE;
+	FERRY_AUTO_FREE uint8_t *table = malloc(table_bytes ? table_bytes : 1);
+
+	if (!table)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "chunk table");
+	if (ferry_seal_chunks(w, map, table, e) ||
+	    put_piece(w, table, table_bytes, &w->head.table, e) ||
+	    put_state(w, vm, e) || put_index(w, vm, e))
+		return ferry_err_wrap(e, "image");
+	/* The head makes it an image: only when all else is on the disk. */
+	if (ftruncate(w->fd, (off_t)w->end) || force(w, e) ||
+	    put_head(w, e) || force(w, e) || give_name(w, e))
+		return ferry_err_wrap(e, "image");
+	close(w->fd);
+	w->fd = w->memory_fd == w->fd ? (w->memory_fd = -1) : -1;
+	return 0;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Writing an image.  Memory goes into IMAGE.part while it arrives, at the
+ * place where it will be read; when all is there, hashes, device state, index
+ * and, last of all, the head are added, everything is forced to the disk, and
+ * the file gets its name.  Whatever ends the process before that leaves no
+ * image.
+ *
+ * Threads: blocks by one; memory may be written by any number meanwhile; seal
+ *          by one, when nobody writes any more.
+ */
+#ifndef FERRY_PARK_WRITER_H
+#define FERRY_PARK_WRITER_H
+
+#include <limits.h>
+
+#include "park/layout.h"
+#include "recv/map.h"
+
+struct ferry_image_writer {
+	char		 path[PATH_MAX];
+	char		 part[PATH_MAX];
+	char		 dir[PATH_MAX];
+	int		 fd;		/* IMAGE.part, locked; or -1 */
+	int		 memory_fd;	/* where pages go: fd, or a scratch
+					 * file that is compressed later */
+	int		 zstd_level;	/* 0: chunks are stored as they are */
+	uint64_t	 end;		/* of the memory laid out so far */
+	uint64_t	 chunks;
+	struct ferry_image_head head;
+	struct ferry_image_index index;
+};
+
+/*
+ * Begin IMAGE.part in the folder of path.  Refused when the image exists, when
+ * the folder cannot be written, or when another process is parking there now;
+ * a part that a dead process left is written over.
+ */
+FERRY_CHECKED int ferry_image_writer_open(struct ferry_image_writer *w,
+					  const char *path, int zstd_level,
+					  struct ferry_err *e);
+
+/* The next block; its memory goes to memory_fd at *offset on. */
+FERRY_CHECKED int ferry_image_writer_block(struct ferry_image_writer *w,
+					   const char *name, uint64_t bytes,
+					   uint32_t page_bytes, uint64_t gpa,
+					   uint64_t *offset,
+					   struct ferry_err *e);
+
+/* What else there is to say of the VM. */
+struct ferry_image_vm {
+	const char	*machine;
+	uint8_t		 dialect;
+	bool		 running;
+	const uint8_t	*uuid;		/* 16 octets, or NULL */
+	const void	*sections;
+	size_t		 sections_bytes;
+	const void	*vmdesc;
+	size_t		 vmdesc_bytes;
+};
+
+/* map: pages that are not here are zero.  On success the image is on the disk
+ * under its name. */
+FERRY_CHECKED int ferry_image_writer_seal(struct ferry_image_writer *w,
+					  const struct ferry_map *map,
+					  const struct ferry_image_vm *vm,
+					  struct ferry_err *e);
+
+/* Without a seal, nothing is left behind. */
+void ferry_image_writer_fini(struct ferry_image_writer *w);
+
+#endif

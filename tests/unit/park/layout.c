@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/* Records of an image that lie: right by their hash, wrong in what they say. */
+#include "parked.h"
+
+#include "park/hash.h"
+
+#define FILE_BYTES	(1u << 20)
+
+static struct ferry_image_head good(void)
+{
+	return (struct ferry_image_head){
+		.file_bytes = FILE_BYTES,
+		.table = { 0x10000, 10 * FERRY_CHUNK_WIRE, 0 },
+		.state = { 0x20000, 100, 0 },
+		.index = { 0x30000, 100, 0 },
+	};
+}
+
+static int try(const struct ferry_image_head *h, struct ferry_err *e)
+{
+	struct ferry_image_head got;
+	uint8_t page[FERRY_IMAGE_HEAD_BYTES];
+
+	ferry_image_head_encode(page, h);
+	return ferry_image_head_decode(page, FILE_BYTES, &got, e);
+}
+
+static void a_head_that_lies_is_refused(void **state)
+{
+	static const struct {
+		size_t at;
+		uint64_t value;
+		const char *says;
+	} rows[] = {
+#define FIELD(f) offsetof(struct ferry_image_head, f)
+		{ FIELD(table.offset), 0, "chunk table" },
+		{ FIELD(table.offset), FILE_BYTES, "chunk table" },
+		{ FIELD(table.offset), UINT64_MAX, "chunk table" },
+		{ FIELD(table.bytes), UINT64_MAX, "chunk table" },
+		{ FIELD(table.bytes), 19, "chunk table" },
+		{ FIELD(state.offset), FERRY_IMAGE_HEAD_BYTES - 1, "state" },
+		{ FIELD(state.bytes), FILE_BYTES, "state" },
+		{ FIELD(index.offset), FILE_BYTES - 99, "index" },
+		{ FIELD(index.bytes), FERRY_INDEX_BYTES_MAX + 1, "index" },
+		{ FIELD(file_bytes), FILE_BYTES + 1, "should have 1048577" },
+#undef FIELD
+	};
+	struct ferry_image_head h = good();
+	struct ferry_err e = { 0 };
+
+	(void)state;
+	assert_ok(try(&h, &e));
+	for (size_t i = 0; i < FERRY_LEN(rows); i++) {
+		h = good();
+		memcpy((uint8_t *)&h + rows[i].at, &rows[i].value, 8);
+		assert_int_equal(try(&h, &e), -1);
+		if (!strstr(e.msg, rows[i].says))
+			fail_msg("row %zu: '%s'", i, e.msg);
+	}
+	h = good();
+	h.flags = 2;
+	assert_int_equal(try(&h, &e), -1);
+	assert_non_null(strstr(e.msg, "flags 0x2"));
+}
+
+static void another_version_is_named(void **state)
+{
+	struct ferry_image_head h = good();
+	uint8_t page[FERRY_IMAGE_HEAD_BYTES];
+	struct ferry_err e = { 0 };
+
+	(void)state;
+	ferry_image_head_encode(page, &h);
+	page[11] = 2;
+	assert_int_equal(ferry_image_head_decode(page, FILE_BYTES, &h, &e),
+			 -1);
+	assert_non_null(strstr(e.msg, "is of version 2; this ferry reads"));
+}
+
+static void a_chunk_lies_in_the_file(void **state)
+{
+	static const struct { uint64_t offset; uint32_t bytes; int rc; }
+	rows[] = {
+		{ 0, 0, 0 }, { UINT64_MAX, 0, 0 },
+		{ 4096, FERRY_CHUNK_BYTES, 0 },
+		{ 4096, FERRY_CHUNK_BYTES + 1, -EBADMSG },
+		{ 4095, 1, -EBADMSG },
+		{ FILE_BYTES - 1, 1, 0 }, { FILE_BYTES, 1, -EBADMSG },
+		{ FILE_BYTES - 1, 2, -EBADMSG },
+		{ UINT64_MAX, 1, -EBADMSG },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(rows); i++) {
+		struct ferry_chunk c = { rows[i].offset, rows[i].bytes, 7 };
+		uint8_t wire[FERRY_CHUNK_WIRE];
+
+		ferry_chunk_encode(wire, &c);
+		assert_int_equal(ferry_chunk_decode(wire, FILE_BYTES, &c),
+				 rows[i].rc);
+		assert_int_equal(c.hash, 7);
+	}
+}
+
+/* ---- index --------------------------------------------------------------- */
+
+struct indexed {
+	struct ferry_image_block block[FERRY_BLOCKS_MAX];
+	struct ferry_image_index x;
+	uint8_t		data[4096];
+	size_t		bytes;
+};
+
+static void index_of(struct indexed *i)
+{
+	memset(i, 0, sizeof(*i));
+	i->x = (struct ferry_image_index){
+		.machine = "pc", .dialect = FERRY_DIALECT_QEMU,
+		.sections_bytes = 5, .blocks = 2, .block = i->block,
+	};
+	strcpy(i->block[0].name, "ram");
+	strcpy(i->block[1].name, "rom");
+	i->block[0].bytes = FERRY_HUGE_BYTES;
+	i->block[0].page_bytes = FERRY_HUGE_BYTES;
+	i->block[1].bytes = 3 * PAGE;
+	i->block[1].page_bytes = PAGE;
+}
+
+static void write_index(struct indexed *i)
+{
+	struct ferry_wr w = ferry_wr_over(i->data, sizeof(i->data));
+
+	ferry_image_index_encode(&w, &i->x);
+	i->bytes = ferry_wr_used(&w);
+	assert_int_equal(i->bytes, ferry_image_index_bytes(&i->x));
+}
+
+static int read_index(struct indexed *i, size_t bytes, struct ferry_err *e)
+{
+	struct indexed got = { .x.block = got.block };
+
+	return ferry_image_index_decode(i->data, bytes, 33, &got.x, e);
+}
+
+static void an_index_that_lies_is_refused(void **state)
+{
+	enum { NAME, BYTES, PAGES, BLOCKS, DIALECT, STATE, MACHINE };
+	static const struct {
+		int what;
+		uint64_t value;
+		const char *says;
+	} rows[] = {
+		{ NAME, 0, "names of memory blocks" },
+		{ BYTES, 0, "size of block rom" },
+		{ BYTES, 4097, "size of block rom" },
+		{ BYTES, 2 * FERRY_CHUNK_BYTES, "size of block rom" },
+		{ BYTES, UINT64_MAX & ~4095ull, "size of block rom" },
+		{ PAGES, 8192, "size of block rom" },
+		{ PAGES, 0, "size of block rom" },
+		{ BLOCKS, 1, "differ" },
+		{ DIALECT, 0, "kind of the source" },
+		{ DIALECT, 3, "kind of the source" },
+		{ STATE, FERRY_PACKAGE_BYTES_MAX + 1, "device state" },
+		{ MACHINE, 0, "name of the machine" },
+	};
+	struct ferry_err e = { 0 };
+	struct indexed i;
+
+	(void)state;
+	index_of(&i);
+	write_index(&i);
+	assert_ok(read_index(&i, i.bytes, &e));
+	for (size_t r = 0; r < FERRY_LEN(rows); r++) {
+		index_of(&i);
+		switch (rows[r].what) {
+		case NAME: strcpy(i.block[1].name, "ram"); break;
+		case BYTES: i.block[1].bytes = rows[r].value; break;
+		case PAGES: i.block[1].page_bytes = (uint32_t)rows[r].value;
+			break;
+		case BLOCKS: i.x.blocks = (uint32_t)rows[r].value; break;
+		case DIALECT: i.x.dialect = (uint8_t)rows[r].value; break;
+		case STATE: i.x.sections_bytes = (uint32_t)rows[r].value;
+			break;
+		case MACHINE: i.x.machine[0] = '\0'; break;
+		}
+		write_index(&i);
+		assert_int_equal(read_index(&i, i.bytes, &e), -1);
+		if (!strstr(e.msg, rows[r].says))
+			fail_msg("row %zu: '%s'", r, e.msg);
+	}
+}
+
+static void an_index_of_any_other_length_is_refused(void **state)
+{
+	struct ferry_err e = { 0 };
+	struct indexed i;
+
+	(void)state;
+	index_of(&i);
+	write_index(&i);
+	for (size_t n = 0; n < i.bytes + 20; n++)
+		assert_int_equal(read_index(&i, n, &e), n == i.bytes ? 0 : -1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_head_that_lies_is_refused),
+		cmocka_unit_test(another_version_is_named),
+		cmocka_unit_test(a_chunk_lies_in_the_file),
+		cmocka_unit_test(an_index_that_lies_is_refused),
+		cmocka_unit_test(an_index_of_any_other_length_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
