@@ -9,9 +9,9 @@
 #include <stdint.h>
 #include <time.h>
 
-#define FERRY_NS_PER_S	1000000000ull
-#define FERRY_NS_PER_MS	1000000ull
-#define FERRY_NS_PER_US	1000ull
+#define FERRY_NS_PER_S	UINT64_C(1000000000)
+#define FERRY_NS_PER_MS	UINT64_C(1000000)
+#define FERRY_NS_PER_US	UINT64_C(1000)
 
 /* CLOCK_MONOTONIC. */
 uint64_t ferry_now_ns(void);
