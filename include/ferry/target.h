@@ -33,7 +33,9 @@ struct ferry_target *ferry_target_new(struct ferry_vm *vm,
  * Wait for a source at this address: tcp:HOST:PORT (port 0: any free one),
  * unix:PATH, fd:N (a connected socket, or a pipe or file to read), file:PATH.
  * Returns when it can be reached.  Strangers that connect are turned away and
- * do not disturb it.
+ * do not disturb it; a source that leaves before its stream has begun is
+ * forgotten.  While one is there (silent for x-ferry-timeout at most), others
+ * are refused.
  */
 int ferry_target_listen(struct ferry_target *t, const char *uri,
 			struct ferry_err *e);

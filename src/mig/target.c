@@ -86,6 +86,7 @@ static int begin(struct ferry_target *t, const struct ferry_uri *u,
 	switch (u->kind) {
 	case FERRY_URI_TCP:
 	case FERRY_URI_UNIX:
+		t->others_may_come = true;
 		return ferry_door_open(t, u, e) || start_reader(t, e) ? -1 : 0;
 	case FERRY_URI_FD:
 		chan = ferry_uri_dial(u, 0, NULL, e);
@@ -121,6 +122,7 @@ int ferry_target_listen(struct ferry_target *t, const char *uri,
 
 int ferry_target_begin(struct ferry_target *t, struct ferry_err *e)
 {
+	t->others_may_come = true;
 	ferry_status_set(&t->status, FERRY_STATE_SETUP);
 	return start_reader(t, e);
 }

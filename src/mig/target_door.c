@@ -149,15 +149,64 @@ static int prepare(struct ferry_target *t,
 	return 0;
 }
 
+/* Caller holds the lock. */
+static void forget_session(struct ferry_target *t)
+{
+	free(t->in.receiver);
+	t->in.receiver = NULL;
+	t->in.data = t->in.urgent = t->in.here = 0;
+	memset(t->session, 0, sizeof(t->session));
+}
+
 static void forget(struct ferry_target *t)
 {
 	pthread_mutex_lock(&t->lock);
-	free(t->in.receiver);
-	t->in.receiver = NULL;
-	t->in.data = t->in.urgent = 0;
-	memset(t->session, 0, sizeof(t->session));
+	forget_session(t);
 	pthread_mutex_unlock(&t->lock);
 	untake_main(t);
+}
+
+/* Main is the caller's from here on; NULL when somebody has called quits, who
+ * may be using it. */
+static struct ferry_chan *take_back_main(struct ferry_target *t,
+					 struct ferry_err *e)
+{
+	struct ferry_chan *main = NULL;
+
+	pthread_mutex_lock(&t->lock);
+	if (t->quit) {
+		*e = t->why;
+	} else {
+		main = t->main;
+		t->main = NULL;
+		t->arrived = t->ended = t->given_up = false;
+		t->why = (struct ferry_err){ 0 };
+		forget_session(t);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return main;
+}
+
+int ferry_door_dismiss(struct ferry_target *t, struct ferry_err *e)
+{
+	struct ferry_chan *main = take_back_main(t, e);
+	struct ferry_inflow *in = &t->in;
+
+	if (!main)
+		return -1;
+	ferry_inbuf_fini(&t->main_in);
+	ferry_chan_close(main);
+	if (in->body.pages)
+		ferry_rambody_fini(&in->body);
+	in->body = (struct ferry_rambody){ 0 };
+	ferry_marks_reopen(&in->gate);
+	ferry_place_wait_again(&in->place);
+	/* Memory is emptied for whoever is next; so is what we know of it. */
+	ferry_map_fini(&in->map);
+	if (ferry_map_init(&in->map, &t->vm->mem, e))
+		return -1;
+	untake_main(t);
+	return 0;
 }
 
 /* Takes the buffer when it succeeds. */

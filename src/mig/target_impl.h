@@ -105,6 +105,8 @@ struct ferry_target {
 	struct ferry_loader loader;
 	struct ferry_door door;
 	_Atomic bool	 begun;		/* by the one listen that may */
+	bool		 others_may_come;	/* set before the reader runs:
+					 * the door stays open */
 	struct ferry_thread reader;	/* "ferry-target" */
 	struct ferry_heart heart;	/* started and stopped by reader */
 
@@ -117,7 +119,8 @@ struct ferry_target {
 	bool		 given_up;	/* SHUT 1 is being said */
 	bool		 ended;		/* the reader has ended */
 	struct ferry_err why;		/* first failure; with `quit`, set */
-	struct ferry_chan *main;	/* set once, before arrived */
+	struct ferry_chan *main;	/* set before arrived; NULL again when
+					 * who came was dismissed */
 	struct ferry_inbuf main_in;	/* reader only, once arrived */
 	uint8_t		 session[FERRY_SESSION_BYTES];
 	enum ferry_dialect dialect;
@@ -152,6 +155,11 @@ FERRY_CHECKED int ferry_door_open(struct ferry_target *t,
 FERRY_CHECKED int ferry_door_admit(struct ferry_target *t,
 				   struct ferry_chan *chan,
 				   struct ferry_err *e);
+/* Who was let in as main has left before it began: all of it is forgotten, and
+ * the next may come.  By the reader, with no receiver running; -1 when there is
+ * to be no next. */
+FERRY_CHECKED int ferry_door_dismiss(struct ferry_target *t,
+				     struct ferry_err *e);
 /* No more visitors; joins. */
 void ferry_door_close(struct ferry_target *t);
 

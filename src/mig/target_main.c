@@ -162,8 +162,6 @@ static int on_section(struct ferry_target *t, const struct ferry_section *s,
 
 static int read_stream(struct ferry_target *t, struct ferry_err *e)
 {
-	if (open_stream(t, e))
-		return -1;
 	while (t->phase != FERRY_PHASE_DONE) {
 		struct ferry_section s = { 0 };
 
@@ -271,24 +269,76 @@ static int start_heart(struct ferry_target *t, struct ferry_err *e)
 	return ferry_heart_start(&t->heart, e);
 }
 
-static int receive(struct ferry_target *t, struct ferry_err *e)
-{
-	if (await_main(t, e))
-		return -1;
-	ferry_status_set(&t->status, FERRY_STATE_ACTIVE);
-	t->phase = FERRY_PHASE_BEGIN;
-	if (ferry_rambody_init(&t->in.body, &t->main_in, &t->in.place, e) ||
-	    await_channels(t, e) || start_heart(t, e))
-		return -1;
-	return read_stream(t, e);
-}
-
 static void set_ended(struct ferry_target *t)
 {
 	pthread_mutex_lock(&t->lock);
 	t->ended = true;
 	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
+}
+
+/* `ended` is set: no new ones are let in. */
+static void stop_receivers(struct ferry_target *t)
+{
+	struct ferry_inflow *in = &t->in;
+
+	ferry_place_stop_waiting(&in->place);
+	for (unsigned i = 0; in->receiver && i < in->data + in->urgent; i++)
+		ferry_receiver_stop(&in->receiver[i]);
+}
+
+/* Until the stream's first section: all channels are there, and it is the VM
+ * that was announced. */
+static int meet(struct ferry_target *t, struct ferry_err *e)
+{
+	t->phase = FERRY_PHASE_BEGIN;
+	if (ferry_rambody_init(&t->in.body, &t->main_in, &t->in.place, e) ||
+	    await_channels(t, e) || open_stream(t, e))
+		return -1;
+	return ferry_inbuf_need(&t->main_in, 1, e) ? 0 : -1;
+}
+
+/* One that leaves before that has left nothing here: the next may come. */
+static int dismiss(struct ferry_target *t, struct ferry_err *e)
+{
+	struct ferry_err why = *e;
+
+	pthread_mutex_lock(&t->lock);
+	if (t->why.code)	/* was noted first */
+		why = t->why;
+	pthread_mutex_unlock(&t->lock);
+	ferry_answer_give_up(&t->in.answer, why.msg);
+	t->main->ops->shutdown(t->main);
+	set_ended(t);
+	stop_receivers(t);
+	if (!t->others_may_come) {
+		*e = why;
+		return -1;
+	}
+	if (ferry_door_dismiss(t, e))
+		return -1;
+	ferry_log(&t->status.log, FERRY_LOG_WARN, "a source left before "
+		  "anything came: %s; waiting for another", why.msg);
+	return 0;
+}
+
+static int await_source(struct ferry_target *t, struct ferry_err *e)
+{
+	do {
+		if (await_main(t, e))
+			return -1;
+		if (!meet(t, e))
+			return 0;
+	} while (!dismiss(t, e));
+	return -1;
+}
+
+static int receive(struct ferry_target *t, struct ferry_err *e)
+{
+	if (await_source(t, e))
+		return -1;
+	ferry_status_set(&t->status, FERRY_STATE_ACTIVE);
+	return start_heart(t, e) || read_stream(t, e) ? -1 : 0;
 }
 
 /* The source closes once it has read SHUT; until then nothing is closed here,
@@ -335,16 +385,6 @@ static void pause_here(struct ferry_target *t, const struct ferry_err *err)
 {
 	t->main->ops->shutdown(t->main);
 	ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED, err);
-}
-
-/* `ended` is set: no new ones are let in. */
-static void stop_receivers(struct ferry_target *t)
-{
-	struct ferry_inflow *in = &t->in;
-
-	ferry_place_stop_waiting(&in->place);
-	for (unsigned i = 0; in->receiver && i < in->data + in->urgent; i++)
-		ferry_receiver_stop(&in->receiver[i]);
 }
 
 /* Tell the source, and release the loader, which may wait for a page. */

@@ -133,6 +133,11 @@ void ferry_place_stop_waiting(struct ferry_place *p)
 	atomic_store(&p->stopped, true);
 }
 
+void ferry_place_wait_again(struct ferry_place *p)
+{
+	atomic_store(&p->stopped, false);
+}
+
 void ferry_place_end(struct ferry_place *p)
 {
 	ferry_place_stop_waiting(p);

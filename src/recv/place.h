@@ -88,6 +88,8 @@ FERRY_CHECKED int ferry_place_listen(struct ferry_place *p,
 /* Do not wait for memory any more: what cannot be placed now is an error.  Any
  * thread. */
 void ferry_place_stop_waiting(struct ferry_place *p);
+/* As before it; no receiver is there. */
+void ferry_place_wait_again(struct ferry_place *p);
 
 /* Faults are normal again; what still arrives is dropped.  Receivers may go
  * on: userfaultfd stays open until fini. */

@@ -68,6 +68,13 @@ void ferry_marks_close(struct ferry_marks *g)
 	pthread_mutex_unlock(&g->lock);
 }
 
+void ferry_marks_reopen(struct ferry_marks *g)
+{
+	pthread_mutex_lock(&g->lock);
+	g->closed = false;
+	pthread_mutex_unlock(&g->lock);
+}
+
 static void gate_synced(struct ferry_receiver *r, uint32_t sequence)
 {
 	pthread_mutex_lock(&r->gate->lock);

@@ -52,6 +52,8 @@ FERRY_CHECKED int ferry_marks_wait(struct ferry_marks *g,
 				   uint32_t sequence, uint32_t silence_ms,
 				   struct ferry_err *e);
 void ferry_marks_close(struct ferry_marks *g);
+/* As after init; nobody waits. */
+void ferry_marks_reopen(struct ferry_marks *g);
 
 /*
  * gate, place, failed, arg filled by the caller; takes the buffer and its

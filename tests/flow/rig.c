@@ -214,6 +214,11 @@ void rig_await(struct rig *r, enum ferry_state state)
 	} while (st.state < state);
 }
 
+static bool hangs(int rc, const struct ferry_err *e)
+{
+	return rc && e->code == FERRY_E_TIMEOUT && strstr(e->msg, "still");
+}
+
 /* Who is still on the way in has to be inside before the door goes. */
 static void join_offers(struct rig *r)
 {
@@ -230,12 +235,31 @@ void rig_finish_source(struct rig *r)
 	rig_end_guest(&r->src);
 }
 
+bool rig_is_waiting(struct rig *r)
+{
+	struct ferry_target *t = r->target;
+	bool taken;
+
+	pthread_mutex_lock(&t->lock);
+	taken = t->taken;
+	pthread_mutex_unlock(&t->lock);
+	return !taken && ferry_status_state(&t->status) == FERRY_STATE_SETUP;
+}
+
+#define TURN_MS	20
+
 void rig_finish_target(struct rig *r)
 {
-	/* One that was never reached waits for ever. */
-	if (ferry_status_state(&r->target->status) == FERRY_STATE_SETUP)
-		(void)!ferry_target_cancel(r->target, NULL);
-	r->target_rc = ferry_target_wait(r->target, 60000, &r->target_err);
+	int turns = 60000 / TURN_MS;
+
+	do {
+		/* One that was never reached, or by a source that left at
+		 * once, waits for ever. */
+		if (rig_is_waiting(r))
+			(void)!ferry_target_cancel(r->target, NULL);
+		r->target_rc = ferry_target_wait(r->target, TURN_MS,
+						 &r->target_err);
+	} while (hangs(r->target_rc, &r->target_err) && --turns);
 	r->target_stats = (struct ferry_stats)FERRY_STATS_INIT;
 	ferry_target_stats(r->target, &r->target_stats);
 	if (r->target_rc == 0)
@@ -301,11 +325,6 @@ uint64_t rig_differs(struct rig *r)
 				   r->dst.mem[i] + p * RIG_PAGE, RIG_PAGE))
 				n++;
 	return n;
-}
-
-static bool hangs(int rc, const struct ferry_err *e)
-{
-	return rc && e->code == FERRY_E_TIMEOUT && strstr(e->msg, "still");
 }
 
 /* Both embedders ask whether they may run the VM: never yes twice. */

@@ -131,6 +131,9 @@ void rig_finish_source(struct rig *r);
 void rig_finish_target(struct rig *r);	/* the source is gone, or has ended */
 void rig_fini(struct rig *r);
 
+/* The target waits, and nobody is being let in. */
+bool rig_is_waiting(struct rig *r);
+
 /* In the midst of it; rig_fini() frees the rest. */
 void rig_free_source(struct rig *r);
 void rig_free_target(struct rig *r);	/* needs a URI */

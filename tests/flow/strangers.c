@@ -208,6 +208,66 @@ static void who_hangs_up_at_any_octet_changes_nothing(void **state)
 	serve(&r, "half an opening");
 }
 
+/* What may come behind a hello that was accepted. */
+static const struct {
+	const char *what;
+	const uint8_t *octets;
+	size_t bytes;
+} ends[] = {
+	{ "a hang-up", OCTETS("") },
+	{ "half a stream's head", OCTETS("QEVM\0\0") },
+	{ "a stream of another VM", OCTETS("QEVM\0\0\0\3\7\0\0\0\3gri") },
+	{ "a stream's head and no more",
+	  OCTETS("QEVM\0\0\0\3\7\0\0\0\3rig") },
+	{ "something else", OCTETS("GET / HTTP/1.1") },
+	{ "an ABORT", OCTETS("\x08\x46\3\0\6\0\4oops") },
+};
+
+/* A hello takes the target for as long as its sender is there; then it waits
+ * again, also when that one's data channel had come and said something. */
+static void who_leaves_behind_the_hello_changes_nothing(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	wait_for(&r, "20000");
+	for (size_t i = 0; i < FERRY_LEN(ends) * 3; i++) {
+		size_t end = i / 3;
+		uint8_t octets[4096];
+		size_t n = valid_opening(&r, octets, sizeof(octets));
+		int fd = knock(), data = -1;
+
+		assert_true(send(fd, octets, n, MSG_NOSIGNAL) > 0);
+		assert_int_equal(recv(fd, octets, FERRY_CHANNEL_WIRE,
+				      MSG_WAITALL), FERRY_CHANNEL_WIRE);
+		n = valid_opening(&r, octets, sizeof(octets));
+		octets[9] = FERRY_CHANNEL_DATA;
+		/* A stream that begins before its channels are there is left
+		 * alone until the time is up. */
+		if (i % 3 || (ends[end].bytes && ends[end].octets[0] != 8))
+			data = knock();
+		if (data >= 0)	/* its header; or garbage behind it */
+			assert_true(send(data, octets, i % 3 == 1 ?
+					 FERRY_CHANNEL_WIRE : n,
+					 MSG_NOSIGNAL) > 0);
+		if (ends[end].bytes)
+			assert_true(send(fd, ends[end].octets, ends[end].bytes,
+					 MSG_NOSIGNAL) > 0);
+		shutdown(fd, SHUT_WR);
+		await_hang_up(fd);
+		close(fd);
+		if (data >= 0)
+			close(data);
+		while (!rig_is_waiting(&r)) {
+			if (ferry_state_is_final(ferry_status_state(
+						 &r.target->status)))
+				fail_msg("%s ended it", ends[end].what);
+			usleep(1000);
+		}
+	}
+	serve(&r, "hellos");
+}
+
 static void random_octets_are_turned_away(void **state)
 {
 	uint64_t seed = 88172645463325252ull;
@@ -353,6 +413,7 @@ int main(void)
 		cmocka_unit_test(other_protocols_are_turned_away),
 		cmocka_unit_test(headers_that_lie_are_turned_away),
 		cmocka_unit_test(who_hangs_up_at_any_octet_changes_nothing),
+		cmocka_unit_test(who_leaves_behind_the_hello_changes_nothing),
 		cmocka_unit_test(random_octets_are_turned_away),
 		cmocka_unit_test(silent_ones_do_not_block_the_door),
 		cmocka_unit_test(a_target_is_freed_while_someone_is_silent),
