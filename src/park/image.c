@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "park/hash.h"
+#include "wire/text.h"
 
 static int read_all(const struct ferry_image *img, void *data, size_t bytes,
 		    uint64_t offset)
@@ -94,9 +95,6 @@ static int read_rest(struct ferry_image *img, struct ferry_err *e)
 {
 	FERRY_AUTO_FREE uint8_t *index = NULL;
 
-	img->index.block = calloc(FERRY_BLOCKS_MAX, sizeof(*img->index.block));
-	if (!img->index.block)
-		return ferry_err_set(e, FERRY_E_NOMEM, errno, "index");
 	img->chunks = img->head.table.bytes / FERRY_CHUNK_WIRE;
 	img->table = read_piece(img, &img->head.table, "chunk table", e);
 	if (!img->table)
@@ -130,10 +128,9 @@ void ferry_image_close(struct ferry_image *img)
 	if (img->fd >= 0)
 		close(img->fd);
 	img->fd = -1;
-	free(img->index.block);
+	ferry_hello_fini(&img->index.vm);
 	free(img->table);
 	free(img->state);
-	img->index.block = NULL;
 	img->table = img->state = NULL;
 }
 
@@ -170,36 +167,16 @@ void ferry_image_cache_fini(struct ferry_image_cache *c)
 	*c = (struct ferry_image_cache){ .which = UINT64_MAX };
 }
 
-static const struct ferry_image_block *block_of(const struct ferry_image *img,
-						uint64_t chunk)
-{
-	const struct ferry_image_index *x = &img->index;
-	uint32_t i = 0;
-
-	while (i + 1 < x->blocks && x->block[i + 1].first_chunk <= chunk)
-		i++;
-	return &x->block[i];
-}
-
 static int damaged(const struct ferry_image *img, uint64_t chunk, int sys,
 		   const char *how, struct ferry_err *e)
 {
-	const struct ferry_image_block *b = block_of(img, chunk);
+	struct ferry_chunk_place p = ferry_chunk_find(&img->index, chunk);
 
 	return ferry_err_set(e, sys ? FERRY_E_IO : FERRY_E_PROTO, sys,
 			     "the image is damaged: memory of block %s at 0x%"
-			     PRIx64 " %s", b->name,
-			     (chunk - b->first_chunk) * FERRY_CHUNK_BYTES,
-			     how);
-}
-
-static size_t chunk_bytes(const struct ferry_image *img, uint64_t chunk)
-{
-	const struct ferry_image_block *b = block_of(img, chunk);
-	uint64_t left = b->bytes - (chunk - b->first_chunk) *
-			FERRY_CHUNK_BYTES;
-
-	return left < FERRY_CHUNK_BYTES ? (size_t)left : FERRY_CHUNK_BYTES;
+			     PRIx64 " %s",
+			     FERRY_SHOW(img->index.vm.block[p.block].name),
+			     p.page * FERRY_PAGE_BYTES, how);
 }
 
 /* From the file into the cache, through `packed` when it is shorter than what
@@ -208,7 +185,8 @@ static int load(const struct ferry_image *img, struct ferry_image_cache *c,
 		uint64_t chunk, const struct ferry_chunk *rec,
 		struct ferry_err *e)
 {
-	size_t bytes = chunk_bytes(img, chunk);
+	size_t bytes = ferry_chunk_find(&img->index, chunk).pages *
+		       FERRY_PAGE_BYTES;
 	bool packed = rec->stored_bytes < bytes;
 	uint8_t *to = packed ? c->packed : c->chunk;
 	size_t n;

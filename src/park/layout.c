@@ -14,7 +14,6 @@
 
 #include "park/hash.h"
 #include "wire/dialect.h"
-#include "wire/text.h"
 
 #define HASHED_BYTES	(FERRY_IMAGE_HEAD_BYTES - 8)
 
@@ -166,64 +165,34 @@ void ferry_chunk_encode(uint8_t wire[FERRY_CHUNK_WIRE],
 
 /* ---- index ----------------------------------------------------------------------- */
 
-static bool is_named_before(const struct ferry_image_index *x, const char *name)
+/* The chunks of all blocks are those of the table, no more and no fewer. */
+static int deal_chunks(struct ferry_image_index *x, uint64_t chunks,
+		       struct ferry_err *e)
 {
-	for (uint32_t i = 0; i < x->blocks; i++)
-		if (!strcmp(x->block[i].name, name))
-			return true;
-	return false;
-}
+	uint64_t next = 0;
 
-static bool is_block(const struct ferry_image_block *b, uint64_t chunks)
-{
-	if (b->page_bytes != FERRY_PAGE_BYTES &&
-	    b->page_bytes != FERRY_HUGE_BYTES)
-		return false;
-	if (!b->bytes || b->bytes > FERRY_BLOCK_BYTES_MAX ||
-	    b->bytes % b->page_bytes)
-		return false;
-	return ferry_chunks_of(b->bytes) <= chunks;
-}
+	for (size_t i = 0; i < x->vm.blocks; i++) {
+		uint64_t n = ferry_chunks_of(x->vm.block[i].bytes);
 
-static int read_block(struct ferry_rd *r, struct ferry_image_index *x,
-		      uint64_t first_chunk, uint64_t chunks,
-		      struct ferry_err *e)
-{
-	struct ferry_image_block *b = &x->block[x->blocks];
-	bool named = ferry_text_read_name(r, b->name);
-
-	b->bytes = ferry_rd_be64(r);
-	b->page_bytes = ferry_rd_be32(r);
-	b->gpa = ferry_rd_be64(r);
-	b->first_chunk = first_chunk;
-	if (r->bad)
-		return broken(e, "the index ends early");
-	if (!named || is_named_before(x, b->name))
-		return broken(e, "names of memory blocks");
-	if (!is_block(b, chunks - first_chunk))
-		return ferry_err_set(e, FERRY_E_PROTO, 0, "the image is "
-				     "damaged: size of block %s",
-				     FERRY_SHOW(b->name));
-	x->blocks++;
+		if (n > chunks - next)
+			return broken(e, "its chunk table is too short");
+		x->first_chunk[i] = next;
+		next += n;
+	}
+	if (next != chunks || !chunks)
+		return broken(e, "its chunk table is too long");
 	return 0;
 }
 
-static int read_blocks(struct ferry_rd *r, uint64_t chunks,
-		       struct ferry_image_index *x, struct ferry_err *e)
+static int check_index(const struct ferry_image_index *x, struct ferry_err *e)
 {
-	uint32_t n = ferry_rd_be32(r);
-	uint64_t next = 0;
-
-	if (n > FERRY_BLOCKS_MAX)
-		return broken(e, "number of memory blocks");
-	for (uint32_t i = 0; i < n; i++) {
-		if (read_block(r, x, next, chunks, e))
-			return -1;
-		next += ferry_chunks_of(x->block[i].bytes);
-	}
-	if (next != chunks)
-		return broken(e, "its blocks and its chunk table differ");
-	return ferry_decode_whole(r, "index of the image", e);
+	if (x->dialect != FERRY_DIALECT_QEMU &&
+	    x->dialect != FERRY_DIALECT_FERRY)
+		return broken(e, "kind of the source");
+	if (x->sections_bytes > FERRY_PACKAGE_BYTES_MAX ||
+	    x->vmdesc_bytes > FERRY_VMDESC_BYTES_MAX)
+		return broken(e, "size of the device state");
+	return 0;
 }
 
 int ferry_image_index_decode(const void *data, size_t bytes, uint64_t chunks,
@@ -232,53 +201,51 @@ int ferry_image_index_decode(const void *data, size_t bytes, uint64_t chunks,
 	struct ferry_rd r = ferry_rd_over(data, bytes);
 	const uint8_t *uuid;
 
-	x->blocks = 0;
-	if (!ferry_text_read_name(&r, x->machine))
-		return broken(e, "name of the machine");
-	x->dialect = ferry_rd_u8(&r);
-	x->running = ferry_rd_u8(&r);
+	*x = (struct ferry_image_index){ .dialect = ferry_rd_u8(&r) };
 	x->has_uuid = ferry_rd_u8(&r) != 0;
 	uuid = ferry_rd_bytes(&r, sizeof(x->uuid));
 	x->sections_bytes = ferry_rd_be32(&r);
 	x->vmdesc_bytes = ferry_rd_be32(&r);
-	if (r.bad)
-		return broken(e, "the index ends early");
+	if (ferry_rd_be32(&r) != ferry_rd_left(&r) || r.bad)
+		return broken(e, "length of the index");
 	memcpy(x->uuid, uuid, sizeof(x->uuid));
-	if (x->dialect != FERRY_DIALECT_QEMU &&
-	    x->dialect != FERRY_DIALECT_FERRY)
-		return broken(e, "kind of the source");
-	if (x->sections_bytes > FERRY_PACKAGE_BYTES_MAX ||
-	    x->vmdesc_bytes > FERRY_VMDESC_BYTES_MAX)
-		return broken(e, "size of the device state");
-	return read_blocks(&r, chunks, x, e);
+	if (check_index(x, e))
+		return -1;
+	if (ferry_hello_decode(&r, false, &x->vm, e))
+		return ferry_err_wrap(e, "the image is damaged");
+	if (!deal_chunks(x, chunks, e))
+		return 0;
+	ferry_hello_fini(&x->vm);
+	return -1;
 }
 
 size_t ferry_image_index_bytes(const struct ferry_image_index *x)
 {
-	size_t bytes = 1 + strlen(x->machine) + 3 + sizeof(x->uuid) + 8 + 4;
-
-	for (uint32_t i = 0; i < x->blocks; i++)
-		bytes += 1 + strlen(x->block[i].name) + 20;
-	return bytes;
+	return 2 + sizeof(x->uuid) + 8 + ferry_hello_bytes(&x->vm);
 }
 
 void ferry_image_index_encode(struct ferry_wr *w,
 			      const struct ferry_image_index *x)
 {
-	ferry_wr_str8(w, x->machine);
 	ferry_wr_u8(w, x->dialect);
-	ferry_wr_u8(w, x->running);
 	ferry_wr_u8(w, x->has_uuid);
 	ferry_wr_bytes(w, x->uuid, sizeof(x->uuid));
 	ferry_wr_be32(w, x->sections_bytes);
 	ferry_wr_be32(w, x->vmdesc_bytes);
-	ferry_wr_be32(w, x->blocks);
-	for (uint32_t i = 0; i < x->blocks; i++) {
-		const struct ferry_image_block *b = &x->block[i];
+	ferry_hello_encode(w, &x->vm);
+}
 
-		ferry_wr_str8(w, b->name);
-		ferry_wr_be64(w, b->bytes);
-		ferry_wr_be32(w, b->page_bytes);
-		ferry_wr_be64(w, b->gpa);
-	}
+struct ferry_chunk_place ferry_chunk_find(const struct ferry_image_index *x,
+					  uint64_t chunk)
+{
+	uint32_t i = 0;
+	uint64_t page, left;
+
+	while (i + 1 < x->vm.blocks && x->first_chunk[i + 1] <= chunk)
+		i++;
+	page = (chunk - x->first_chunk[i]) * FERRY_CHUNK_PAGES;
+	left = x->vm.block[i].bytes / FERRY_PAGE_BYTES - page;
+	return (struct ferry_chunk_place){
+		i, page, left < FERRY_CHUNK_PAGES ? left : FERRY_CHUNK_PAGES,
+	};
 }

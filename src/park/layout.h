@@ -12,6 +12,7 @@
 
 #include "base/limits.h"
 #include "wire/decode.h"
+#include "wire/hello.h"
 
 #define FERRY_IMAGE_MAGIC	"FERRYIMG"
 #define FERRY_IMAGE_VERSION	1u
@@ -20,7 +21,7 @@
 #define FERRY_CHUNK_PAGES	(FERRY_CHUNK_BYTES / FERRY_PAGE_BYTES)
 #define FERRY_IMAGE_BYTES_MAX	(1ull << 48)
 #define FERRY_IMAGE_CHUNKS_MAX	(FERRY_IMAGE_BYTES_MAX / FERRY_CHUNK_BYTES)
-#define FERRY_INDEX_BYTES_MAX	(1u << 20)
+#define FERRY_INDEX_BYTES_MAX	(FERRY_HELLO_BYTES_MAX + 256u)
 
 /* A piece of the file and its hash (XXH3, 64 bits). */
 struct ferry_piece {
@@ -68,29 +69,18 @@ void ferry_chunk_encode(uint8_t wire[FERRY_CHUNK_WIRE],
 
 /* ---- the index: what was parked ------------------------------------------- */
 
-struct ferry_image_block {
-	char		name[FERRY_NAME_MAX + 1];
-	uint64_t	bytes;
-	uint32_t	page_bytes;
-	uint64_t	gpa;
-	uint64_t	first_chunk;	/* in the table */
-};
-
-/* How the VM came; what can be said to the next host follows from it. */
 struct ferry_image_index {
-	char		machine[FERRY_MACHINE_NAME_MAX + 1];
 	uint8_t		dialect;	/* enum ferry_dialect of the source */
-	uint8_t		running;	/* between ferries: it ran */
 	bool		has_uuid;
 	uint8_t		uuid[16];
 	uint32_t	sections_bytes;	/* of the state: FULL sections; */
 	uint32_t	vmdesc_bytes;	/* then QEMU's description, if any */
-	uint32_t	blocks;
-	struct ferry_image_block *block;	/* FERRY_BLOCKS_MAX */
+	struct ferry_hello vm;		/* name, blocks, facts */
+	uint64_t	first_chunk[FERRY_BLOCKS_MAX];	/* of each block */
 };
 
-/* chunks: in the table.  Blocks are named once each, and cover the table in
- * order. */
+/* chunks: in the table; the blocks cover them in order.  On success the caller
+ * calls ferry_hello_fini(&x->vm). */
 FERRY_CHECKED int ferry_image_index_decode(const void *data, size_t bytes,
 					   uint64_t chunks,
 					   struct ferry_image_index *x,
@@ -98,6 +88,15 @@ FERRY_CHECKED int ferry_image_index_decode(const void *data, size_t bytes,
 size_t ferry_image_index_bytes(const struct ferry_image_index *x);
 void ferry_image_index_encode(struct ferry_wr *w,
 			      const struct ferry_image_index *x);
+
+/* A chunk of the table: which block it is of, and where in it. */
+struct ferry_chunk_place {
+	uint32_t	block;
+	uint64_t	page, pages;
+};
+
+struct ferry_chunk_place ferry_chunk_find(const struct ferry_image_index *x,
+					  uint64_t chunk);
 
 static inline uint64_t ferry_chunks_of(uint64_t bytes)
 {

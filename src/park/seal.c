@@ -39,31 +39,8 @@ struct worker {
 	struct ferry_thread thread;
 };
 
-/* One chunk: which block, and where in it. */
-struct place {
-	uint32_t	block;
-	uint64_t	page, pages;
-	uint64_t	offset;		/* in memory_fd */
-};
-
-static struct place find(const struct ferry_image_writer *w, uint64_t chunk)
-{
-	const struct ferry_image_index *x = &w->index;
-	uint32_t i = 0;
-	uint64_t page, left;
-
-	while (i + 1 < x->blocks && x->block[i + 1].first_chunk <= chunk)
-		i++;
-	page = (chunk - x->block[i].first_chunk) * FERRY_CHUNK_PAGES;
-	left = x->block[i].bytes / FERRY_PAGE_BYTES - page;
-	return (struct place){
-		.block = i, .page = page,
-		.pages = left < FERRY_CHUNK_PAGES ? left : FERRY_CHUNK_PAGES,
-		.offset = (chunk + 1) * FERRY_CHUNK_BYTES,
-	};
-}
-
-static bool any_here(const struct ferry_map *map, const struct place *p)
+static bool any_here(const struct ferry_map *map,
+		     const struct ferry_chunk_place *p)
 {
 	struct ferry_bitmap *here = &map->here[p->block];
 
@@ -111,19 +88,20 @@ static int store_packed(struct worker *k, struct ferry_chunk *c, size_t bytes)
 static int seal_chunk(struct worker *k, uint64_t chunk, struct ferry_chunk *c)
 {
 	struct seal *s = k->seal;
-	struct place p = find(s->w, chunk);
+	struct ferry_chunk_place p = ferry_chunk_find(&s->w->index, chunk);
+	uint64_t offset = (chunk + 1) * FERRY_CHUNK_BYTES;
 	size_t bytes = p.pages * FERRY_PAGE_BYTES;
 	int rc;
 
 	*c = (struct ferry_chunk){ 0 };
 	if (!any_here(s->map, &p))
 		return 0;
-	rc = transfer(s->w->memory_fd, false, k->raw, bytes, p.offset);
+	rc = transfer(s->w->memory_fd, false, k->raw, bytes, offset);
 	if (rc || ferry_is_zero(k->raw, bytes))
 		return rc;
 	if (k->zstd)
 		return store_packed(k, c, bytes);
-	c->offset = p.offset;
+	c->offset = offset;
 	c->stored_bytes = (uint32_t)bytes;
 	c->hash = ferry_hash(k->raw, bytes);
 	return 0;

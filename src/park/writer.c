@@ -107,9 +107,6 @@ int ferry_image_writer_open(struct ferry_image_writer *w, const char *path,
 		.fd = -1, .memory_fd = -1, .zstd_level = zstd_level,
 		.end = FERRY_CHUNK_BYTES,
 	};
-	w->index.block = calloc(FERRY_BLOCKS_MAX, sizeof(*w->index.block));
-	if (!w->index.block)
-		return ferry_err_set(e, FERRY_E_NOMEM, errno, "image");
 	if (name_it(w, path, e) || open_part(w, e) || open_scratch(w, e)) {
 		ferry_image_writer_fini(w);
 		return -1;
@@ -126,8 +123,7 @@ void ferry_image_writer_fini(struct ferry_image_writer *w)
 		close(w->fd);
 	}
 	w->fd = w->memory_fd = -1;
-	free(w->index.block);
-	w->index.block = NULL;
+	ferry_hello_fini(&w->index.vm);
 }
 
 int ferry_image_writer_block(struct ferry_image_writer *w, const char *name,
@@ -135,26 +131,30 @@ int ferry_image_writer_block(struct ferry_image_writer *w, const char *name,
 			     uint64_t *offset, struct ferry_err *e)
 {
 	uint64_t chunks = ferry_chunks_of(bytes);
-	struct ferry_image_block *b = &w->index.block[w->index.blocks];
+	struct ferry_hello *vm = &w->index.vm;
 
-	if (w->index.blocks == FERRY_BLOCKS_MAX ||
-	    chunks > FERRY_IMAGE_CHUNKS_MAX - w->chunks)
+	if (chunks > FERRY_IMAGE_CHUNKS_MAX - w->chunks)
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "block %s of "
 				     "%" PRIu64 " octets does not fit into an "
 				     "image", name, bytes);
-	*b = (struct ferry_image_block){
-		.bytes = bytes, .page_bytes = page_bytes, .gpa = gpa,
-		.first_chunk = w->chunks,
-	};
-	snprintf(b->name, sizeof(b->name), "%s", name);
+	if (ferry_hello_add_block(vm, name, bytes, page_bytes, gpa, e))
+		return -1;
+	w->index.first_chunk[vm->blocks - 1] = w->chunks;
 	*offset = w->end;
 	if (ftruncate(w->memory_fd, (off_t)(w->end + bytes)))
 		return ferry_err_set(e, FERRY_E_IO, errno, "make room for "
 				     "block %s in %s", name, w->part);
-	w->index.blocks++;
 	w->chunks += chunks;
 	w->end += chunks * FERRY_CHUNK_BYTES;
 	return 0;
+}
+
+int ferry_image_writer_fact(struct ferry_image_writer *w,
+			    const struct ferry_hello_fact *fact,
+			    struct ferry_err *e)
+{
+	return ferry_hello_add_fact(&w->index.vm, fact->name, fact->rule,
+				    fact->value, strlen(fact->value), e);
 }
 
 /* ---- what comes behind the memory, and before it --------------------------- */
@@ -214,9 +214,8 @@ static int put_index(struct ferry_image_writer *w,
 	struct ferry_wr wr;
 	size_t bytes;
 
-	snprintf(x->machine, sizeof(x->machine), "%s", vm->machine);
+	snprintf(x->vm.name, sizeof(x->vm.name), "%s", vm->machine);
 	x->dialect = vm->dialect;
-	x->running = vm->running;
 	x->has_uuid = vm->uuid != NULL;
 	if (vm->uuid)
 		memcpy(x->uuid, vm->uuid, sizeof(x->uuid));

@@ -47,11 +47,15 @@ FERRY_CHECKED int ferry_image_writer_block(struct ferry_image_writer *w,
 					   uint64_t *offset,
 					   struct ferry_err *e);
 
+/* What must hold where the VM runs next; see ferry_vm_add_fact(). */
+FERRY_CHECKED int ferry_image_writer_fact(struct ferry_image_writer *w,
+					  const struct ferry_hello_fact *fact,
+					  struct ferry_err *e);
+
 /* What else there is to say of the VM. */
 struct ferry_image_vm {
 	const char	*machine;
-	uint8_t		 dialect;
-	bool		 running;
+	uint8_t		 dialect;	/* enum ferry_dialect */
 	const uint8_t	*uuid;		/* 16 octets, or NULL */
 	const void	*sections;
 	size_t		 sections_bytes;

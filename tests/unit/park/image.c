@@ -21,7 +21,7 @@ static void assert_memory(const struct ferry_image *img)
 	assert_ok(ferry_image_cache_init(&c, &e));
 	for (unsigned b = 0; b < PARKED_BLOCKS; b++) {
 		for (uint64_t n = 0; n < parked_block[b].pages; n++) {
-			uint64_t chunk = img->index.block[b].first_chunk +
+			uint64_t chunk = img->index.first_chunk[b] +
 					 n / FERRY_CHUNK_PAGES;
 			const uint8_t *got = ferry_image_chunk(img, &c, chunk,
 							       &e);
@@ -41,15 +41,18 @@ static void check_whole(const char *path)
 	struct ferry_err e = { 0 };
 
 	assert_ok(ferry_image_open(&img, path, &e));
-	assert_string_equal(img.index.machine, "pc-i440fx-7.2");
-	assert_int_equal(img.index.blocks, PARKED_BLOCKS);
+	assert_string_equal(img.index.vm.name, "pc-i440fx-7.2");
+	assert_int_equal(img.index.vm.blocks, PARKED_BLOCKS);
 	for (unsigned b = 0; b < PARKED_BLOCKS; b++) {
-		assert_string_equal(img.index.block[b].name,
-				    parked_block[b].name);
-		assert_int_equal(img.index.block[b].bytes,
-				 parked_block[b].pages * PAGE);
-		assert_int_equal(img.index.block[b].gpa, b << 20);
+		const struct ferry_hello_block *hb = &img.index.vm.block[b];
+
+		assert_string_equal(hb->name, parked_block[b].name);
+		assert_int_equal(hb->bytes, parked_block[b].pages * PAGE);
+		assert_int_equal(hb->gpa, b << 20);
 	}
+	assert_int_equal(img.index.vm.facts, 1);
+	assert_string_equal(img.index.vm.fact[0].name, "vcpus");
+	assert_string_equal(img.index.vm.fact[0].value, "2");
 	assert_true(img.index.has_uuid);
 	assert_memory_equal(img.index.uuid, parked_uuid, 16);
 	assert_memory_equal(img.state, "sections{}", 10);

@@ -105,25 +105,24 @@ static void a_chunk_lies_in_the_file(void **state)
 /* ---- index --------------------------------------------------------------- */
 
 struct indexed {
-	struct ferry_image_block block[FERRY_BLOCKS_MAX];
 	struct ferry_image_index x;
 	uint8_t		data[4096];
 	size_t		bytes;
 };
 
-static void index_of(struct indexed *i)
+/* 32 chunks and 1. */
+static void index_of(struct indexed *i, uint64_t rom_bytes)
 {
+	struct ferry_err e = { 0 };
+
 	memset(i, 0, sizeof(*i));
-	i->x = (struct ferry_image_index){
-		.machine = "pc", .dialect = FERRY_DIALECT_QEMU,
-		.sections_bytes = 5, .blocks = 2, .block = i->block,
-	};
-	strcpy(i->block[0].name, "ram");
-	strcpy(i->block[1].name, "rom");
-	i->block[0].bytes = FERRY_HUGE_BYTES;
-	i->block[0].page_bytes = FERRY_HUGE_BYTES;
-	i->block[1].bytes = 3 * PAGE;
-	i->block[1].page_bytes = PAGE;
+	i->x.dialect = FERRY_DIALECT_QEMU;
+	i->x.sections_bytes = 5;
+	strcpy(i->x.vm.name, "pc");
+	assert_ok(ferry_hello_add_block(&i->x.vm, "ram", FERRY_HUGE_BYTES,
+					FERRY_HUGE_BYTES, 0, &e));
+	assert_ok(ferry_hello_add_block(&i->x.vm, "rom", rom_bytes, PAGE, 0,
+					&e));
 }
 
 static void write_index(struct indexed *i)
@@ -133,61 +132,75 @@ static void write_index(struct indexed *i)
 	ferry_image_index_encode(&w, &i->x);
 	i->bytes = ferry_wr_used(&w);
 	assert_int_equal(i->bytes, ferry_image_index_bytes(&i->x));
+	ferry_hello_fini(&i->x.vm);
 }
 
 static int read_index(struct indexed *i, size_t bytes, struct ferry_err *e)
 {
-	struct indexed got = { .x.block = got.block };
+	struct ferry_image_index got;
+	int rc = ferry_image_index_decode(i->data, bytes, 33, &got, e);
 
-	return ferry_image_index_decode(i->data, bytes, 33, &got.x, e);
+	if (!rc)
+		ferry_hello_fini(&got.vm);
+	return rc;
 }
 
 static void an_index_that_lies_is_refused(void **state)
 {
-	enum { NAME, BYTES, PAGES, BLOCKS, DIALECT, STATE, MACHINE };
+	enum { NOTHING, ROM, DIALECT, STATE, DESC, NAME };
 	static const struct {
 		int what;
-		uint64_t value;
+		uint32_t value;
 		const char *says;
 	} rows[] = {
-		{ NAME, 0, "names of memory blocks" },
-		{ BYTES, 0, "size of block rom" },
-		{ BYTES, 4097, "size of block rom" },
-		{ BYTES, 2 * FERRY_CHUNK_BYTES, "size of block rom" },
-		{ BYTES, UINT64_MAX & ~4095ull, "size of block rom" },
-		{ PAGES, 8192, "size of block rom" },
-		{ PAGES, 0, "size of block rom" },
-		{ BLOCKS, 1, "differ" },
+		{ NOTHING, 0, NULL },
+		{ ROM, FERRY_CHUNK_BYTES, NULL },
+		{ ROM, FERRY_CHUNK_BYTES + PAGE, "table is too short" },
+		{ ROM, 0, "memory block \"rom\" of 0 octets" },
+		{ ROM, 4097, "memory block \"rom\" of 4097 octets" },
 		{ DIALECT, 0, "kind of the source" },
 		{ DIALECT, 3, "kind of the source" },
 		{ STATE, FERRY_PACKAGE_BYTES_MAX + 1, "device state" },
-		{ MACHINE, 0, "name of the machine" },
+		{ DESC, FERRY_VMDESC_BYTES_MAX + 1, "device state" },
+		{ NAME, 0, "hello: bad or second VM name" },
 	};
 	struct ferry_err e = { 0 };
 	struct indexed i;
 
 	(void)state;
-	index_of(&i);
-	write_index(&i);
-	assert_ok(read_index(&i, i.bytes, &e));
 	for (size_t r = 0; r < FERRY_LEN(rows); r++) {
-		index_of(&i);
-		switch (rows[r].what) {
-		case NAME: strcpy(i.block[1].name, "ram"); break;
-		case BYTES: i.block[1].bytes = rows[r].value; break;
-		case PAGES: i.block[1].page_bytes = (uint32_t)rows[r].value;
-			break;
-		case BLOCKS: i.x.blocks = (uint32_t)rows[r].value; break;
-		case DIALECT: i.x.dialect = (uint8_t)rows[r].value; break;
-		case STATE: i.x.sections_bytes = (uint32_t)rows[r].value;
-			break;
-		case MACHINE: i.x.machine[0] = '\0'; break;
-		}
+		uint32_t value = rows[r].value;
+		int rc;
+
+		index_of(&i, rows[r].what == ROM ? value : 3 * PAGE);
+		if (rows[r].what == DIALECT)
+			i.x.dialect = (uint8_t)value;
+		if (rows[r].what == STATE)
+			i.x.sections_bytes = value;
+		if (rows[r].what == DESC)
+			i.x.vmdesc_bytes = value;
+		if (rows[r].what == NAME)
+			i.x.vm.name[0] = '\0';
 		write_index(&i);
-		assert_int_equal(read_index(&i, i.bytes, &e), -1);
-		if (!strstr(e.msg, rows[r].says))
-			fail_msg("row %zu: '%s'", r, e.msg);
+		rc = read_index(&i, i.bytes, &e);
+		if (rc != (rows[r].says ? -1 : 0) ||
+		    (rc && !strstr(e.msg, rows[r].says)))
+			fail_msg("row %zu: %d, '%s'", r, rc, e.msg);
 	}
+}
+
+static void an_index_for_more_chunks_than_there_are_blocks(void **state)
+{
+	struct ferry_image_index got;
+	struct ferry_err e = { 0 };
+	struct indexed i;
+
+	(void)state;
+	index_of(&i, 3 * PAGE);
+	write_index(&i);
+	assert_int_equal(ferry_image_index_decode(i.data, i.bytes, 34, &got,
+						  &e), -1);
+	assert_non_null(strstr(e.msg, "table is too long"));
 }
 
 static void an_index_of_any_other_length_is_refused(void **state)
@@ -196,10 +209,36 @@ static void an_index_of_any_other_length_is_refused(void **state)
 	struct indexed i;
 
 	(void)state;
-	index_of(&i);
+	index_of(&i, 3 * PAGE);
 	write_index(&i);
 	for (size_t n = 0; n < i.bytes + 20; n++)
 		assert_int_equal(read_index(&i, n, &e), n == i.bytes ? 0 : -1);
+}
+
+static void a_chunk_is_found_in_its_block(void **state)
+{
+	static const struct { uint64_t chunk; struct ferry_chunk_place want; }
+	rows[] = {
+		{ 0, { 0, 0, 16 } }, { 1, { 0, 16, 16 } },
+		{ 31, { 0, 496, 16 } }, { 32, { 1, 0, 3 } },
+	};
+	struct ferry_image_index got;
+	struct ferry_err e = { 0 };
+	struct indexed i;
+
+	(void)state;
+	index_of(&i, 3 * PAGE);
+	write_index(&i);
+	assert_ok(ferry_image_index_decode(i.data, i.bytes, 33, &got, &e));
+	for (size_t r = 0; r < FERRY_LEN(rows); r++) {
+		struct ferry_chunk_place p = ferry_chunk_find(&got,
+							      rows[r].chunk);
+
+		assert_int_equal(p.block, rows[r].want.block);
+		assert_int_equal(p.page, rows[r].want.page);
+		assert_int_equal(p.pages, rows[r].want.pages);
+	}
+	ferry_hello_fini(&got.vm);
 }
 
 int main(void)
@@ -209,7 +248,9 @@ int main(void)
 		cmocka_unit_test(another_version_is_named),
 		cmocka_unit_test(a_chunk_lies_in_the_file),
 		cmocka_unit_test(an_index_that_lies_is_refused),
+		cmocka_unit_test(an_index_for_more_chunks_than_there_are_blocks),
 		cmocka_unit_test(an_index_of_any_other_length_is_refused),
+		cmocka_unit_test(a_chunk_is_found_in_its_block),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,6 +86,14 @@ static inline void parked_begin(struct parked *p, int zstd_level)
 		p->mem.blocks = b + 1;
 		p->mem.pages += parked_block[b].pages;
 	}
+	{
+		char two[] = "2";
+		struct ferry_hello_fact fact = {
+			.name = "vcpus", .rule = 1, .value = two,
+		};
+
+		assert_ok(ferry_image_writer_fact(&p->w, &fact, &e));
+	}
 	assert_ok(ferry_map_init(&p->map, &p->mem, &e));
 }
 
