@@ -115,9 +115,21 @@ static int walk_private(const struct ferry_mem_block *b, struct joiner *j)
 	return rc;
 }
 
+static int walk_store(const struct ferry_mem_block *b, struct joiner *j)
+{
+	int rc = 0;
+
+	for (uint64_t i = 0; !rc && i < b->pages; i++)
+		if (!b->store->is_zero(b->store->arg, b->index, i))
+			rc = add(j, i, 1);
+	return rc;
+}
+
 /* 0; 1 when fn stopped it; -errno when it cannot be known. */
 static int walk_any(const struct ferry_mem_block *b, struct joiner *j)
 {
+	if (b->store)
+		return walk_store(b, j);
 	if (b->fd < 0)
 		return walk_private(b, j);
 	if (b->page_bytes != FERRY_PAGE_BYTES)
@@ -160,7 +172,7 @@ int ferry_extent_drop(struct ferry_mem_block *b, uint64_t first,
 	uint64_t bytes = pages * FERRY_PAGE_BYTES;
 	int rc;
 
-	if (!bytes)
+	if (!bytes || b->store)
 		return 0;
 	if (b->fd < 0)
 		rc = drop_private(b->host + from, bytes);

@@ -22,7 +22,7 @@ FERRY_CHECKED int ferry_extent_walk(struct ferry_mem_block *b,
 /*
  * Drop pages: their content becomes zero and unallocated, and a later touch
  * faults.  first and pages are multiples of the host page.  MADV_DONTNEED for
- * private memory, punching a hole for files.
+ * private memory, punching a hole for files; a store keeps what it has.
  */
 FERRY_CHECKED int ferry_extent_drop(struct ferry_mem_block *b, uint64_t first,
 				    uint64_t pages, struct ferry_err *e);

@@ -30,8 +30,6 @@ static int check_name(const struct ferry_mem *m, const char *name,
 
 static int check_size(const struct ferry_mem_block *b, struct ferry_err *e)
 {
-	uint64_t end;
-
 	if (b->page_bytes != FERRY_PAGE_BYTES &&
 	    b->page_bytes != FERRY_HUGE_BYTES)
 		return ferry_err_set(e, FERRY_E_INVALID, 0,
@@ -43,6 +41,13 @@ static int check_size(const struct ferry_mem_block *b, struct ferry_err *e)
 				     "block %s: %llu octets are not 1 to 2^46 in whole pages of %u",
 				     b->name, (unsigned long long)b->bytes,
 				     b->page_bytes);
+	return 0;
+}
+
+static int check_address(const struct ferry_mem_block *b, struct ferry_err *e)
+{
+	uint64_t end;
+
 	if (!b->host || (uintptr_t)b->host % b->page_bytes ||
 	    __builtin_add_overflow((uintptr_t)b->host, b->bytes, &end))
 		return ferry_err_set(e, FERRY_E_INVALID, 0,
@@ -57,7 +62,7 @@ static int check_overlap(const struct ferry_mem *m,
 	for (uint32_t i = 0; i < m->blocks; i++) {
 		const struct ferry_mem_block *o = &m->block[i];
 
-		if (b->host < o->host + o->bytes &&
+		if (!o->store && b->host < o->host + o->bytes &&
 		    o->host < b->host + b->bytes)
 			return ferry_err_set(e, FERRY_E_INVALID, 0,
 					     "block %s: overlaps block %s",
@@ -99,10 +104,36 @@ int ferry_mem_add(struct ferry_mem *m, const char *name, void *host,
 	if (make_room(m, e) || check_name(m, name, e))
 		return -1;
 	strcpy(b.name, name);
-	if (check_size(&b, e) || check_overlap(m, &b, e) ||
-	    ferry_backing_check(&b, e))
+	if (check_size(&b, e) || check_address(&b, e) ||
+	    check_overlap(m, &b, e) || ferry_backing_check(&b, e))
 		return -1;
 
+	m->block[m->blocks++] = b;
+	m->pages += b.pages;
+	return 0;
+}
+
+int ferry_mem_add_stored(struct ferry_mem *m, const char *name, uint64_t bytes,
+			 uint32_t page_bytes, uint64_t gpa,
+			 const struct ferry_mem_store *store,
+			 struct ferry_err *e)
+{
+	struct ferry_mem_block b = {
+		.bytes = bytes,
+		.pages = bytes / FERRY_PAGE_BYTES,
+		.page_bytes = page_bytes,
+		.host_pages = page_bytes / FERRY_PAGE_BYTES,
+		.gpa = gpa,
+		.fd = -1,
+		.index = m->blocks,
+		.store = store,
+	};
+
+	if (make_room(m, e) || check_name(m, name, e))
+		return -1;
+	strcpy(b.name, name);
+	if (check_size(&b, e))
+		return -1;
 	m->block[m->blocks++] = b;
 	m->pages += b.pages;
 	return 0;
@@ -129,7 +160,8 @@ struct ferry_mem_block *ferry_mem_by_addr(const struct ferry_mem *m,
 	for (uint32_t i = 0; i < m->blocks; i++) {
 		struct ferry_mem_block *b = &m->block[i];
 
-		if ((uintptr_t)addr - (uintptr_t)b->host < b->bytes)
+		if (!b->store &&
+		    (uintptr_t)addr - (uintptr_t)b->host < b->bytes)
 			return b;
 	}
 	return NULL;

@@ -4,6 +4,9 @@
  * (the unit of the wire and of every bitmap), backed by host pages of 4 KiB or
  * 2 MiB (the unit of faults, discards and claims).
  *
+ * A block may lie in no memory of this process (a parked VM's, say): then its
+ * pages are read by its ferry_mem_store, and nobody may look at `host`.
+ *
  * Threads: filled before the engine starts, then read-only.
  */
 #ifndef FERRY_MEM_MEM_H
@@ -16,6 +19,18 @@
 #include "base/err.h"
 #include "base/limits.h"
 
+/* Where pages are that do not lie in memory.  Any thread. */
+struct ferry_mem_store {
+	/* n <= FERRY_PACKET_PAGES_MAX pages of one block, ascending, one
+	 * behind the other into out. */
+	int (*read)(void *arg, uint32_t block, const uint64_t *page,
+		    uint32_t n, uint8_t *out, struct ferry_err *e);
+
+	/* Known to be zero without reading. */
+	bool (*is_zero)(void *arg, uint32_t block, uint64_t page);
+	void		*arg;
+};
+
 struct ferry_mem_block {
 	char		 name[FERRY_NAME_MAX + 1];
 	uint8_t		*host;
@@ -27,6 +42,7 @@ struct ferry_mem_block {
 	int		 fd;		/* -1: private anonymous */
 	uint64_t	 fd_offset;
 	uint32_t	 index;
+	const struct ferry_mem_store *store;	/* NULL: memory, at host */
 };
 
 struct ferry_mem {
@@ -40,6 +56,13 @@ FERRY_CHECKED int ferry_mem_add(struct ferry_mem *m, const char *name,
 				void *host, uint64_t bytes,
 				uint32_t page_bytes, uint64_t gpa, int fd,
 				uint64_t fd_offset, struct ferry_err *e);
+
+/* The same for a block in a store, which must outlive m; read only. */
+FERRY_CHECKED int ferry_mem_add_stored(struct ferry_mem *m, const char *name,
+				       uint64_t bytes, uint32_t page_bytes,
+				       uint64_t gpa,
+				       const struct ferry_mem_store *store,
+				       struct ferry_err *e);
 void ferry_mem_fini(struct ferry_mem *m);
 
 /* NULL when there is none. */

@@ -4,7 +4,7 @@
  * one ops table: packets (multifd's layout; data and urgent channels between
  * ferries) and records (RAM records of the main stream, or QEMU's preempt
  * channel).  Guest memory is never copied here: headers and pages leave by
- * one writev.
+ * one writev.  Pages of a store are read into the encoder first.
  *
  * Threads: one at a time per encoder.
  */
@@ -54,18 +54,35 @@ struct ferry_encoder {
 	 * block), or NULL. */
 	const struct ferry_bitmap *untouched;
 	const struct ferry_mem_block *last;	/* records: for CONTINUE */
+	uint8_t		*copy;		/* of a batch; blocks in a store */
 	struct ferry_packet packet;		/* packets */
 	struct iovec	 iov[2 * FERRY_PACKET_PAGES_MAX + 2];
 	uint8_t		 head[FERRY_ENCODE_HEAD_BYTES];
 };
 
-/* The page's content is known to be zero, or is found to be. */
+/* Before the pages of a batch are looked at. */
+FERRY_CHECKED int ferry_encoder_fetch(struct ferry_encoder *x,
+				      const struct ferry_batch *b,
+				      struct ferry_err *e);
+
+/* Where page i of the batch can be read. */
+static inline uint8_t *ferry_encoder_page(const struct ferry_encoder *x,
+					  const struct ferry_batch *b,
+					  uint32_t i)
+{
+	return b->block->store ? x->copy + (size_t)i * FERRY_PAGE_BYTES :
+				 b->block->host +
+				 b->page[i] * FERRY_PAGE_BYTES;
+}
+
+/* The content of page i is known to be zero, or is found to be. */
 bool ferry_encoder_is_zero(const struct ferry_encoder *x,
-			   const struct ferry_mem_block *b, uint64_t page);
+			   const struct ferry_batch *b, uint32_t i);
 
 void ferry_encoder_packets(struct ferry_encoder *x, struct ferry_chan *chan,
 			   struct ferry_send_counters *count);
 void ferry_encoder_records(struct ferry_encoder *x, struct ferry_chan *chan,
 			   struct ferry_send_counters *count);
+void ferry_encoder_fini(struct ferry_encoder *x);
 
 #endif

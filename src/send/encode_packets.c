@@ -6,52 +6,43 @@
 
 #include <string.h>
 
-bool ferry_encoder_is_zero(const struct ferry_encoder *x,
-			   const struct ferry_mem_block *b, uint64_t page)
+/* A page that goes: neighbours in memory share an iovec.  Returns how many
+ * there are then. */
+static int gather(struct ferry_encoder *x, int n, uint8_t *at)
 {
-	if (x->untouched &&
-	    ferry_bitmap_test(&x->untouched[b->index], page))
-		return true;
-	return ferry_is_zero(b->host + page * FERRY_PAGE_BYTES,
-			     FERRY_PAGE_BYTES);
+	struct iovec *last = &x->iov[n - 1];
+
+	if (n > 1 && (uint8_t *)last->iov_base + last->iov_len == at) {
+		last->iov_len += FERRY_PAGE_BYTES;
+		return n;
+	}
+	x->iov[n] = (struct iovec){ at, FERRY_PAGE_BYTES };
+	return n + 1;
 }
 
-/* Normal pages to the front, zero pages behind them. */
-static void sort_pages(struct ferry_encoder *x, const struct ferry_batch *b)
+/* Normal pages to the front, zero pages behind them.  Returns the number of
+ * iovecs that hold the header and the normal ones. */
+static int sort_pages(struct ferry_encoder *x, const struct ferry_batch *b)
 {
 	struct ferry_packet *p = &x->packet;
 	uint64_t zero[FERRY_PACKET_PAGES_MAX];
+	int n = 1;
 
+	x->iov[0] = (struct iovec){ x->head, FERRY_PACKET_WIRE };
 	p->normal_pages = 0;
 	p->zero_pages = 0;
 	for (uint32_t i = 0; i < b->n; i++) {
 		uint64_t offset = b->page[i] * FERRY_PAGE_BYTES;
 
-		if (ferry_encoder_is_zero(x, b->block, b->page[i]))
+		if (ferry_encoder_is_zero(x, b, i)) {
 			zero[p->zero_pages++] = offset;
-		else
-			p->offset[p->normal_pages++] = offset;
+			continue;
+		}
+		p->offset[p->normal_pages++] = offset;
+		n = gather(x, n, ferry_encoder_page(x, b, i));
 	}
 	memcpy(p->offset + p->normal_pages, zero,
 	       p->zero_pages * sizeof(zero[0]));
-}
-
-/* Header and normal pages; neighbours in memory share an iovec. */
-static int gather(struct ferry_encoder *x, const struct ferry_mem_block *block)
-{
-	const struct ferry_packet *p = &x->packet;
-	int n = 1;
-
-	x->iov[0] = (struct iovec){ x->head, FERRY_PACKET_WIRE };
-	for (uint32_t i = 0; i < p->normal_pages; i++) {
-		uint8_t *at = block->host + p->offset[i];
-		struct iovec *last = &x->iov[n - 1];
-
-		if (n > 1 && (uint8_t *)last->iov_base + last->iov_len == at)
-			last->iov_len += FERRY_PAGE_BYTES;
-		else
-			x->iov[n++] = (struct iovec){ at, FERRY_PAGE_BYTES };
-	}
 	return n;
 }
 
@@ -70,15 +61,18 @@ static int packet_pages(struct ferry_encoder *x, const struct ferry_batch *b,
 			struct ferry_err *e)
 {
 	struct ferry_packet *p = &x->packet;
+	int iovs;
 
-	sort_pages(x, b);
+	if (ferry_encoder_fetch(x, b, e))
+		return -1;
+	iovs = sort_pages(x, b);
 	p->flags = 0;
 	p->packet_num++;
 	p->payload_bytes = p->normal_pages * FERRY_PAGE_BYTES;
 	memcpy(p->name, b->block->name, sizeof(p->name));
 	ferry_count(&x->count->normal_pages, p->normal_pages);
 	ferry_count(&x->count->zero_pages, p->zero_pages);
-	return write_packet(x, gather(x, b->block), e);
+	return write_packet(x, iovs, e);
 }
 
 static int packet_sync(struct ferry_encoder *x, uint32_t sequence,

@@ -6,20 +6,20 @@
 #include "send/encode.h"
 
 /* One page: its head, and the page itself unless it is zero. */
-static int add_page(struct ferry_encoder *x, const struct ferry_mem_block *b,
-		    uint64_t page, struct ferry_wr *w, int n)
+static int add_page(struct ferry_encoder *x, const struct ferry_batch *b,
+		    uint32_t i, struct ferry_wr *w, int n)
 {
-	bool zero = ferry_encoder_is_zero(x, b, page);
-	const char *name = x->last == b ? NULL : b->name;
+	bool zero = ferry_encoder_is_zero(x, b, i);
+	const char *name = x->last == b->block ? NULL : b->block->name;
 	uint8_t *head = w->p;
 
 	ferry_ram_page_encode(w, zero ? FERRY_RAM_ZERO : FERRY_RAM_PAGE, name,
-			      page * FERRY_PAGE_BYTES, 0);
-	x->last = b;
+			      b->page[i] * FERRY_PAGE_BYTES, 0);
+	x->last = b->block;
 	x->iov[n++] = (struct iovec){ head, (size_t)(w->p - head) };
 	if (!zero)
 		x->iov[n++] = (struct iovec){
-			b->host + page * FERRY_PAGE_BYTES, FERRY_PAGE_BYTES,
+			ferry_encoder_page(x, b, i), FERRY_PAGE_BYTES,
 		};
 	ferry_count(zero ? &x->count->zero_pages : &x->count->normal_pages, 1);
 	return n;
@@ -32,8 +32,10 @@ static int record_pages(struct ferry_encoder *x, const struct ferry_batch *b,
 	uint64_t bytes = 0;
 	int n = 0;
 
+	if (ferry_encoder_fetch(x, b, e))
+		return -1;
 	for (uint32_t i = 0; i < b->n; i++)
-		n = add_page(x, b->block, b->page[i], &w, n);
+		n = add_page(x, b, i, &w, n);
 	for (int i = 0; i < n; i++)
 		bytes += x->iov[i].iov_len;
 	ferry_count(&x->count->bytes, bytes);

@@ -21,6 +21,7 @@ void ferry_lane_fini(struct ferry_lane *l)
 	if (l->owned)
 		ferry_chan_close(l->chan);
 	l->chan = NULL;
+	ferry_encoder_fini(&l->enc);
 	pthread_cond_destroy(&l->freed);
 	pthread_mutex_destroy(&l->lock);
 }
