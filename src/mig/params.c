@@ -91,6 +91,10 @@ static const struct ferry_param_info table[FERRY_PARAMS] = {
 		.unit = "", .choices = peers, .def = FERRY_PEER_FERRY,
 		.max = FERRY_PEER_QEMU,
 		.help = "Who is at the other end; a source cannot find out." },
+	[FERRY_P_QEMU_PREEMPT] = { "x-ferry-qemu-preempt", BOOL,
+		.help = "Towards a QEMU: requested pages travel on a "
+			"connection of their own; its capability "
+			"postcopy-preempt must be on." },
 	[FERRY_P_TIMEOUT] = { "x-ferry-timeout", UINT, .unit = "ms",
 		.def = 10000, .min = 5 * FERRY_HEARTBEAT_MS, .max = 3600000,
 		.help = "A peer that is silent for longer is given up." },

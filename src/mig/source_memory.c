@@ -161,6 +161,7 @@ static int survey_all(struct ferry_source *s, struct ferry_err *e)
 	}
 	for (unsigned i = 0; i < o->crew.senders; i++)
 		o->crew.sender[i]->lane.enc.untouched = o->untouched;
+	o->urgent.enc.untouched = o->untouched;
 	return survey_touched(s, touched, e);
 }
 
@@ -183,6 +184,7 @@ static void forget_untouched(struct ferry_source *s)
 
 	for (unsigned i = 0; i < o->crew.senders; i++)
 		o->crew.sender[i]->lane.enc.untouched = NULL;
+	o->urgent.enc.untouched = NULL;
 	free_maps(&s->vm->mem, &o->untouched);
 }
 

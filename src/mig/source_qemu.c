@@ -5,17 +5,46 @@
  * What is handed over is handed over by sending it: the package in postcopy,
  * the end of the stream in precopy.
  *
+ * With preempt there is a second connection, for pages that were asked for:
+ * bare records, and EOS at its end.  It is opened at once and so found by
+ * every QEMU: one of 7.2 reads nothing before it is there.
+ *
  * Conductor thread.
  */
 #include "mig/source_impl.h"
 
 #include "base/clock.h"
+#include "wire/ram.h"
 
 static bool two_way(struct ferry_source *s)
 {
 	struct ferry_chan *main = s->main;
 
 	return main->ops->features(main) & FERRY_CHAN_TWO_WAY;
+}
+
+static bool wants_preempt(struct ferry_source *s)
+{
+	return two_way(s) && (s->dialer.features & FERRY_CHAN_MORE) &&
+	       ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
+	       ferry_param(&s->params, FERRY_P_QEMU_PREEMPT);
+}
+
+static int open_preempt(struct ferry_source *s, struct ferry_err *e)
+{
+	uint32_t ms = (uint32_t)ferry_param(&s->params, FERRY_P_TIMEOUT);
+	struct ferry_chan *chan;
+
+	if (!wants_preempt(s))
+		return 0;
+	chan = s->dialer.dial(s->dialer.arg, FERRY_CHANNEL_URGENT, 0, e);
+	if (!chan)
+		return ferry_err_wrap(e, "preempt channel");
+	ferry_chan_set_name(chan, "preempt");
+	chan->ops->set_timeout(chan, 0, ms);
+	ferry_lane_init(&s->out.urgent, chan, true, ferry_encoder_records,
+			&s->out.count);
+	return 0;
 }
 
 static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
@@ -35,6 +64,8 @@ static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
 	s->out.requests.again = false;
 	if (ferry_crew_add(&s->out.crew, main, false, ferry_encoder_records,
 			   e))
+		return -1;
+	if (open_preempt(s, e))
 		return -1;
 	if (!two_way(s))
 		return 0;
@@ -60,14 +91,18 @@ static int qemu_begin(struct ferry_source *s, struct ferry_err *e)
 }
 
 /*
- * In postcopy pages that are asked for leave on main too, by another thread,
- * and may do so only inside a RAM section: outside of one the conductor has
- * the turn.
+ * In postcopy pages that are asked for leave on main too, by another thread
+ * (but for preempt), and may do so only inside a RAM section: outside of one
+ * the conductor has the turn.
  */
 static void take_turn(struct ferry_source *s)
 {
 	struct ferry_lane *lane = &s->out.crew.sender[0]->lane;
 
+	if (s->out.urgent.chan) {
+		atomic_store(&s->out.requests.lane, &s->out.urgent);
+		return;
+	}
 	ferry_lane_enter_urgent(lane);
 	s->turn = lane;
 	atomic_store(&s->out.requests.lane, lane);
@@ -154,8 +189,27 @@ static int qemu_hand_over(struct ferry_source *s, const struct ferry_save *dev,
 	return 0;
 }
 
+/* Nothing more will come on it: a QEMU of 7.2 waits for that word. */
+static int end_preempt(struct ferry_source *s, struct ferry_err *e)
+{
+	struct ferry_lane *lane = &s->out.urgent;
+	uint8_t octets[FERRY_RAM_MARK_WIRE];
+	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
+	int rc;
+
+	if (!lane->chan)
+		return 0;
+	ferry_ram_mark_encode(&w, FERRY_RAM_EOS, 0);
+	ferry_lane_enter_urgent(lane);
+	rc = ferry_chan_write(lane->chan, octets, sizeof(octets), e);
+	ferry_lane_leave(lane);
+	return rc;
+}
+
 static int qemu_finish(struct ferry_source *s, struct ferry_err *e)
 {
+	if (end_preempt(s, e))
+		return -1;
 	if (s->postcopy && (ferry_speak_ram_open(&s->speak, true, e) ||
 			    ferry_speak_ram_close(&s->speak, e) ||
 			    ferry_speak_eof(&s->speak, e)))

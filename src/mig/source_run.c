@@ -333,13 +333,24 @@ static int stop_vm(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
+/* Those of a parked VM were saved long ago. */
+static int save_devices(struct ferry_source *s, struct ferry_save *dev,
+			struct ferry_err *e)
+{
+	if (!s->vm->state)
+		return ferry_dev_save_all(&s->vm->devices,
+					  FERRY_RAM_SECTION_ID + 1, dev, e);
+	ferry_save_bytes(dev, s->vm->state, s->vm->state_bytes);
+	return dev->failed ? ferry_err_set(e, FERRY_E_NOMEM, dev->failed,
+					   "device state") : 0;
+}
+
 static int hand_over(struct ferry_source *s, struct ferry_save *dev,
 		     struct ferry_err *e)
 {
 	uint64_t before = ferry_counted(&s->out.count.bytes);
 
-	if (ferry_dev_save_all(&s->vm->devices, FERRY_RAM_SECTION_ID + 1, dev,
-			       e))
+	if (save_devices(s, dev, e))
 		return -1;
 	ferry_source_note(s, "devices saved");
 	if (s->dialect->hand_over(s, dev, e))

@@ -94,6 +94,22 @@ int ferry_vm_add_block(struct ferry_vm *vm, const struct ferry_block *b,
 			     b->page_bytes, b->gpa, b->fd, b->fd_offset, e);
 }
 
+int ferry_vm_add_stored(struct ferry_vm *vm, const char *name, uint64_t bytes,
+			uint32_t page_bytes, uint64_t gpa,
+			const struct ferry_mem_store *store,
+			struct ferry_err *e)
+{
+	return check_open(vm, e) ||
+	       ferry_mem_add_stored(&vm->mem, name, bytes, page_bytes, gpa,
+				    store, e) ? -1 : 0;
+}
+
+void ferry_vm_set_state(struct ferry_vm *vm, const void *state, size_t bytes)
+{
+	vm->state = state;
+	vm->state_bytes = bytes;
+}
+
 static int add_tracker(struct ferry_vm *vm, struct ferry_dirty *d,
 		       struct ferry_err *e)
 {
