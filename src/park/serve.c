@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The VM of an image.  Senders and the thread that answers requests read at
+ * the same time; each borrows a cache for as long as it reads.
+ */
+#include "park/serve.h"
+
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "mig/vm.h"
+
+/* ---- reading pages --------------------------------------------------------- */
+
+static struct ferry_image_cache *new_cache(struct ferry_serve *s,
+					   struct ferry_err *e)
+{
+	struct ferry_image_cache *c = &s->cache[s->caches];
+
+	if (ferry_image_cache_init(c, e))
+		return NULL;
+	s->caches++;
+	return c;
+}
+
+static struct ferry_image_cache *borrow(struct ferry_serve *s,
+					struct ferry_err *e)
+{
+	struct ferry_image_cache *c;
+
+	pthread_mutex_lock(&s->lock);
+	while (!s->frees && s->caches == FERRY_SERVE_CACHES)
+		pthread_cond_wait(&s->given_back, &s->lock);
+	c = s->frees ? s->free[--s->frees] : new_cache(s, e);
+	pthread_mutex_unlock(&s->lock);
+	return c;
+}
+
+static void give_back(struct ferry_serve *s, struct ferry_image_cache *c)
+{
+	pthread_mutex_lock(&s->lock);
+	s->free[s->frees++] = c;
+	pthread_cond_signal(&s->given_back);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static uint64_t chunk_of(const struct ferry_serve *s, uint32_t block,
+			 uint64_t page)
+{
+	return s->img->index.first_chunk[block] + page / FERRY_CHUNK_PAGES;
+}
+
+static int read_pages(void *arg, uint32_t block, const uint64_t *page,
+		      uint32_t n, uint8_t *out, struct ferry_err *e)
+{
+	struct ferry_serve *s = arg;
+	struct ferry_image_cache *c = borrow(s, e);
+	int rc = c ? 0 : -1;
+
+	for (uint32_t i = 0; !rc && i < n; i++) {
+		const uint8_t *chunk = ferry_image_chunk(s->img, c,
+						chunk_of(s, block, page[i]),
+						e);
+
+		if (!chunk)
+			rc = -1;
+		else
+			memcpy(out + (size_t)i * FERRY_PAGE_BYTES, chunk +
+			       page[i] % FERRY_CHUNK_PAGES * FERRY_PAGE_BYTES,
+			       FERRY_PAGE_BYTES);
+	}
+	if (c)
+		give_back(s, c);
+	return rc;
+}
+
+static bool is_zero(void *arg, uint32_t block, uint64_t page)
+{
+	struct ferry_serve *s = arg;
+
+	return ferry_image_is_zero(s->img, chunk_of(s, block, page));
+}
+
+/* ---- a VM that stands still -------------------------------------------------- */
+
+static int stop(void *opaque, struct ferry_err *e)
+{
+	(void)opaque;
+	(void)e;
+	return 0;
+}
+
+static void resume(void *opaque)
+{
+	(void)opaque;
+}
+
+static int start(void *opaque, int running, struct ferry_err *e)
+{
+	(void)opaque;
+	(void)running;
+	return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
+			     "an image does not run");
+}
+
+static void throttle(void *opaque, unsigned percent)
+{
+	(void)opaque;
+	(void)percent;
+}
+
+static int running(void *opaque)
+{
+	(void)opaque;
+	return 0;
+}
+
+static int describe(struct ferry_serve *s, struct ferry_err *e)
+{
+	const struct ferry_hello *h = &s->img->index.vm;
+
+	for (size_t i = 0; i < h->blocks; i++) {
+		const struct ferry_hello_block *b = &h->block[i];
+
+		if (ferry_vm_add_stored(s->vm, b->name, b->bytes,
+					b->page_bytes, b->gpa, &s->store, e))
+			return -1;
+	}
+	for (size_t i = 0; i < h->facts; i++) {
+		const struct ferry_hello_fact *f = &h->fact[i];
+
+		if (ferry_vm_add_fact(s->vm, f->name, f->rule, f->value, e))
+			return -1;
+	}
+	ferry_vm_set_state(s->vm, s->img->state, s->img->index.sections_bytes);
+	return 0;
+}
+
+int ferry_serve_init(struct ferry_serve *s, const struct ferry_image *img,
+		     struct ferry_err *e)
+{
+	static const struct ferry_vm_ops ops = {
+		.size = sizeof(ops), .stop = stop, .resume = resume,
+		.start = start, .throttle = throttle, .running = running,
+	};
+
+	*s = (struct ferry_serve){
+		.img = img, .store = { read_pages, is_zero, s },
+	};
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->given_back, NULL);
+	s->vm = ferry_vm_new(img->index.vm.name, &ops, s, e);
+	if (s->vm && !describe(s, e))
+		return 0;
+	ferry_serve_fini(s);
+	return -1;
+}
+
+void ferry_serve_fini(struct ferry_serve *s)
+{
+	ferry_vm_free(s->vm);
+	s->vm = NULL;
+	for (unsigned i = 0; i < s->caches; i++)
+		ferry_image_cache_fini(&s->cache[i]);
+	pthread_cond_destroy(&s->given_back);
+	pthread_mutex_destroy(&s->lock);
+}
