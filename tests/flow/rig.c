@@ -104,7 +104,13 @@ static void on_event(struct rig *r, enum rig_moment m,
 
 static void source_event(void *opaque, const struct ferry_event *ev)
 {
-	on_event(opaque, RIG_SOURCE_EVENT, ev);
+	struct rig *r = opaque;
+
+	on_event(r, RIG_SOURCE_EVENT, ev);
+	/* A pass begins: this is owed after it, fast or slow as the writer's
+	 * thread may be. */
+	if (r->cfg.restless && ev->type == FERRY_EVENT_PASS)
+		rig_write_some(&r->src);
 }
 
 static void target_event(void *opaque, const struct ferry_event *ev)

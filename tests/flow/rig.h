@@ -53,6 +53,7 @@ struct rig_config {
 	const char	*fact;		/* value of fact "cpu"; "same" */
 	const char	*target_dir;	/* its shared memory is a file there */
 	bool		 writer;	/* writes while it runs */
+	bool		 restless;	/* and some in each pass, for certain */
 	bool		 reader;	/* target's guest touches all pages */
 	bool		 stopped;	/* the VM does not run at the start */
 	bool		 track_process;	/* the writer does not tell */
@@ -161,6 +162,8 @@ void rig_side_init(struct rig_side *s);
 void rig_side_fini(struct rig_side *s);
 void rig_side_fill(struct rig_side *s);
 void rig_begin_writer(struct rig_side *s);
+/* Of the first block, on the calling thread. */
+void rig_write_some(struct rig_side *s);
 void rig_end_guest(struct rig_side *s);
 uint64_t rig_side_sum(struct rig_side *s);
 
