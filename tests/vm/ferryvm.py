@@ -13,6 +13,7 @@ Every process is ended by its pid, every socket lies in the folder given.
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -308,6 +309,7 @@ class Vm:
         self.process.wait()
 
     def close(self):
+        self.signal(signal.SIGCONT)     # one that sleeps does not quit
         if self.serial:
             self.serial.close()
         if self.qmp:

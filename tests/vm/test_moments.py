@@ -237,7 +237,9 @@ def test_a_target_whose_pages_do_not_come_listens_to_orders(two, how):
 
 
 def test_stop_works_when_the_pages_come(two):
-    source, target = two(append=GUEST + " touch=all")
+    # Ten times `stop` may take two seconds; the target is to be patient.
+    source, target = two(append=GUEST + " touch=all",
+                         extra=["--set", "x-ferry-timeout=120000"])
     hold_postcopy(source, target)
     source.signal(signal.SIGSTOP)
     stop_while_a_page_is_missing(target)
