@@ -2,7 +2,7 @@
 /*
  * What the parts of control share.
  *
- *   control.c		the loop, signals, the end
+ *   control.c		the loop, signals, the end; nothing calls back
  *   control_rules.c	what may happen when (pure)
  *   control_vm.c	the VM is run, paused, reset; the engine's callbacks
  *   control_guest.c	what waits (guest, quit, signal) gets its effect
@@ -10,6 +10,8 @@
  *   control_params.c	capabilities and parameters
  *   control_stats.c	statistics as query-migrate (pure)
  *   control_qmp.c	the table of commands
+ *   control_say.c	the bell, words for the user, the order to end; all
+ *			call it, it calls none
  *
  * Threads
  *   control	the loop; owns params; makes and frees sources and targets
@@ -95,7 +97,7 @@ struct ferry_control {
 	struct ferry_control_mig mig;
 };
 
-/* control.c */
+/* control_say.c */
 void ferry_control_wake(struct ferry_control *c);
 void ferry_control_say(struct ferry_control *c, const char *fmt, ...)
 	FERRY_PRINTF(2, 3);
