@@ -147,34 +147,6 @@ int ferry_target_uri(struct ferry_target *t, char *buf, size_t bytes,
 	return 0;
 }
 
-/*
- * Nothing is taken over from here on; false when it was before.  One who
- * frees gives the VM back even behind RUN, as long as it was not started: the
- * source is told so.
- */
-static bool refuse_hand_over(struct ferry_target *t, bool cancelled)
-{
-	bool handed;
-
-	pthread_mutex_lock(&t->lock);
-	handed = ferry_status_is_handed(&t->status);
-	if (handed && !cancelled && !t->loader.starting) {
-		ferry_status_renounced(&t->status);
-		handed = false;
-	}
-	if (!handed || !cancelled) {
-		t->quit = true;
-		t->cancelled = t->cancelled || cancelled;
-	}
-	if (!handed && !t->why.code)
-		ferry_err_set(&t->why, FERRY_E_CANCELLED, 0, cancelled ?
-			      "cancelled by the user of the target" :
-			      "the target was taken down");
-	pthread_cond_broadcast(&t->changed);
-	pthread_mutex_unlock(&t->lock);
-	return !handed;
-}
-
 /* Make all threads end soon, and the source know why. */
 static void break_off(struct ferry_target *t, bool may_speak)
 {
@@ -193,34 +165,6 @@ static void break_off(struct ferry_target *t, bool may_speak)
 		main->ops->shutdown(main);
 }
 
-bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e)
-{
-	bool late;
-
-	pthread_mutex_lock(&t->lock);
-	late = t->quit || t->ended || t->given_up;
-	if (late)
-		*e = t->why;
-	else
-		ferry_status_handed(&t->status);
-	pthread_mutex_unlock(&t->lock);
-	return !late;
-}
-
-bool ferry_target_may_start(struct ferry_target *t, struct ferry_err *e)
-{
-	bool late;
-
-	pthread_mutex_lock(&t->lock);
-	late = t->quit;
-	if (late)
-		*e = t->why;
-	else
-		t->loader.starting = true;
-	pthread_mutex_unlock(&t->lock);
-	return !late;
-}
-
 int ferry_target_cancel(struct ferry_target *t, struct ferry_err *e)
 {
 	enum ferry_state state = ferry_status_state(&t->status);
@@ -230,7 +174,7 @@ int ferry_target_cancel(struct ferry_target *t, struct ferry_err *e)
 				     "there is nothing to cancel: the "
 				     "migration is %s",
 				     ferry_state_name(state));
-	if (!refuse_hand_over(t, true))
+	if (!ferry_target_refuse(t, true))
 		return ferry_err_set(e, FERRY_E_STATE, 0,
 				     "too late to cancel: the VM was handed "
 				     "over to this side (%s)",
@@ -304,7 +248,7 @@ void ferry_target_free(struct ferry_target *t)
 {
 	if (!t)
 		return;
-	break_off(t, refuse_hand_over(t, false));
+	break_off(t, ferry_target_refuse(t, false));
 	ferry_door_close(t);
 	ferry_thread_join(&t->reader);
 	/* Handed over, but never whole: who waits gets an error, not zeroes. */

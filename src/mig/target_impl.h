@@ -4,11 +4,13 @@
  *
  *   target.c         public API: any thread
  *   target_door.c    "ferry-accept" and one short-lived thread per new
- *                    connection: who is there, and may it come in
+ *                    connection: who is there
+ *   target_admit.c   the same threads: may it come in
  *   target_main.c    "ferry-target": reads the main stream, changes the state
  *   target_command.c the same thread: one function per command
  *   target_load.c    "ferry-load": loads devices, starts the VM
- *   target_watch.c   any of these: what failed, how far loading has come
+ *   target_watch.c   any of these: what failed, whose the VM is, how far
+ *                    loading has come
  *   recv/            data, urgent and fault threads
  *
  * Lock order: `lock` is taken by all of them for moments; no other lock is
@@ -136,15 +138,6 @@ struct ferry_target {
 	struct ferry_save tail;		/* QEMU precopy: device sections */
 };
 
-/* ---- target.c ------------------------------------------------------------- */
-
-/* RUN was read: the VM is ours, unless cancel, free or a failure of the reader
- * came first (*e). */
-bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e);
-
-/* The last look before the VM is started; false when free came first. */
-bool ferry_target_may_start(struct ferry_target *t, struct ferry_err *e);
-
 /* ---- target_door.c ------------------------------------------------------------ */
 
 FERRY_CHECKED int ferry_door_open(struct ferry_target *t,
@@ -155,28 +148,59 @@ FERRY_CHECKED int ferry_door_open(struct ferry_target *t,
 FERRY_CHECKED int ferry_door_admit(struct ferry_target *t,
 				   struct ferry_chan *chan,
 				   struct ferry_err *e);
+/* No more visitors; joins. */
+void ferry_door_close(struct ferry_target *t);
+
+/* ---- target_admit.c ----------------------------------------------------------- */
+
+/* The VM's name in the stream is ours. */
+FERRY_CHECKED int ferry_admit_check_name(struct ferry_target *t,
+					 const struct ferry_config *c,
+					 struct ferry_err *e);
+
+/* Each of these takes the buffer and its channel when it succeeds; `other` also
+ * when it fails but got as far as to a receiver (in->chan is NULL then). */
+FERRY_CHECKED int ferry_admit_main(struct ferry_target *t,
+				   struct ferry_inbuf *in,
+				   const struct ferry_channel_head *head,
+				   const struct ferry_hello *theirs,
+				   struct ferry_err *e);
+FERRY_CHECKED int ferry_admit_qemu(struct ferry_target *t,
+				   struct ferry_inbuf *in,
+				   const struct ferry_config *c,
+				   struct ferry_err *e);
+FERRY_CHECKED int ferry_admit_other(struct ferry_target *t,
+				    struct ferry_inbuf *in,
+				    const struct ferry_channel_head *h,
+				    struct ferry_err *e);
+
 /* Who was let in as main has left before it began: all of it is forgotten, and
  * the next may come.  By the reader, with no receiver running; -1 when there is
  * to be no next. */
-FERRY_CHECKED int ferry_door_dismiss(struct ferry_target *t,
-				     struct ferry_err *e);
-/* No more visitors; joins. */
-void ferry_door_close(struct ferry_target *t);
+FERRY_CHECKED int ferry_admit_next(struct ferry_target *t,
+				   struct ferry_err *e);
 
 /* ---- target_main.c ------------------------------------------------------------ */
 
 void ferry_target_read(void *target);
-
-/* The VM's name in the stream is ours. */
-FERRY_CHECKED int ferry_target_check_name(struct ferry_target *t,
-					  const struct ferry_config *c,
-					  struct ferry_err *e);
 
 /* ---- target_watch.c --------------------------------------------------------- */
 
 /* Something failed on another thread than the reader: note it, tell the
  * source if that can still matter, and wake the reader. */
 void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why);
+
+/* RUN was read: the VM is ours, unless cancel, free or a failure of the reader
+ * came first (*e). */
+bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e);
+
+/* The last look before the VM is started; false when free came first. */
+bool ferry_target_may_start(struct ferry_target *t, struct ferry_err *e);
+
+/* Nothing is taken over from here on; false when it was before.  One who frees
+ * (not `cancelled`) gives the VM back even behind RUN, as long as it was not
+ * started: the source is told so. */
+bool ferry_target_refuse(struct ferry_target *t, bool cancelled);
 
 /* Wait until the loader has one of these states (bits 1 << state), or has
  * failed (-1). */

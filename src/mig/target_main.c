@@ -20,17 +20,6 @@
 
 /* ---- the stream ------------------------------------------------------------------ */
 
-int ferry_target_check_name(struct ferry_target *t,
-			    const struct ferry_config *c, struct ferry_err *e)
-{
-	if (strcmp(c->machine, t->vm->name))
-		return ferry_err_set(e, FERRY_E_MISMATCH, 0,
-				     "the VM is '%s' at the source and '%s' "
-				     "here", FERRY_SHOW(c->machine),
-				     t->vm->name);
-	return 0;
-}
-
 /* A QEMU's was read at the door: it is how a QEMU introduces itself. */
 static int open_stream(struct ferry_target *t, struct ferry_err *e)
 {
@@ -40,7 +29,7 @@ static int open_stream(struct ferry_target *t, struct ferry_err *e)
 		return 0;
 	if (ferry_stream_open(&t->main_in, &c, e))
 		return -1;
-	return ferry_target_check_name(t, &c, e);
+	return ferry_admit_check_name(t, &c, e);
 }
 
 static int on_ram(struct ferry_target *t, const struct ferry_section *s,
@@ -315,7 +304,7 @@ static int dismiss(struct ferry_target *t, struct ferry_err *e)
 		*e = why;
 		return -1;
 	}
-	if (ferry_door_dismiss(t, e))
+	if (ferry_admit_next(t, e))
 		return -1;
 	ferry_log(&t->status.log, FERRY_LOG_WARN, "a source left before "
 		  "anything came: %s; waiting for another", why.msg);

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the target's threads tell each other: that something failed, and how
- * far loading has come.  Any of the target's threads.
+ * What the target's threads tell each other: that something failed, how far
+ * loading has come, and that the VM is taken over, started or refused, of
+ * which one comes first and rules the others out.  The other parts call this
+ * one, and it calls none of them.  Any of the target's threads.
  */
 #include "mig/target_impl.h"
 
 #include "base/clock.h"
+
+/* ---- failures --------------------------------------------------------------- */
 
 /* True when the VM is given up: from then on it is not taken over, or it was
  * before.  Both in one, so that SHUT 1 is never said of a VM that starts. */
@@ -46,6 +50,61 @@ void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 	if (main)
 		main->ops->shutdown(main);
 }
+
+/* ---- whose the VM is -------------------------------------------------------- */
+
+bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e)
+{
+	bool late;
+
+	pthread_mutex_lock(&t->lock);
+	late = t->quit || t->ended || t->given_up;
+	if (late)
+		*e = t->why;
+	else
+		ferry_status_handed(&t->status);
+	pthread_mutex_unlock(&t->lock);
+	return !late;
+}
+
+bool ferry_target_may_start(struct ferry_target *t, struct ferry_err *e)
+{
+	bool late;
+
+	pthread_mutex_lock(&t->lock);
+	late = t->quit;
+	if (late)
+		*e = t->why;
+	else
+		t->loader.starting = true;
+	pthread_mutex_unlock(&t->lock);
+	return !late;
+}
+
+bool ferry_target_refuse(struct ferry_target *t, bool cancelled)
+{
+	bool handed;
+
+	pthread_mutex_lock(&t->lock);
+	handed = ferry_status_is_handed(&t->status);
+	if (handed && !cancelled && !t->loader.starting) {
+		ferry_status_renounced(&t->status);
+		handed = false;
+	}
+	if (!handed || !cancelled) {
+		t->quit = true;
+		t->cancelled = t->cancelled || cancelled;
+	}
+	if (!handed && !t->why.code)
+		ferry_err_set(&t->why, FERRY_E_CANCELLED, 0, cancelled ?
+			      "cancelled by the user of the target" :
+			      "the target was taken down");
+	pthread_cond_broadcast(&t->changed);
+	pthread_mutex_unlock(&t->lock);
+	return !handed;
+}
+
+/* ---- loading ---------------------------------------------------------------- */
 
 int ferry_target_await_load(struct ferry_target *t, unsigned states,
 			    struct ferry_err *e)

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who may come in: one source at a time as main, and the data and urgent
+ * channels that belong to it.  What a source finds here fits what it said of
+ * itself, or it is answered why not.
+ *
+ * Threads: the door's, one for each connection; ferry_admit_next() the
+ * reader's.
+ */
+#include "mig/target_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/text.h"
+
+/* ---- the main connection --------------------------------------------------------- */
+
+/* Only one may try at a time; -1 when somebody is in, or being let in, or when
+ * nobody will be any more. */
+static int take_main(struct ferry_target *t, struct ferry_err *e)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&t->lock);
+	if (t->quit) {
+		*e = t->why;
+		rc = -1;
+	} else if (t->taken) {
+		rc = ferry_err_set(e, FERRY_E_STATE, 0,
+				   "another migration is coming in already");
+	}
+	t->taken = true;
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+static void untake_main(struct ferry_target *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->taken = false;
+	pthread_cond_broadcast(&t->changed);
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* The reader goes on with it. */
+static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
+			 enum ferry_dialect dialect, uint64_t features)
+{
+	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	struct ferry_err why;
+	bool late;
+
+	ferry_chan_set_name(in->chan, "main");
+	/* A QEMU has no heartbeat: it may be silent for as long as it likes. */
+	in->chan->ops->set_timeout(in->chan, dialect == FERRY_DIALECT_FERRY ?
+				   ms : 0, ms);
+	pthread_mutex_lock(&t->lock);
+	t->dialect = dialect;
+	t->features = features;
+	t->main = in->chan;
+	t->main_in = *in;
+	*in = (struct ferry_inbuf){ 0 };
+	/* Between ferries the way back is open since the answer. */
+	if (dialect == FERRY_DIALECT_FERRY)
+		ferry_answer_open(&t->in.answer, t->main, dialect);
+	t->arrived = true;
+	late = t->quit || t->ended;
+	why = t->why;
+	pthread_cond_broadcast(&t->changed);
+	pthread_mutex_unlock(&t->lock);
+	if (late) {	/* nobody will read it */
+		ferry_answer_give_up(&t->in.answer, why.msg);
+		t->main->ops->shutdown(t->main);
+	}
+}
+
+static int answer(struct ferry_target *t, struct ferry_chan *chan,
+		  const struct ferry_channel_head *offer, uint64_t taken,
+		  const struct ferry_err *verdict, struct ferry_err *e)
+{
+	struct ferry_channel_head head = {
+		.answer = true, .type = FERRY_CHANNEL_MAIN, .features = taken,
+	};
+	struct ferry_hello ours;
+	int rc = ferry_greet_describe(t->vm, &ours, e);
+
+	memcpy(head.session, offer->session, sizeof(head.session));
+	ours.has_verdict = true;
+	ours.verdict = verdict ? (uint32_t)verdict->code : 0;
+	if (verdict)
+		memcpy(ours.verdict_text, verdict->msg, sizeof(verdict->msg));
+	if (!rc)
+		rc = ferry_greet_send(chan, &head, &ours, e);
+	ferry_hello_fini(&ours);
+	return rc;
+}
+
+/* Does what the source described fit what we are? */
+static int compare(struct ferry_target *t, const struct ferry_hello *theirs,
+		   struct ferry_err *e)
+{
+	struct ferry_hello ours;
+	int rc = ferry_greet_describe(t->vm, &ours, e);
+
+	if (!rc)
+		rc = ferry_hello_check(theirs, &ours, e);
+	ferry_hello_fini(&ours);
+	return rc;
+}
+
+static int check_channels(const struct ferry_hello *h, struct ferry_err *e)
+{
+	if (!h->has_channels || !h->data ||
+	    h->data > FERRY_DATA_CHANNELS_MAX ||
+	    h->urgent > FERRY_URGENT_CHANNELS_MAX || h->device)
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "%u data, %u urgent and %u device "
+				     "channels cannot be had here", h->data,
+				     h->urgent, h->device);
+	return 0;
+}
+
+/* Memory is emptied now, so that pages may come as soon as we have agreed. */
+static int prepare(struct ferry_target *t,
+		   const struct ferry_channel_head *head,
+		   const struct ferry_hello *theirs, struct ferry_err *e)
+{
+	struct ferry_inflow *in = &t->in;
+
+	if (check_channels(theirs, e) || compare(t, theirs, e) ||
+	    ferry_place_begin(&in->place, e))
+		return -1;
+	in->receiver = calloc(theirs->data + (size_t)theirs->urgent,
+			      sizeof(*in->receiver));
+	if (!in->receiver)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "receivers");
+	pthread_mutex_lock(&t->lock);
+	in->data = theirs->data;
+	in->urgent = theirs->urgent;
+	memcpy(t->session, head->session, sizeof(t->session));
+	pthread_mutex_unlock(&t->lock);
+	return 0;
+}
+
+/* Caller holds the lock. */
+static void forget_session(struct ferry_target *t)
+{
+	free(t->in.receiver);
+	t->in.receiver = NULL;
+	t->in.data = t->in.urgent = t->in.here = 0;
+	memset(t->session, 0, sizeof(t->session));
+}
+
+static void forget(struct ferry_target *t)
+{
+	pthread_mutex_lock(&t->lock);
+	forget_session(t);
+	pthread_mutex_unlock(&t->lock);
+	untake_main(t);
+}
+
+/* Main is the caller's from here on; NULL when somebody has called quits, who
+ * may be using it. */
+static struct ferry_chan *take_back_main(struct ferry_target *t,
+					 struct ferry_err *e)
+{
+	struct ferry_chan *main = NULL;
+
+	pthread_mutex_lock(&t->lock);
+	if (t->quit) {
+		*e = t->why;
+	} else {
+		main = t->main;
+		t->main = NULL;
+		t->arrived = t->ended = t->given_up = false;
+		t->why = (struct ferry_err){ 0 };
+		forget_session(t);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return main;
+}
+
+int ferry_admit_next(struct ferry_target *t, struct ferry_err *e)
+{
+	struct ferry_chan *main = take_back_main(t, e);
+	struct ferry_inflow *in = &t->in;
+
+	if (!main)
+		return -1;
+	ferry_inbuf_fini(&t->main_in);
+	ferry_chan_close(main);
+	if (in->body.pages)
+		ferry_rambody_fini(&in->body);
+	in->body = (struct ferry_rambody){ 0 };
+	ferry_marks_reopen(&in->gate);
+	ferry_place_wait_again(&in->place);
+	/* Memory is emptied for whoever is next; so is what we know of it. */
+	ferry_map_fini(&in->map);
+	if (ferry_map_init(&in->map, &t->vm->mem, e))
+		return -1;
+	untake_main(t);
+	return 0;
+}
+
+/*
+ * Without userfaultfd there is no postcopy here.  A source that must have it is
+ * told what to do; any other hears of it (in a verdict that accepts) and goes
+ * on by precopy.
+ */
+static int check_postcopy(struct ferry_target *t,
+			  const struct ferry_channel_head *head,
+			  uint64_t *taken, struct ferry_err *e,
+			  struct ferry_err *note)
+{
+	struct ferry_err why = { 0 };
+
+	if (!ferry_place_can_listen(&t->in.place, &why))
+		return 0;
+	if (head->mandatory & FERRY_FEATURE_POSTCOPY) {
+		*e = why;
+		return ferry_err_wrap(e, "no postcopy");
+	}
+	*taken &= ~(uint64_t)FERRY_FEATURE_POSTCOPY;
+	*note = why;
+	note->code = FERRY_E_OK;
+	return 0;
+}
+
+int ferry_admit_main(struct ferry_target *t, struct ferry_inbuf *in,
+		     const struct ferry_channel_head *head,
+		     const struct ferry_hello *theirs, struct ferry_err *e)
+{
+	struct ferry_err ignored, note = { 0 };
+	uint64_t taken = 0;
+	int rc;
+
+	if (take_main(t, e)) {
+		(void)!answer(t, in->chan, head, 0, e, &ignored);
+		return -1;
+	}
+	rc = ferry_channel_take(head, FERRY_FEATURES_CAN, &taken, e);
+	if (!rc)
+		rc = prepare(t, head, theirs, e);
+	if (!rc)
+		rc = check_postcopy(t, head, &taken, e, &note);
+	if (rc)
+		(void)!answer(t, in->chan, head, 0, e, &ignored);
+	else
+		rc = answer(t, in->chan, head, taken, &note, e);
+	if (rc) {
+		forget(t);
+		return -1;
+	}
+	main_arrived(t, in, FERRY_DIALECT_FERRY, taken);
+	return 0;
+}
+
+int ferry_admit_check_name(struct ferry_target *t,
+			   const struct ferry_config *c, struct ferry_err *e)
+{
+	if (strcmp(c->machine, t->vm->name))
+		return ferry_err_set(e, FERRY_E_MISMATCH, 0,
+				     "the VM is '%s' at the source and '%s' "
+				     "here", FERRY_SHOW(c->machine),
+				     t->vm->name);
+	return 0;
+}
+
+int ferry_admit_qemu(struct ferry_target *t, struct ferry_inbuf *in,
+		     const struct ferry_config *c, struct ferry_err *e)
+{
+	if (ferry_admit_check_name(t, c, e))
+		return -1;
+	if (take_main(t, e))
+		return -1;
+	if (ferry_place_begin(&t->in.place, e)) {
+		untake_main(t);
+		return -1;
+	}
+	main_arrived(t, in, FERRY_DIALECT_QEMU, 0);
+	return 0;
+}
+
+/* ---- other connections -------------------------------------------------------------- */
+
+static void receiver_failed(void *arg, const struct ferry_err *why)
+{
+	ferry_target_failed(arg, why);
+}
+
+static struct ferry_receiver *
+place_for(struct ferry_target *t, const struct ferry_channel_head *h)
+{
+	struct ferry_inflow *in = &t->in;
+
+	if (!in->receiver || memcmp(h->session, t->session, sizeof(h->session)))
+		return NULL;
+	if (h->type == FERRY_CHANNEL_DATA && h->index < in->data)
+		return &in->receiver[h->index];
+	if (h->type == FERRY_CHANNEL_URGENT && h->index < in->urgent)
+		return &in->receiver[in->data + h->index];
+	return NULL;
+}
+
+/* The main connection has its answer, but may not have been let in quite yet;
+ * if it never is, there are no receivers.  Caller holds the lock. */
+static struct ferry_receiver *
+await_place(struct ferry_target *t, const struct ferry_channel_head *h)
+{
+	struct ferry_receiver *r;
+
+	while ((r = place_for(t, h)) && !t->arrived && !t->quit)
+		pthread_cond_wait(&t->changed, &t->lock);
+	return r;
+}
+
+int ferry_admit_other(struct ferry_target *t, struct ferry_inbuf *in,
+		      const struct ferry_channel_head *h, struct ferry_err *e)
+{
+	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	struct ferry_receiver *r;
+	int rc;
+
+	ferry_chan_set_name(in->chan, "%s %u", ferry_channel_type_name(h->type),
+			    h->index);
+	pthread_mutex_lock(&t->lock);
+	r = await_place(t, h);
+	if (!r || r->chan || t->quit || t->ended) {
+		rc = ferry_err_set(e, FERRY_E_PROTO, 0,
+				   "channel %s %u belongs to no migration "
+				   "that is coming in",
+				   ferry_channel_type_name(h->type), h->index);
+	} else {
+		r->gate = &t->in.gate;
+		r->place = &t->in.place;
+		r->failed = receiver_failed;
+		r->arg = t;
+		/* Pages come when they come: silence is for main to judge. */
+		in->chan->ops->set_timeout(in->chan, 0, ms);
+		rc = ferry_receiver_start(r, in, e);
+		t->in.here++;
+		pthread_cond_broadcast(&t->changed);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
