@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Completion of ferry's command line for bash.  It asks the command itself, so
-# it knows what is installed: commands, their options, and the VMs that run.
+# it knows what is installed: commands, their options, parameters and their
+# values, and the VMs that run.
 
 _ferry_commands() {
 	"$1" --help 2>/dev/null | sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p'
@@ -16,21 +17,78 @@ _ferry_vms() {
 		grep -o '"name": *"[^"]*"' | sed 's/.*"\([^"]*\)"$/\1/'
 }
 
+_ferry_params() {
+	"$1" params 2>/dev/null | sed -n 's/^\([a-z][a-z-]*=\).*/\1/p'
+}
+
+# Of one parameter: the line after the next, where that is a list of words.
+_ferry_values() {
+	"$1" params 2>/dev/null |
+		sed -n "/^$2=/{n;n;s/;.*//;/[0-9] to [0-9]/d;s/,//g;p;}"
+}
+
+# What may follow an option, or nothing.
+_ferry_argument() {
+	case $2 in
+	--set) _ferry_params "$1" ;;
+	--incoming) echo tcp: unix: file: fd: defer ;;
+	--serial) echo stdio null file: unix: ;;
+	--hugepages) echo 2M ;;
+	esac
+}
+
+# Bash makes words of "--set", "=", NAME, "=" and VALUE; sets $option to the
+# option that the word at hand belongs to, and $param to NAME when it is a
+# value.
+_ferry_where() {
+	local i=$((COMP_CWORD - 1))
+
+	option='' param=''
+	[ "${COMP_WORDS[i]}" = = ] && i=$((i - 1))
+	case ${COMP_WORDS[i]} in
+	-*) option=${COMP_WORDS[i]}; return ;;
+	esac
+	[ "${COMP_WORDS[i + 1]}" = = ] || return
+	[ "${COMP_WORDS[i - 1]}" = = ] && i=$((i - 1))
+	case ${COMP_WORDS[i - 1]} in
+	--set|-s|-S) option=--set param=${COMP_WORDS[COMP_CWORD - 2]} ;;
+	esac
+}
+
+_ferry_words() {
+	local ferry=$1 command=$2 word=$3 option param
+
+	_ferry_where
+	case $option in -s|-S) option=--set ;; esac
+	if [ -n "$param" ]; then
+		_ferry_values "$ferry" "$param"
+	elif [ "${word:0:1}" = - ]; then
+		_ferry_options "$ferry" "$command"
+	elif [ -n "$option" ] && "$ferry" "$command" --help |
+			grep -q -e "$option="; then
+		_ferry_argument "$ferry" "$option"
+	else
+		case $command in
+		run|list|doctor|params) return ;;
+		esac
+		_ferry_vms "$ferry"
+		[ "$command" != migrate ] || echo tcp: unix: file:
+	fi
+}
+
 _ferry() {
 	local ferry=${COMP_WORDS[0]} word=${COMP_WORDS[COMP_CWORD]} words
-	local command=${COMP_WORDS[1]}
 
+	[ "$word" != = ] || word=
 	COMPREPLY=()
 	if [ "$COMP_CWORD" -eq 1 ]; then
 		words=$(_ferry_commands "$ferry")
-	elif [ "${word:0:1}" = - ]; then
-		words=$(_ferry_options "$ferry" "$command")
-		compopt -o nospace 2>/dev/null
 	else
-		case $command in
-		run|list|doctor) compopt -o default 2>/dev/null; return ;;
+		words=$(_ferry_words "$ferry" "${COMP_WORDS[1]}" "$word")
+		compopt -o default 2>/dev/null
+		case $words in
+		*[=:]*) compopt -o nospace 2>/dev/null ;;
 		esac
-		words=$(_ferry_vms "$ferry")
 	fi
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

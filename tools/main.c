@@ -21,6 +21,7 @@ static const struct ferry_tool tools[] = {
 	{ "status", "what a VM and its migration are doing",
 	  ferry_tool_status },
 	{ "list", "the VMs of this host", ferry_tool_list },
+	{ "params", "the parameters that --set takes", ferry_tool_params },
 	{ "doctor", "what this host can do, and how to mend what it cannot",
 	  ferry_tool_doctor },
 	{ "stop", "pause a VM", ferry_tool_stop },

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The command's help is the truth; manual page and completion follow it."""
 
+import json
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -30,27 +32,26 @@ def commands():
     return re.findall(r'^  ([a-z][a-z-]*)  ', help_of(), re.M)
 
 
-def options(command):
-    found = re.findall(r'^ {2,6}(?:-., )? *--([a-z-]+)', help_of(command),
+def letters(command):
+    """{(letter, option)} of the command's help."""
+    found = re.findall(r'^ {2}(?:-(.), | {4})--([a-z-]+)', help_of(command),
                        re.M)
-    return set(found) - {'help', 'usage'}
+    return {(a, b) for a, b in found if b not in ('help', 'usage')}
 
 
-def completions(*words):
+def options(command):
+    return {name for _, name in letters(command)}
+
+
+def completions(*words, env=None):
     done = subprocess.run(
         ['bash', '-c', COMPLETE, 'bash', SOURCE, FERRY, *words], text=True,
-        stdout=subprocess.PIPE, check=True)
+        stdout=subprocess.PIPE, check=True, env=env)
     return set(done.stdout.split())
 
 
-def manual(command):
-    """What ferry.1 says of a command: its .Ss, up to the next section."""
-    page = (SOURCE / 'docs/man/ferry.1').read_text(encoding='utf-8')
-    for part in re.split(r'^\.S[sh] ', page, flags=re.M):
-        title = re.match(r'ferry ([a-z-]+(?: \| [a-z-]+)*)', part)
-        if title and command in title[1].split(' | '):
-            return part
-    return ''
+def manual(name):
+    return (SOURCE / f'docs/man/{name}.1').read_text(encoding='utf-8')
 
 
 def test_there_are_commands_and_options():
@@ -59,13 +60,30 @@ def test_there_are_commands_and_options():
 
 
 @pytest.mark.parametrize('command', commands())
-def test_the_manual_knows_the_command_and_its_options(command):
-    text = manual(command)
-    assert text, f'{command} is not in ferry.1'
-    named = set(re.findall(r'Fl \\-([a-z][a-z-]+)', text))
-    assert options(command) - named == set()
+def test_the_page_has_the_options_of_the_command(command):
+    shown = re.findall(r'^\.It Fl (.) , Fl \\-([a-z-]+)',
+                       manual(f'ferry-{command}'), re.M)
+    assert set(shown) == letters(command)
+
+
+@pytest.mark.parametrize('command', commands())
+def test_the_page_uses_no_option_that_is_not(command):
     everywhere = set().union(*(options(c) for c in commands()))
-    assert named - everywhere == set()
+    used = re.findall(r'(?:Fl \\-|\s--)([a-z][a-z-]+)',
+                      manual(f'ferry-{command}'))
+    assert set(used) - everywhere == set()
+
+
+def test_each_page_is_of_a_command():
+    pages = {p.stem for p in SOURCE.glob('docs/man/*.1')}
+    assert pages == {'ferry'} | {f'ferry-{c}' for c in commands()}
+
+
+def test_the_overview_lists_the_commands_and_the_exit_codes():
+    page = manual('ferry')
+    assert re.findall(r'^\.It Cm ([a-z-]+)\n', page, re.M) == commands()
+    assert (re.findall(r'^\.It (\d)$', page, re.M) ==
+            re.findall(r'^  (\d)  ', help_of(), re.M))
 
 
 def test_completion_offers_the_commands():
@@ -78,3 +96,36 @@ def test_completion_offers_the_commands():
 def test_completion_offers_the_options(command):
     offered = {o.strip('-=') for o in completions(command, '--')}
     assert offered - {'help', 'usage'} == options(command)
+
+
+def test_completion_offers_the_parameters_and_their_values():
+    """Bash makes words of --set, =, NAME, =, VALUE."""
+    shown = subprocess.run([FERRY, 'params', '--json'], text=True,
+                           check=True, stdout=subprocess.PIPE).stdout
+    table = {row['name']: row for row in json.loads(shown)}
+    offered = completions('migrate', '--set', '')
+    assert offered == {f'{name}=' for name in table}
+    assert completions('migrate', '--set', '=', 'x-ferry-pu') == {
+        'x-ferry-push-order='}
+    for name, row in table.items():
+        assert (completions('run', '--set', name, '=', '') ==
+                set(row.get('values', []))), name
+    assert completions('migrate', '--set', '=', 'postcopy-ram', '=',
+                       'o') == {'on', 'off'}
+
+
+def test_completion_offers_the_machines_that_run(tmp_path):
+    """A socket is enough to be listed, though nobody answers."""
+    env = os.environ | {'FERRY_RUNTIME_DIR': str(tmp_path)}
+    for name in ('web', 'web2', 'db'):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(str(tmp_path / f'{name}.qmp'))
+    assert completions('migrate', 'w', env=env) == {'web', 'web2'}
+    assert completions('quit', '', env=env) == {'web', 'web2', 'db'}
+    assert completions('run', '--name', '', env=env) == set()
+
+
+@pytest.mark.parametrize('word', ['tcp:', 'unix:', 'file:'])
+def test_completion_offers_kinds_of_addresses(word):
+    assert word in completions('migrate', 'web', '')
+    assert word in completions('run', '--incoming', '')

@@ -72,6 +72,19 @@ def test_the_version_is_the_projects():
         assert re.search(pattern, text, re.M)[1] == project_version(), path
 
 
+def test_the_build_needs_what_scripts_packages_says():
+    """But what every Debian build has, or what brings it."""
+    given = {'gcc', 'libc6-dev', 'ninja-build', 'debhelper-compat'}
+    listed = {line.split()[0] for line in
+              (SOURCE / 'scripts/packages').read_text().splitlines()
+              if line.split()[1:2] == ['build'] and line[0] != '#'}
+    control = (SOURCE / 'debian/control').read_text(encoding='utf-8')
+    wanted = re.search(r'^Build-Depends:((?:.*\n)(?: .*\n)*)', control,
+                       re.M)[1]
+    names = {re.match(r'\s*(\S+)', part)[1] for part in wanted.split(',')}
+    assert names - given == listed - given
+
+
 def test_the_packages_are_installed_and_complete(jail):
     shown = jail.run('dpkg-query', '-W', '-f',
                      '${Package} ${Version} ${db:Status-Status}\n',
