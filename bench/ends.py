@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferryvm import ENDS, MODES, Qmp, QmpError, Serial, Vm, connect
+from ferryvm import ENDS, MODES, Qmp, QmpError, Serial, Vm, Weight, connect
 from guestlog import GuestLog
 
 QEMU = os.environ.get("FERRY_QEMU", "qemu-system-x86_64")
@@ -58,7 +58,7 @@ class Mode:
 class End:
     """Calls that are the same for all; a subclass starts the process."""
 
-    process = qmp = serial = None
+    process = qmp = serial = weight = None
 
     # ---- the migration -----------------------------------------------------
 
@@ -103,22 +103,7 @@ class End:
 
     def own_kib(self):
         """Resident memory beyond the guest's."""
-        guest = self.ram_mib << 10
-        total = 0
-        with open(f"/proc/{self.process.pid}/smaps", encoding="ascii",
-                  errors="replace") as maps:
-            inside = False
-            for line in maps:
-                word = line.split(None, 1)[0]
-                if not word.endswith(":"):
-                    inside = self.is_guest(line, guest)
-                elif word == "Rss:" and not inside:
-                    total += int(line.split()[1])
-        return total
-
-    def is_guest(self, line, _ram_kib):
-        """Is this mapping (its line in smaps) the guest's RAM?"""
-        raise NotImplementedError
+        return self.weight()["own"] >> 10
 
     def close(self):
         for it in self.serial, self.qmp:
@@ -146,11 +131,11 @@ class Ferry(End):
     def __init__(self, setup, folder, name, waits=False):
         how = {"incoming": ANYWHERE} if waits else \
             {"kernel": setup.guest, "append": setup.append}
-        self.ram_mib = setup.ram_mib
         self.vm = Vm(setup.build / "ferry", folder, name, vcpus=setup.vcpus,
                      ram=f"{setup.ram_mib}M", **how)
         self.process, self.qmp = self.vm.process, self.vm.qmp
         self.serial = self.vm.serial
+        self.weight = Weight(self.process.pid, setup.ram_mib << 20)
 
     def expect(self, mode):
         self.capabilities(postcopy_ram=mode.postcopy,
@@ -164,9 +149,6 @@ class Ferry(End):
         tasks = Path(f"/proc/{self.process.pid}/task")
         return [int(t.name) for t in tasks.iterdir()
                 if (t / "comm").read_text().startswith("vcpu")]
-
-    def is_guest(self, line, ram_kib):
-        return "memfd:" in line
 
     def first_beat_ns(self):
         return self.qmp("x-ferry-heartbeat")["first-ns"]
@@ -223,8 +205,6 @@ class Qemu(End):
         return None if shutil.which(QEMU) else f"{QEMU} is not installed"
 
     def __init__(self, setup, folder, name, waits=False):
-        self.ram_mib = setup.ram_mib
-        self.guest_range = None
         self.beats = None
         self.errors = Path(folder) / f"{name}.err"
         at = {what: f"{folder}/{name}.{what}"
@@ -246,6 +226,7 @@ class Qemu(End):
             ], stdin=subprocess.DEVNULL, stdout=err, stderr=err)
         try:
             self.qmp = Qmp(at["qmp"], self.alive)
+            self.weight = Weight(self.process.pid, setup.ram_mib << 20)
             self.serial = Serial(at["serial"], GuestLog(), self.alive)
             self.beats = Beats(at["beats"], self.alive)
             self.capabilities(events=True)
@@ -282,14 +263,6 @@ class Qemu(End):
 
     def vcpu_threads(self):
         return [c["thread-id"] for c in self.qmp("query-cpus-fast")]
-
-    def is_guest(self, line, ram_kib):
-        """The only mapping of that size; it may fall apart later."""
-        low, high = (int(x, 16) for x in line.split()[0].split("-"))
-        if not self.guest_range and (high - low) >> 10 == ram_kib:
-            self.guest_range = low, high
-        return bool(self.guest_range) and \
-            self.guest_range[0] <= low < self.guest_range[1]
 
     def first_beat_ns(self):
         return self.beats.first

@@ -59,7 +59,7 @@ struct ferry_machine_config {
 
 /*
  * Everything is checked and made; no vCPU runs.  RAM is one block "pc.ram"
- * (one memfd; the part above the hole is mapped at 4 GiB).
+ * (one mapping; the part above the hole is mapped at 4 GiB).
  */
 struct ferry_machine *
 ferry_machine_new(const struct ferry_machine_config *config,

@@ -73,38 +73,64 @@ static int no_huge_pages(uint64_t bytes, int sys, struct ferry_err *e)
 			     huge_pages("nr_hugepages") + need - free_pages);
 }
 
+/*
+ * Pages come when touched.  Anonymous, because there the host gives transparent
+ * huge pages to who asks, and to shared memory not by default: a guest that
+ * meets its memory for the first time then has one fault for 512.  Aligned as
+ * the guest's pages are, else KVM could not map them as huge.
+ */
+static int map_small(struct ferry_ram *ram, uint64_t bytes,
+		     struct ferry_err *e)
+{
+	uint8_t *all = mmap(NULL, bytes + FERRY_HUGE_BYTES,
+			    PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t before;
+
+	if (all == MAP_FAILED)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "map guest RAM");
+	before = -(uintptr_t)all % FERRY_HUGE_BYTES;
+	ram->base = all + before;
+	if (before)
+		munmap(all, before);
+	munmap(ram->base + bytes, FERRY_HUGE_BYTES - before);
+	(void)madvise(ram->base, bytes, MADV_HUGEPAGE);
+	return 0;
+}
+
+static int map_huge(struct ferry_ram *ram, uint64_t bytes, struct ferry_err *e)
+{
+	void *base;
+
+	ram->fd = memfd_create("pc.ram",
+			       MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	if (ram->fd < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno, "memfd_create");
+	if (ftruncate(ram->fd, (off_t)bytes))
+		return ferry_err_set(e, FERRY_E_IO, errno, "size of guest RAM");
+	/* Reserved here: better refused now than a SIGBUS later. */
+	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ram->fd,
+		    0);
+	if (base == MAP_FAILED)
+		return no_huge_pages(bytes, errno, e);
+	ram->base = base;
+	return 0;
+}
+
 int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes, bool hugepages,
 		   struct ferry_err *e)
 {
-	/* Small pages come when touched.  Huge ones are reserved here: better
-	 * refused now than a SIGBUS later. */
-	unsigned mfd = hugepages ? MFD_HUGETLB | MFD_HUGE_2MB : 0;
-	int map = hugepages ? MAP_SHARED : MAP_SHARED | MAP_NORESERVE;
-	void *base;
+	int rc;
 
 	*ram = (struct ferry_ram)FERRY_RAM_NONE;
 	if (check_size(bytes, e))
 		return -1;
-	ram->fd = memfd_create("pc.ram", MFD_CLOEXEC | mfd);
-	if (ram->fd < 0)
-		return ferry_err_set(e, FERRY_E_IO, errno, "memfd_create");
-	if (ftruncate(ram->fd, (off_t)bytes)) {
-		ferry_err_set(e, FERRY_E_IO, errno, "size of guest RAM");
-		ferry_ram_fini(ram);
-		return -1;
-	}
-	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, map, ram->fd, 0);
-	if (base == MAP_FAILED) {
-		if (hugepages)
-			no_huge_pages(bytes, errno, e);
-		else
-			ferry_err_set(e, FERRY_E_NOMEM, errno,
-				      "map guest RAM");
-		ferry_ram_fini(ram);
-		return -1;
-	}
-	ram->base = base;
 	ram->bytes = bytes;
+	rc = hugepages ? map_huge(ram, bytes, e) : map_small(ram, bytes, e);
+	if (rc) {
+		ferry_ram_fini(ram);
+		return -1;
+	}
 	ram->page_bytes = hugepages ? FERRY_HUGE_BYTES : FERRY_PAGE_BYTES;
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's RAM: one memfd, one mapping, seen by the guest in one or two
- * pieces, below 3 GiB and from 4 GiB on.
+ * The guest's RAM: one mapping, anonymous or (huge pages) of a memfd, seen by
+ * the guest in one or two pieces, below 3 GiB and from 4 GiB on.
  *
  * Threads: vCPUs write it through KVM; the monitor's own writes come from the
  *          control thread with no vCPU running, and only through here, so that

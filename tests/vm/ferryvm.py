@@ -189,6 +189,44 @@ class Serial:
         self.sock.close()
 
 
+class Weight:
+    """What a process has resident: the guest's RAM, and the rest.  The RAM is
+    the only mapping of its size; it may fall apart later."""
+
+    def __init__(self, pid, ram_bytes):
+        self.pid, self.guest = pid, None
+        with open(f"/proc/{pid}/maps", errors="replace") as maps:
+            for low, high in map(self._range, maps):
+                if high - low == ram_bytes:
+                    self.guest = low, high
+        if not self.guest:
+            raise ValueError(f"no mapping of {ram_bytes} bytes")
+
+    @staticmethod
+    def _range(line):
+        return tuple(int(x, 16) for x in line.split(None, 1)[0].split("-"))
+
+    def __call__(self):
+        """Bytes: {"own": ..., "guest": ...}"""
+        total = {"own": 0, "guest": 0}
+        with open(f"/proc/{self.pid}/smaps", errors="replace") as maps:
+            for line in maps:
+                word, *rest = line.split(None, 2)
+                if not word.endswith(":"):
+                    low = self._range(line)[0]
+                    whose = "guest" if self.guest[0] <= low < self.guest[1] \
+                        else "own"
+                elif word == "Rss:" or word.endswith("_Hugetlb:"):
+                    total[whose] += int(rest[0]) << 10
+        return total
+
+
+def bytes_of(size):
+    """Of 128M or 1G; None for what is meant to be refused."""
+    shift = {"M": 20, "G": 30}.get(size[-1:])
+    return int(size[:-1]) << shift if shift and size[:-1].isdigit() else None
+
+
 class Vm:
     """One `ferry run`.  serial: None for a socket of our own, else as ferry
     takes it; wrapper: words before the command."""
@@ -197,6 +235,7 @@ class Vm:
                  append=None, incoming=None, log=None, extra=(), serial=None,
                  wrapper=(), preexec=None, stdio=subprocess.DEVNULL):
         self.folder, self.name = str(folder), name
+        self.ram_bytes = bytes_of(ram)
         self.qmp_path = f"{folder}/{name}.qmp"
         self.serial_path = f"{folder}/{name}.serial"
         args = [*wrapper, str(ferry), "run", "--name", name,
@@ -291,11 +330,7 @@ class Vm:
 
     def memory(self):
         """Resident bytes: {"own": heap, code and stacks, "guest": RAM}."""
-        with open(f"/proc/{self.process.pid}/status") as status:
-            kib = {line.split(":")[0]: int(line.split()[1])
-                   for line in status if line.startswith(("Rss", "Huge"))}
-        return {"own": (kib["RssAnon"] + kib["RssFile"]) << 10,
-                "guest": (kib["RssShmem"] + kib["HugetlbPages"]) << 10}
+        return Weight(self.process.pid, self.ram_bytes)()
 
     def wait_exit(self, timeout=PATIENCE):
         return self.process.wait(timeout)
