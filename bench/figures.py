@@ -78,6 +78,13 @@ def back_after_ms(samples, switch, before):
     return None
 
 
+def course(samples, stopped_us):
+    """To look at, or to plot: [end in ms after the guest stopped, iterations
+    a second, longest gap in ms] of each sample."""
+    return [[round((s["us"] - stopped_us) / 1e3, 1), round(speed([s])),
+             s["gap_us"] / 1e3] for s in samples]
+
+
 def from_trace(traced, near_us, quiet_until_us, host_pause_ms):
     """What the guest felt.  quiet_until_us: up to here nothing happened."""
     samples = with_starts(traced)
@@ -100,6 +107,7 @@ def from_trace(traced, near_us, quiet_until_us, host_pause_ms):
         "back_ms": back_after_ms(samples, switch, speed(before)),
         "speed_before": speed(before),
         "speed_after": speed(after) if after else 0.0,
+        "course": course(samples, end_us - samples[switch]["gap_us"]),
     }
 
 
