@@ -78,6 +78,12 @@ def back_after_ms(samples, switch, before):
     return None
 
 
+def speed_during(samples, from_us):
+    """Before the switch; None when there was hardly any such time."""
+    during = [s for s in samples if from_us and s["start_us"] >= from_us]
+    return speed(during) if during else None
+
+
 def course(samples, stopped_us):
     """To look at, or to plot: [end in ms after the guest stopped, iterations
     a second, longest gap in ms] of each sample."""
@@ -85,8 +91,10 @@ def course(samples, stopped_us):
              s["gap_us"] / 1e3] for s in samples]
 
 
-def from_trace(traced, near_us, quiet_until_us, host_pause_ms):
-    """What the guest felt.  quiet_until_us: up to here nothing happened."""
+def from_trace(traced, near_us, quiet_until_us, host_pause_ms,
+               moving_from_us=None):
+    """What the guest felt.  quiet_until_us: up to here nothing happened;
+    moving_from_us: from here on it was being moved."""
     samples = with_starts(traced)
     before = [s for s in samples if s["us"] <= quiet_until_us]
     switch = find_switch(samples, near_us, host_pause_ms)
@@ -106,6 +114,7 @@ def from_trace(traced, near_us, quiet_until_us, host_pause_ms):
         "loop_p99_us": percentile(gaps, 99, iterations),
         "back_ms": back_after_ms(samples, switch, speed(before)),
         "speed_before": speed(before),
+        "speed_during": speed_during(samples[:switch], moving_from_us),
         "speed_after": speed(after) if after else 0.0,
         "course": course(samples, end_us - samples[switch]["gap_us"]),
     }

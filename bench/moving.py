@@ -111,7 +111,7 @@ def begin(source):
 
 
 def move(source, target, mode):
-    """Returns seconds and CPU seconds; or raises Failed."""
+    """Returns when it began, ms and CPU seconds; or raises Failed."""
     target.expect(mode)
     source.expect(mode)
     address = target.address()
@@ -128,19 +128,21 @@ def move(source, target, mode):
         why = source.qmp("query-migrate").get("error-desc", "no reason given")
         raise Failed(f"{state}: {why}")
     return {
+        "begun_ns": int(start * 1e9),
         "total_ms": (time.monotonic() - start) * 1e3,
         "cpu_source_s": source.cpu_s() - cpu[0],
         "cpu_target_s": target.cpu_s() - cpu[1],
     }
 
 
-def felt(source, target, zero, quiet_ns):
+def felt(source, target, zero, quiet_ns, begun_ns):
     """What the guest has to say about it."""
     last, first = source.last_beat_ns(), target.first_beat_ns()
     target.serial.ask("t", "TRACED")
     return figures.from_trace(
         target.serial.log.all("TRACE"), near_us=zero.guest_at(first),
         quiet_until_us=zero.guest_at(quiet_ns),
+        moving_from_us=zero.guest_at(begun_ns),
         host_pause_ms=(first - last) / 1e6)
 
 
@@ -176,7 +178,7 @@ def _measure(setup, row, kinds, pool, folder):
         with kinds[1](setup, folder, "b", waits=True) as target:
             run = move(source, target, row.mode)
             time.sleep(AFTER_S)
-            run |= felt(source, target, zero, quiet_ns)
+            run |= felt(source, target, zero, quiet_ns, run.pop("begun_ns"))
             run |= engine_says(source, target)
             run |= checked(target)
     return run

@@ -15,6 +15,7 @@ COST = [
     ("sent_mib", "sent MiB", 0, 1),
 ]
 FELT = [
+    ("during_percent", "speed before the switch %", 0, 1),
     ("stall_max_ms", "longest stall ms", 1, 1),
     ("loop_p99_us", "loop p99 us", 0, 1),
     ("back_ms", "back at 90% ms", 0, 1),

@@ -107,9 +107,18 @@ def test_the_pause_is_found_and_what_came_after():
     assert f["pause_ms"] == 30 and f["pause_confirmed"]
     assert f["stall_max_ms"] == 5
     assert f["speed_before"] == pytest.approx(100_000)
+    assert f["speed_during"] is None
     # 30 of pause, 200 at half speed; a window that is mostly full speed is
     # enough.
     assert 200 <= f["back_ms"] <= 230
+
+
+def test_the_speed_while_it_is_moved_is_that_before_the_switch():
+    slow = [line(10_000 * i, 1000 if i < 20 else 300,
+                 9000 if i == 40 else 20) for i in range(100)]
+    f = figures.from_trace(slow, near_us=400_000, quiet_until_us=150_000,
+                           host_pause_ms=9, moving_from_us=200_000)
+    assert f["speed_during"] == pytest.approx(30_000)
 
 
 def test_a_pause_that_the_host_did_not_see_is_not_confirmed():
