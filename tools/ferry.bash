@@ -70,6 +70,7 @@ _ferry_words() {
 	else
 		case $command in
 		run|list|doctor|params) return ;;
+		serve) echo tcp: unix:; return ;;
 		esac
 		_ferry_vms "$ferry"
 		[ "$command" != migrate ] || echo tcp: unix: file:

@@ -24,6 +24,8 @@ static const struct ferry_tool tools[] = {
 	{ "params", "the parameters that --set takes", ferry_tool_params },
 	{ "doctor", "what this host can do, and how to mend what it cannot",
 	  ferry_tool_doctor },
+	{ "serve", "let a parked VM go on at hosts that wait for it",
+	  ferry_tool_serve },
 	{ "stop", "pause a VM", ferry_tool_stop },
 	{ "cont", "let a paused VM go on", ferry_tool_cont },
 	{ "quit", "end a VM's process", ferry_tool_quit },

@@ -15,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "park/hash.h"
+#include "wire/dialect.h"
 #include "wire/text.h"
 
 static int read_all(const struct ferry_image *img, void *data, size_t bytes,
@@ -132,6 +133,11 @@ void ferry_image_close(struct ferry_image *img)
 	free(img->table);
 	free(img->state);
 	img->table = img->state = NULL;
+}
+
+const char *ferry_image_peer(const struct ferry_image *img)
+{
+	return img->index.dialect == FERRY_DIALECT_QEMU ? "qemu" : "ferry";
 }
 
 /* ---- memory -------------------------------------------------------------------- */

@@ -27,6 +27,9 @@ FERRY_CHECKED int ferry_image_open(struct ferry_image *img, const char *path,
 				   struct ferry_err *e);
 void ferry_image_close(struct ferry_image *img);
 
+/* Who can take it, as parameter x-ferry-peer has it: "qemu" or "ferry". */
+const char *ferry_image_peer(const struct ferry_image *img);
+
 /* No page of this chunk holds anything. */
 bool ferry_image_is_zero(const struct ferry_image *img, uint64_t chunk);
 
