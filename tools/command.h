@@ -35,6 +35,7 @@ int ferry_tool_list(int argc, char **argv);
 int ferry_tool_params(int argc, char **argv);
 int ferry_tool_doctor(int argc, char **argv);
 int ferry_tool_serve(int argc, char **argv);
+int ferry_tool_dump(int argc, char **argv);
 int ferry_tool_stop(int argc, char **argv);
 int ferry_tool_cont(int argc, char **argv);
 int ferry_tool_quit(int argc, char **argv);

@@ -34,6 +34,7 @@ _ferry_argument() {
 	--incoming) echo tcp: unix: file: fd: defer ;;
 	--serial) echo stdio null file: unix: ;;
 	--hugepages) echo 2M ;;
+	--as) echo auto stream return preempt capture ;;
 	esac
 }
 
@@ -69,7 +70,7 @@ _ferry_words() {
 		_ferry_argument "$ferry" "$option"
 	else
 		case $command in
-		run|list|doctor|params) return ;;
+		run|list|doctor|params|dump) return ;;
 		serve) echo tcp: unix:; return ;;
 		esac
 		_ferry_vms "$ferry"

@@ -26,6 +26,8 @@ static const struct ferry_tool tools[] = {
 	  ferry_tool_doctor },
 	{ "serve", "let a parked VM go on at hosts that wait for it",
 	  ferry_tool_serve },
+	{ "dump", "list the records of a stream, a capture or an image",
+	  ferry_tool_dump },
 	{ "stop", "pause a VM", ferry_tool_stop },
 	{ "cont", "let a paused VM go on", ferry_tool_cont },
 	{ "quit", "end a VM's process", ferry_tool_quit },
