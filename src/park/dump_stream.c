@@ -39,6 +39,8 @@ void ferry_dump_stream_fini(struct ferry_dump_stream *s)
 static int keep(struct ferry_dump_stream *s, const uint8_t *data, size_t n,
 		struct ferry_err *e)
 {
+	if (!n)
+		return 0;
 	if (n > FERRY_DUMP_KEPT_MAX - s->d->kept)
 		return ferry_err_set(e, FERRY_E_PROTO, 0,
 				     "%s: more than %u octets would have to be"

@@ -206,6 +206,8 @@ def test_what_two_ferries_say_is_read(ferry, cli, pair, tmp_path, way):
     with Capture(port, tmp_path / "cap") as proxy:
         done = cli("migrate", "a", f"tcp:127.0.0.1:{proxy.port}", way)
         assert done.returncode == 0, done.stderr
+        # It keeps main open while it has a migration to speak of.
+        assert cli("quit", "a").returncode == 0
     found = check_capture(ferry, tmp_path / "cap")
     assert [r["what"] for r in found if r["record"] == "CHANNEL"][0] == "main"
     assert {"LOADED", "RUNNING", "SHUT"} <= set(replies(found))

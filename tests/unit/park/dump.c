@@ -565,8 +565,7 @@ static void an_image_is_listed(void **state)
 		"VM - name=pc-i440fx-7.2 source=qemu",
 		"facts[ [ =vcpus =1 =2]]",
 		"BLOCK - name=pc.ram size=819200",
-		"BLOCK - name=empty size=131072 address=2097152 zero=2 raw=0 "
-		"packed=0 stored=0",
+		"BLOCK - name=empty size=131072 address=2097152 zero=2",
 		"name=timer instance=0 version=1 body=35 sized=description",
 		"VMDESCRIPTION - devices=2", "VERIFIED - chunks=16",
 	};
