@@ -27,7 +27,9 @@ static const struct argp_option list[] = {
 	  "vm-PID)", 0 },
 	{ "vcpus", 'c', "N", 0, "1 to 16 (default 1)", 0 },
 	{ "ram", 'm', "SIZE", 0, "such as 512M or 8G (default 512M)", 0 },
-	{ "hugepages", 'H', "2M", 0, "back RAM with 2 MiB pages", 0 },
+	{ "shared", 'R', NULL, 0, "RAM is a memfd, which other processes can "
+	  "map (default: anonymous memory, faster)", 0 },
+	{ "hugepages", 'H', "2M", 0, "RAM is a memfd of 2 MiB pages", 0 },
 	{ "cpu-mask", 'M', "FEATURES", 0, "CPU features to keep from the "
 	  "guest, separated by commas", 0 },
 	{ "kernel", 'k', "FILE", 0, "a PVH ELF kernel (vmlinux) or a Linux "
@@ -108,7 +110,11 @@ static error_t machine_option(int key, char *arg, struct argp_state *state)
 	case 'H':
 		if (strcmp(arg, "2M"))
 			argp_error(state, "huge pages of '%s': only 2M", arg);
-		m->hugepages = true;
+		m->ram_kind = FERRY_RAM_HUGE;
+		return 0;
+	case 'R':
+		if (m->ram_kind == FERRY_RAM_ANONYMOUS)
+			m->ram_kind = FERRY_RAM_SHARED;
 		return 0;
 	case 'M':
 		m->cpu_mask = arg;

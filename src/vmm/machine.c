@@ -142,7 +142,7 @@ static int stage_config(struct ferry_machine *m, struct ferry_err *e)
 
 static int stage_memory(struct ferry_machine *m, struct ferry_err *e)
 {
-	if (ferry_ram_init(&m->ram, m->config.ram_bytes, m->config.hugepages,
+	if (ferry_ram_init(&m->ram, m->config.ram_bytes, m->config.ram_kind,
 			   e))
 		return -1;
 	return ferry_kvm_open(&m->kvm, e) ||

@@ -17,6 +17,7 @@
 #include <ferry/vm.h>
 
 #include "base/err.h"
+#include "vmm/ram.h"
 
 #define FERRY_VMM_VCPUS_MAX	16u
 #define FERRY_VMM_RAM_MAX	(64ull << 30)
@@ -33,7 +34,7 @@ struct ferry_machine_config {
 	const char	*name;		/* of this VM, for people */
 	unsigned	 vcpus;		/* 1 to 16 */
 	uint64_t	 ram_bytes;	/* a multiple of 2 MiB, up to 64 GiB */
-	bool		 hugepages;	/* 2 MiB pages */
+	enum ferry_ram_kind ram_kind;
 	const char	*kernel;	/* PVH ELF or bzImage; NULL: nothing is
 					 * loaded (it comes by migration) */
 	const char	*initrd;	/* or NULL */

@@ -79,8 +79,8 @@ static int no_huge_pages(uint64_t bytes, int sys, struct ferry_err *e)
  * meets its memory for the first time then has one fault for 512.  Aligned as
  * the guest's pages are, else KVM could not map them as huge.
  */
-static int map_small(struct ferry_ram *ram, uint64_t bytes,
-		     struct ferry_err *e)
+static int map_anonymous(struct ferry_ram *ram, uint64_t bytes,
+			 struct ferry_err *e)
 {
 	uint8_t *all = mmap(NULL, bytes + FERRY_HUGE_BYTES,
 			    PROT_READ | PROT_WRITE,
@@ -98,27 +98,32 @@ static int map_small(struct ferry_ram *ram, uint64_t bytes,
 	return 0;
 }
 
-static int map_huge(struct ferry_ram *ram, uint64_t bytes, struct ferry_err *e)
+static int map_memfd(struct ferry_ram *ram, uint64_t bytes,
+		     enum ferry_ram_kind kind, struct ferry_err *e)
 {
+	bool huge = kind == FERRY_RAM_HUGE;
+	/* Small pages come when touched.  Huge ones are reserved here: better
+	 * refused now than a SIGBUS later. */
+	int how = huge ? MAP_SHARED : MAP_SHARED | MAP_NORESERVE;
 	void *base;
 
-	ram->fd = memfd_create("pc.ram",
-			       MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	ram->fd = memfd_create("pc.ram", MFD_CLOEXEC |
+			       (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
 	if (ram->fd < 0)
 		return ferry_err_set(e, FERRY_E_IO, errno, "memfd_create");
 	if (ftruncate(ram->fd, (off_t)bytes))
 		return ferry_err_set(e, FERRY_E_IO, errno, "size of guest RAM");
-	/* Reserved here: better refused now than a SIGBUS later. */
-	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ram->fd,
-		    0);
+	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, how, ram->fd, 0);
 	if (base == MAP_FAILED)
-		return no_huge_pages(bytes, errno, e);
+		return huge ? no_huge_pages(bytes, errno, e) :
+			      ferry_err_set(e, FERRY_E_NOMEM, errno,
+					    "map guest RAM");
 	ram->base = base;
 	return 0;
 }
 
-int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes, bool hugepages,
-		   struct ferry_err *e)
+int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes,
+		   enum ferry_ram_kind kind, struct ferry_err *e)
 {
 	int rc;
 
@@ -126,12 +131,14 @@ int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes, bool hugepages,
 	if (check_size(bytes, e))
 		return -1;
 	ram->bytes = bytes;
-	rc = hugepages ? map_huge(ram, bytes, e) : map_small(ram, bytes, e);
+	rc = kind == FERRY_RAM_ANONYMOUS ? map_anonymous(ram, bytes, e) :
+					   map_memfd(ram, bytes, kind, e);
 	if (rc) {
 		ferry_ram_fini(ram);
 		return -1;
 	}
-	ram->page_bytes = hugepages ? FERRY_HUGE_BYTES : FERRY_PAGE_BYTES;
+	ram->page_bytes = kind == FERRY_RAM_HUGE ? FERRY_HUGE_BYTES :
+						   FERRY_PAGE_BYTES;
 	return 0;
 }
 

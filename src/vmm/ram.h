@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's RAM: one mapping, anonymous or (huge pages) of a memfd, seen by
- * the guest in one or two pieces, below 3 GiB and from 4 GiB on.
+ * The guest's RAM: one mapping, seen by the guest in one or two pieces, below
+ * 3 GiB and from 4 GiB on.
  *
  * Threads: vCPUs write it through KVM; the monitor's own writes come from the
  *          control thread with no vCPU running, and only through here, so that
@@ -22,6 +22,12 @@ struct ferry_file;
 
 #define FERRY_RAM_SLOTS_MAX	2u
 
+enum ferry_ram_kind {
+	FERRY_RAM_ANONYMOUS,	/* transparent huge pages, where there are */
+	FERRY_RAM_SHARED,	/* a memfd: other processes can map it too */
+	FERRY_RAM_HUGE,		/* a memfd of 2 MiB pages, all reserved */
+};
+
 struct ferry_ram {
 	int		 fd;		/* -1: none */
 	uint8_t		*base;
@@ -33,7 +39,8 @@ struct ferry_ram {
 #define FERRY_RAM_NONE { .fd = -1 }
 
 FERRY_CHECKED int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes,
-				 bool hugepages, struct ferry_err *e);
+				 enum ferry_ram_kind kind,
+				 struct ferry_err *e);
 void ferry_ram_fini(struct ferry_ram *ram);
 
 /* How much of it lies below the hole. */

@@ -169,7 +169,8 @@ int main(int argc, char **argv)
 	config.initrd = value(args, "initrd", NULL);
 	config.serial = value(args, "serial", "stdio");
 	config.cpu_mask = value(args, "mask", NULL);
-	config.hugepages = number(args, "hugepages", "0");
+	if (number(args, "hugepages", "0"))
+		config.ram_kind = FERRY_RAM_HUGE;
 	config.vcpus = number(args, "vcpus", "1");
 	config.ram_bytes = (uint64_t)number(args, "ram", "256") << 20;
 	m = ferry_machine_new(&config, &e);

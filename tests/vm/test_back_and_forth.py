@@ -5,6 +5,7 @@ FERRY_ROUNDS is how often each mode is taken (scripts/soak: 50).
 """
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,25 @@ def test_it_moves_by_other_roads(pair, folder, incoming):
     a, b = pair(ram="64M", incoming=incoming.format(name="b"))
     swing = Swing(a, b, incoming)
     for mode in ["precopy", "postcopy", "precopy+postcopy"]:
+        swing.move(mode)
+        check_pages(swing.here)
+
+
+@pytest.mark.parametrize("shared", ["both", "one"])
+def test_shared_memory_moves(make_vm, guest, shared):
+    """As memfds, and between a memfd and anonymous memory."""
+    shape = {"ram": "64M", "vcpus": 2}
+    memfd = ["--shared"]
+    a = make_vm("a", kernel=guest, append=GUEST, extra=memfd,
+                **shape)
+    a.serial.wait(lambda log: log.ready)
+    b = make_vm("b", incoming="tcp:127.0.0.1:0",
+                extra=memfd if shared == "both" else [], **shape)
+    for vm, has in (a, True), (b, shared == "both"):
+        maps = Path(f"/proc/{vm.process.pid}/maps").read_text()
+        assert ("/memfd:pc.ram" in maps) == has
+    swing = Swing(a, b)
+    for mode in ["precopy", "postcopy", "precopy+postcopy", "postcopy"]:
         swing.move(mode)
         check_pages(swing.here)
 

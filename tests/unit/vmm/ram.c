@@ -28,7 +28,8 @@ static void sizes_that_make_no_sense_are_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < FERRY_LEN(bad); i++)
-		assert_refused(ferry_ram_init(&ram, bad[i].bytes, false, &e),
+		assert_refused(ferry_ram_init(&ram, bad[i].bytes,
+					      FERRY_RAM_ANONYMOUS, &e),
 			       &e, FERRY_E_INVALID, bad[i].sentence);
 }
 
@@ -47,7 +48,8 @@ static void more_than_the_machine_has_is_refused_with_both_numbers(void **state)
 	}
 	snprintf(want, sizeof(want), "this machine has only %.1f GiB",
 		 (double)si.totalram * si.mem_unit / (double)GIB);
-	assert_refused(ferry_ram_init(&ram, 64 * GIB, false, &e), &e,
+	assert_refused(ferry_ram_init(&ram, 64 * GIB, FERRY_RAM_ANONYMOUS,
+				      &e), &e,
 		       FERRY_E_INVALID, want);
 	assert_non_null(strstr(e.msg, "RAM of 64.0 GiB"));
 }
@@ -60,7 +62,7 @@ static void ram_above_3_gib_goes_on_at_4_gib(void **state)
 	struct ferry_err e;
 
 	(void)state;
-	if (ferry_ram_init(&ram, 4 * GIB, false, &e)) {
+	if (ferry_ram_init(&ram, 4 * GIB, FERRY_RAM_ANONYMOUS, &e)) {
 		assert_non_null(strstr(e.msg, "this machine has only"));
 		print_message("%s\n", e.msg);
 		skip();
@@ -91,7 +93,7 @@ static void a_small_machine_has_one_piece(void **state)
 	struct ferry_err e;
 
 	(void)state;
-	assert_ok(ferry_ram_init(&ram, 2 << 20, false, &e));
+	assert_ok(ferry_ram_init(&ram, 2 << 20, FERRY_RAM_ANONYMOUS, &e));
 	assert_int_equal(ferry_ram_slots(&ram, slots), 1);
 	assert_int_equal(ferry_ram_low_bytes(&ram), 2 << 20);
 	assert_ok(ferry_ram_write(&ram, (2 << 20) - 1, "x", 1, "it", &e));
@@ -108,7 +110,7 @@ static void huge_pages_that_are_not_there_are_counted(void **state)
 	struct ferry_err e;
 
 	(void)state;
-	if (!ferry_ram_init(&ram, GIB, true, &e)) {
+	if (!ferry_ram_init(&ram, GIB, FERRY_RAM_HUGE, &e)) {
 		assert_int_equal(ram.page_bytes, 2 << 20);
 		ferry_ram_fini(&ram);
 		print_message("this machine has free huge pages\n");
