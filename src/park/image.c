@@ -162,7 +162,8 @@ int ferry_image_cache_init(struct ferry_image_cache *c, struct ferry_err *e)
 	if (c->zstd && c->packed && c->chunk)
 		return 0;
 	ferry_image_cache_fini(c);
-	return ferry_err_set(e, FERRY_E_NOMEM, ENOMEM, "room for a chunk");
+	ferry_err_set(e, FERRY_E_NOMEM, ENOMEM, "room for a chunk");
+	return -1;
 }
 
 void ferry_image_cache_fini(struct ferry_image_cache *c)
