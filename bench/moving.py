@@ -13,7 +13,8 @@ from ferryvm import Dead, QmpError
 
 BEFORE_S = 0.6          # the guest's speed when nothing happens
 AFTER_S = figures.WINDOW_S + 0.3
-LIMIT_S = 20            # a migration that takes longer does not converge
+# A migration that takes longer does not converge.
+LIMIT_S, LIMIT_S_PER_GIB = 20, 5
 TRACE_MS = 20
 POOL = 1.2              # of the guest's size
 WEIGH_EVERY_S = 0.02
@@ -52,6 +53,16 @@ class Pool:
             self.parts[part] = mmap.mmap(
                 -1, mib << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS |
                 mmap.MAP_POPULATE)
+
+    def make_way(self, part, other, mib):
+        """For one process, while keeping what the other will need."""
+        share = int(POOL * mib)
+        for name in list(self.parts):
+            if len(self.parts[name]) != share << 20:
+                self.drop(name)
+        self.hold(part, share)
+        self.hold(other, share)
+        self.drop(part)
 
     def drop(self, part):
         if part in self.parts:
@@ -110,20 +121,20 @@ def begin(source):
     return Moment(told["t"] * 1e6, time.monotonic_ns())
 
 
-def move(source, target, mode):
+def move(source, target, row):
     """Returns when it began, ms and CPU seconds; or raises Failed."""
+    mode, limit_s = row.mode, LIMIT_S + LIMIT_S_PER_GIB * row.ram_mib / 1024
     target.expect(mode)
     source.expect(mode)
     address = target.address()
     cpu = [source.cpu_s(), target.cpu_s()]
     start = time.monotonic()
     source.go(address, mode)
-    state = source.wait_end(LIMIT_S)
+    state = source.wait_end(limit_s)
     if state is None:
-        source.qmp("migrate_cancel")
-        raise Failed(f"not over after {LIMIT_S} s")
+        raise Failed(f"not over after {limit_s:.0f} s")
     if state == "completed":
-        state = target.wait_end(LIMIT_S)
+        state = target.wait_end(limit_s)
     if state != "completed":
         why = source.qmp("query-migrate").get("error-desc", "no reason given")
         raise Failed(f"{state}: {why}")
@@ -167,16 +178,14 @@ def engine_says(source, target):
 
 
 def _measure(setup, row, kinds, pool, folder):
-    share = int(POOL * row.ram_mib)
-    pool.hold("target", share)
-    pool.drop("source")
+    pool.make_way("source", "target", row.ram_mib)
     with kinds[0](setup, folder, "a") as source:
         zero = begin(source)
         time.sleep(BEFORE_S)
         quiet_ns = time.monotonic_ns()
         pool.drop("target")
         with kinds[1](setup, folder, "b", waits=True) as target:
-            run = move(source, target, row.mode)
+            run = move(source, target, row)
             time.sleep(AFTER_S)
             run |= felt(source, target, zero, quiet_ns, run.pop("begun_ns"))
             run |= engine_says(source, target)
@@ -184,30 +193,28 @@ def _measure(setup, row, kinds, pool, folder):
     return run
 
 
-def measure(build, row, pair, pool, vcpus=1, keep_pool=True):
+def measure(build, row, pair, pool, vcpus=1):
     """All figures of one migration; {"error": ...} when there are none."""
     setup = make_setup(build, row, vcpus)
     with tempfile.TemporaryDirectory(prefix="ferry-bench-") as folder:
         try:
-            run = _measure(setup, row, PAIRS[pair], pool, folder)
+            return _measure(setup, row, PAIRS[pair], pool, folder)
         except TROUBLES as why:
-            run = {"error": f"{why}"}
-    if keep_pool:
-        pool.hold("source", int(POOL * row.ram_mib))
-    return run
+            return {"error": f"{why}"}
 
 
 def _weigh(setup, row, kinds, pool, folder):
+    pool.make_way("source", "target", row.ram_mib)
     with kinds[0](setup, folder, "a") as source:
         begin(source)
-        pool.drop("source")
+        pool.drop("target")
         with kinds[1](setup, folder, "b", waits=True) as target:
             ends = (source, target)
             empty = [end.own_kib() for end in ends]
             scales = Scales(ends)
             scales.start()
             try:
-                move(source, target, row.mode)
+                move(source, target, row)
             finally:
                 peak = scales.stop()
     return {"source_peak_kib": peak[0], "target_peak_kib": peak[1],

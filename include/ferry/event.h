@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <ferry/sized.h>
 #include <ferry/state.h>
 
 #ifdef __cplusplus
@@ -41,7 +42,8 @@ enum ferry_log_level {
  * event: called in order, one at a time, on whichever engine thread made the
  * change, with no lock of the engine's that an API call would need: it may
  * call any function of this source or target but *_free and *_wait.  It
- * should return soon: the migration waits.
+ * should return soon: the migration waits.  The last one may come shortly
+ * after *_wait has returned; none comes after *_free has.
  * log: any thread, several at once; one line without a newline.
  */
 struct ferry_callbacks {
@@ -53,7 +55,7 @@ struct ferry_callbacks {
 		    const char *line);
 };
 
-#define FERRY_CALLBACKS_INIT { .size = sizeof(struct ferry_callbacks) }
+#define FERRY_CALLBACKS_INIT FERRY_SIZED(ferry_callbacks)
 
 /* Upper bounds of histogram buckets are FERRY_HIST_FIRST_NS << i. */
 #define FERRY_HIST_BUCKETS	32
@@ -98,7 +100,7 @@ struct ferry_stats {
 	char error[240];		/* why it failed or paused, or "" */
 };
 
-#define FERRY_STATS_INIT { .size = sizeof(struct ferry_stats) }
+#define FERRY_STATS_INIT FERRY_SIZED(ferry_stats)
 
 /* The p-th percentile (0 to 100) of such a histogram, as the upper bound of
  * its bucket interpolated linearly; 0 when empty. */

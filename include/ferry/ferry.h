@@ -10,6 +10,7 @@
 #include <ferry/event.h>
 #include <ferry/params.h>
 #include <ferry/probe.h>
+#include <ferry/sized.h>
 #include <ferry/source.h>
 #include <ferry/state.h>
 #include <ferry/target.h>

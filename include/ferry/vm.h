@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include <ferry/err.h>
+#include <ferry/sized.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -64,7 +65,7 @@ struct ferry_vm_ops {
 	int (*running)(void *opaque);
 };
 
-#define FERRY_VM_OPS_INIT { .size = sizeof(struct ferry_vm_ops) }
+#define FERRY_VM_OPS_INIT FERRY_SIZED(ferry_vm_ops)
 
 /*
  * name: what the VM (or program) is, 1 to 255 octets; travels as QEMU's
@@ -94,8 +95,16 @@ struct ferry_block {
 	uint64_t fd_offset;	/* where the block begins in fd */
 };
 
+#ifdef __cplusplus
+#define FERRY_BLOCK_INIT [] { \
+	struct ferry_block ferry_block = FERRY_SIZED(ferry_block); \
+	ferry_block.page_bytes = 4096; \
+	ferry_block.fd = -1; \
+	return ferry_block; }()
+#else
 #define FERRY_BLOCK_INIT { .size = sizeof(struct ferry_block), \
 			   .page_bytes = 4096, .fd = -1 }
+#endif
 
 /* At most 256 blocks.  The struct and its name are copied. */
 int ferry_vm_add_block(struct ferry_vm *vm, const struct ferry_block *block,
@@ -112,7 +121,7 @@ struct ferry_kvm_slot {
 	void *addr;		/* inside one block */
 };
 
-#define FERRY_KVM_SLOT_INIT { .size = sizeof(struct ferry_kvm_slot) }
+#define FERRY_KVM_SLOT_INIT FERRY_SIZED(ferry_kvm_slot)
 
 /*
  * Writes by vCPUs are found in KVM's dirty log.  The engine switches logging
@@ -167,7 +176,7 @@ struct ferry_device_ops {
 		    size_t bytes, struct ferry_err *e);
 };
 
-#define FERRY_DEVICE_OPS_INIT { .size = sizeof(struct ferry_device_ops) }
+#define FERRY_DEVICE_OPS_INIT FERRY_SIZED(ferry_device_ops)
 
 /*
  * A piece of state, sent and loaded in the order of addition.  name: 1 to 255

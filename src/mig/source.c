@@ -62,7 +62,7 @@ static struct ferry_chan *dial_uri(void *arg, enum ferry_channel_type type,
 	(void)index;
 	return ferry_uri_dial(&s->uri, (uint32_t)
 			      ferry_param(&s->params, FERRY_P_TIMEOUT),
-			      &s->cancel, e);
+			      &s->orders.cancel, e);
 }
 
 /* What the address can carry, before anything is begun. */
@@ -163,7 +163,7 @@ int ferry_source_start_postcopy(struct ferry_source *s, struct ferry_err *e)
 				     "postcopy cannot be started: the "
 				     "migration is %s",
 				     ferry_state_name(state));
-	atomic_store(&s->want_postcopy, true);
+	atomic_store(&s->orders.want_postcopy, true);
 	poke(s);
 	return 0;
 }
@@ -180,14 +180,14 @@ int ferry_source_cancel(struct ferry_source *s, struct ferry_err *e)
 				     "there is nothing to cancel: the "
 				     "migration is %s",
 				     ferry_state_name(state));
-	if (!atomic_compare_exchange_strong(&s->gate, &open,
+	if (!atomic_compare_exchange_strong(&s->orders.gate, &open,
 					    FERRY_GATE_CANCELLED) &&
 	    open == FERRY_GATE_COMMITTED)
 		return ferry_err_set(e, FERRY_E_STATE, 0,
 				     "too late to cancel: the VM was handed "
 				     "over to the target (%s)",
 				     ferry_state_name(state));
-	atomic_store(&s->cancel, true);
+	atomic_store(&s->orders.cancel, true);
 	/* In setup the conductor may be reading an answer. */
 	main = atomic_load(&s->main);
 	if (main && state == FERRY_STATE_SETUP)
@@ -291,8 +291,8 @@ void ferry_source_free(struct ferry_source *s)
 
 	if (!s)
 		return;
-	atomic_store(&s->quit, true);
-	atomic_store(&s->cancel, true);
+	atomic_store(&s->orders.quit, true);
+	atomic_store(&s->orders.cancel, true);
 	if (s->conductor.started) {
 		struct ferry_err ignored;
 

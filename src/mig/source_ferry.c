@@ -34,7 +34,7 @@ static int open_main(struct ferry_source *s, struct ferry_err *e)
 	main->ops->set_timeout(main, ms, ms);
 	atomic_store(&s->main, main);
 	s->speak.chan = main;
-	if (atomic_load(&s->cancel))	/* it did not see main yet */
+	if (atomic_load(&s->orders.cancel))	/* it did not see main yet */
 		main->ops->shutdown(main);
 	return ferry_inbuf_init(&s->main_in, main, FERRY_GREET_BUF_BYTES, e);
 }
@@ -43,7 +43,7 @@ static int open_main(struct ferry_source *s, struct ferry_err *e)
 static bool must_postcopy(struct ferry_source *s)
 {
 	return ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
-	       (atomic_load(&s->want_postcopy) ||
+	       (atomic_load(&s->orders.want_postcopy) ||
 		ferry_param(&s->params, FERRY_P_PASSES) != FERRY_PASSES_AUTO);
 }
 
@@ -76,7 +76,7 @@ static int settle_postcopy(struct ferry_source *s, const char *why,
 	atomic_store(&s->params.v[FERRY_P_POSTCOPY_RAM], 0);
 	ferry_log(&s->status.log, FERRY_LOG_WARN, "the target cannot do "
 		  "postcopy (%s): precopy alone", why);
-	if (!atomic_load(&s->want_postcopy))
+	if (!atomic_load(&s->orders.want_postcopy))
 		return 0;
 	return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
 			     "the target cannot do postcopy: %.200s", why);

@@ -71,6 +71,14 @@ struct ferry_source_figures {
 	_Atomic uint64_t distinct_pages;
 };
 
+/* What the user wants of the conductor, who looks again and again. */
+struct ferry_orders {
+	_Atomic int	 gate;		/* enum ferry_gate_state */
+	_Atomic bool	 cancel;	/* also ends dialling */
+	_Atomic bool	 want_postcopy;
+	_Atomic bool	 quit;		/* being freed */
+};
+
 struct ferry_dialect_ops;
 
 struct ferry_source {
@@ -95,10 +103,7 @@ struct ferry_source {
 	struct ferry_outflow out;
 
 	struct ferry_thread conductor;
-	_Atomic bool	 cancel;	/* also ends dialling */
-	_Atomic bool	 want_postcopy;
-	_Atomic int	 gate;		/* enum ferry_gate_state */
-	_Atomic bool	 quit;		/* being freed */
+	struct ferry_orders orders;
 	_Atomic bool	 postcopy;	/* the switchover is one; conductor
 					 * sets it */
 

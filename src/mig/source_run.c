@@ -23,12 +23,12 @@ int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
 {
 	unsigned seen = ferry_replies_seen(&s->replies);
 
-	if (atomic_load(&s->gate) == FERRY_GATE_CANCELLED)
+	if (atomic_load(&s->orders.gate) == FERRY_GATE_CANCELLED)
 		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
 				     "cancelled by the user");
 	if (seen & FERRY_REPLY_REFUSED)
 		return ferry_replies_why(&s->replies, e);
-	if (atomic_load(&s->quit))
+	if (atomic_load(&s->orders.quit))
 		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
 				     "the source is being taken down");
 	/* After SHUT the peer closes: that is no bad news. */
@@ -98,7 +98,7 @@ static bool shall_halt(struct ferry_source *s)
 {
 	if (s->stopped)
 		return s->postcopy && !ferry_param(&s->params, FERRY_P_PUSH);
-	return atomic_load(&s->want_postcopy) ||
+	return atomic_load(&s->orders.want_postcopy) ||
 	       ferry_now_ns() >= deadline(s);
 }
 
@@ -143,7 +143,7 @@ bool ferry_source_commit(struct ferry_source *s)
 {
 	int open = FERRY_GATE_OPEN;
 
-	return atomic_compare_exchange_strong(&s->gate, &open,
+	return atomic_compare_exchange_strong(&s->orders.gate, &open,
 					      FERRY_GATE_COMMITTED);
 }
 
@@ -264,7 +264,7 @@ static void fill_policy(struct ferry_source *s, unsigned over_limit,
 			(unsigned)ferry_param(p, FERRY_P_THROTTLE_INCREMENT),
 		.throttle_max = (unsigned)ferry_param(p, FERRY_P_THROTTLE_MAX),
 	};
-	if (atomic_load(&s->want_postcopy))	/* on demand: now */
+	if (atomic_load(&s->orders.want_postcopy))	/* on demand: now */
 		in->precopy_passes = 0;
 }
 
@@ -519,7 +519,7 @@ static void pause_here(struct ferry_source *s, const struct ferry_err *err)
 /* Not handed over: the VM goes on here, before anything else is tidied up. */
 static void fall_back(struct ferry_source *s, const struct ferry_err *err)
 {
-	bool cancelled = atomic_load(&s->gate) == FERRY_GATE_CANCELLED;
+	bool cancelled = atomic_load(&s->orders.gate) == FERRY_GATE_CANCELLED;
 	struct ferry_chan *main = s->main;
 
 	if (cancelled)

@@ -155,7 +155,7 @@ static void break_off(struct ferry_target *t, bool may_speak)
 
 	pthread_mutex_lock(&t->lock);
 	main = t->main;
-	why = t->why;
+	why = t->end.why;
 	pthread_mutex_unlock(&t->lock);
 	if (may_speak)
 		ferry_answer_give_up(&t->in.answer, why.msg);

@@ -23,8 +23,8 @@ static int take_main(struct ferry_target *t, struct ferry_err *e)
 	int rc = 0;
 
 	pthread_mutex_lock(&t->lock);
-	if (t->quit) {
-		*e = t->why;
+	if (t->end.quit) {
+		*e = t->end.why;
 		rc = -1;
 	} else if (t->taken) {
 		rc = ferry_err_set(e, FERRY_E_STATE, 0,
@@ -65,8 +65,8 @@ static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
 	if (dialect == FERRY_DIALECT_FERRY)
 		ferry_answer_open(&t->in.answer, t->main, dialect);
 	t->arrived = true;
-	late = t->quit || t->ended;
-	why = t->why;
+	late = t->end.quit || t->end.done;
+	why = t->end.why;
 	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
 	if (late) {	/* nobody will read it */
@@ -168,13 +168,13 @@ static struct ferry_chan *take_back_main(struct ferry_target *t,
 	struct ferry_chan *main = NULL;
 
 	pthread_mutex_lock(&t->lock);
-	if (t->quit) {
-		*e = t->why;
+	if (t->end.quit) {
+		*e = t->end.why;
 	} else {
 		main = t->main;
 		t->main = NULL;
-		t->arrived = t->ended = t->given_up = false;
-		t->why = (struct ferry_err){ 0 };
+		t->arrived = t->end.done = t->end.given_up = false;
+		t->end.why = (struct ferry_err){ 0 };
 		forget_session(t);
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -310,7 +310,7 @@ await_place(struct ferry_target *t, const struct ferry_channel_head *h)
 {
 	struct ferry_receiver *r;
 
-	while ((r = place_for(t, h)) && !t->arrived && !t->quit)
+	while ((r = place_for(t, h)) && !t->arrived && !t->end.quit)
 		pthread_cond_wait(&t->changed, &t->lock);
 	return r;
 }
@@ -326,7 +326,7 @@ int ferry_admit_other(struct ferry_target *t, struct ferry_inbuf *in,
 			    h->index);
 	pthread_mutex_lock(&t->lock);
 	r = await_place(t, h);
-	if (!r || r->chan || t->quit || t->ended) {
+	if (!r || r->chan || t->end.quit || t->end.done) {
 		rc = ferry_err_set(e, FERRY_E_PROTO, 0,
 				   "channel %s %u belongs to no migration "
 				   "that is coming in",

@@ -99,6 +99,15 @@ struct ferry_door {
 	struct ferry_visitor visitor[FERRY_PENDING_CONNECTIONS_MAX];
 };
 
+/* How it ends; target->lock. */
+struct ferry_target_end {
+	bool		 quit;		/* freed or cancelled */
+	bool		 cancelled;
+	bool		 given_up;	/* SHUT 1 is being said */
+	bool		 done;		/* the reader has ended */
+	struct ferry_err why;		/* first failure; with `quit`, set */
+};
+
 struct ferry_target {
 	struct ferry_vm	*vm;
 	struct ferry_params params;
@@ -116,11 +125,7 @@ struct ferry_target {
 	pthread_cond_t	 changed;
 	bool		 taken;		/* somebody is being let in as main */
 	bool		 arrived;	/* main_in is ready */
-	bool		 quit;		/* freed or cancelled */
-	bool		 cancelled;
-	bool		 given_up;	/* SHUT 1 is being said */
-	bool		 ended;		/* the reader has ended */
-	struct ferry_err why;		/* first failure; with `quit`, set */
+	struct ferry_target_end end;
 	struct ferry_chan *main;	/* set before arrived; NULL again when
 					 * who came was dismissed */
 	struct ferry_inbuf main_in;	/* reader only, once arrived */

@@ -168,9 +168,9 @@ static int await_main(struct ferry_target *t, struct ferry_err *e)
 	bool quit;
 
 	pthread_mutex_lock(&t->lock);
-	while (!t->arrived && !t->quit)
+	while (!t->arrived && !t->end.quit)
 		pthread_cond_wait(&t->changed, &t->lock);
-	quit = t->quit;
+	quit = t->end.quit;
 	pthread_mutex_unlock(&t->lock);
 	return quit ? ferry_err_set(e, FERRY_E_CANCELLED, 0,
 				    "gave up waiting for a source") : 0;
@@ -200,7 +200,7 @@ static bool channels_here(struct ferry_target *t, uint64_t until)
 	bool all;
 
 	pthread_mutex_lock(&t->lock);
-	while (t->in.here < t->in.data + t->in.urgent && !t->quit &&
+	while (t->in.here < t->in.data + t->in.urgent && !t->end.quit &&
 	       ferry_cond_wait_until(&t->changed, &t->lock, until))
 		;
 	all = t->in.here == t->in.data + t->in.urgent;
@@ -213,7 +213,7 @@ static bool is_quitting(struct ferry_target *t)
 	bool quit;
 
 	pthread_mutex_lock(&t->lock);
-	quit = t->quit;
+	quit = t->end.quit;
 	pthread_mutex_unlock(&t->lock);
 	return quit;
 }
@@ -261,12 +261,12 @@ static int start_heart(struct ferry_target *t, struct ferry_err *e)
 static void set_ended(struct ferry_target *t)
 {
 	pthread_mutex_lock(&t->lock);
-	t->ended = true;
+	t->end.done = true;
 	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
 }
 
-/* `ended` is set: no new ones are let in. */
+/* end.done is set: no new ones are let in. */
 static void stop_receivers(struct ferry_target *t)
 {
 	struct ferry_inflow *in = &t->in;
@@ -293,8 +293,8 @@ static int dismiss(struct ferry_target *t, struct ferry_err *e)
 	struct ferry_err why = *e;
 
 	pthread_mutex_lock(&t->lock);
-	if (t->why.code)	/* was noted first */
-		why = t->why;
+	if (t->end.why.code)	/* was noted first */
+		why = t->end.why;
 	pthread_mutex_unlock(&t->lock);
 	ferry_answer_give_up(&t->in.answer, why.msg);
 	t->main->ops->shutdown(t->main);
@@ -362,9 +362,9 @@ static void complete(struct ferry_target *t)
 static void pick_cause(struct ferry_target *t, struct ferry_err *err)
 {
 	pthread_mutex_lock(&t->lock);
-	if (t->why.code)
-		*err = t->why;
-	t->why = *err;
+	if (t->end.why.code)
+		*err = t->end.why;
+	t->end.why = *err;
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -395,7 +395,7 @@ static void fail(struct ferry_target *t, struct ferry_err *err)
 	pick_cause(t, err);
 	set_ended(t);
 	pthread_mutex_lock(&t->lock);
-	cancelled = t->cancelled;
+	cancelled = t->end.cancelled;
 	arrived = t->arrived;
 	pthread_mutex_unlock(&t->lock);
 

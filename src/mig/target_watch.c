@@ -18,10 +18,10 @@ static bool note_failure(struct ferry_target *t, const struct ferry_err *why)
 	bool given_up;
 
 	pthread_mutex_lock(&t->lock);
-	if (!t->why.code)
-		t->why = *why;
+	if (!t->end.why.code)
+		t->end.why = *why;
 	given_up = !ferry_status_is_handed(&t->status);
-	t->given_up = t->given_up || given_up;
+	t->end.given_up = t->end.given_up || given_up;
 	pthread_cond_broadcast(&t->changed);
 	pthread_mutex_unlock(&t->lock);
 	return given_up;
@@ -35,10 +35,10 @@ void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 
 	pthread_mutex_lock(&t->lock);
 	if (ferry_err_is_link(why))
-		while (!t->ended && !t->quit &&
+		while (!t->end.done && !t->end.quit &&
 		       ferry_cond_wait_until(&t->changed, &t->lock, until))
 			;
-	ended = t->ended;
+	ended = t->end.done;
 	main = t->main;		/* it may not have arrived yet */
 	pthread_mutex_unlock(&t->lock);
 	if (ended)
@@ -58,9 +58,9 @@ bool ferry_target_take_over(struct ferry_target *t, struct ferry_err *e)
 	bool late;
 
 	pthread_mutex_lock(&t->lock);
-	late = t->quit || t->ended || t->given_up;
+	late = t->end.quit || t->end.done || t->end.given_up;
 	if (late)
-		*e = t->why;
+		*e = t->end.why;
 	else
 		ferry_status_handed(&t->status);
 	pthread_mutex_unlock(&t->lock);
@@ -72,9 +72,9 @@ bool ferry_target_may_start(struct ferry_target *t, struct ferry_err *e)
 	bool late;
 
 	pthread_mutex_lock(&t->lock);
-	late = t->quit;
+	late = t->end.quit;
 	if (late)
-		*e = t->why;
+		*e = t->end.why;
 	else
 		t->loader.starting = true;
 	pthread_mutex_unlock(&t->lock);
@@ -92,11 +92,11 @@ bool ferry_target_refuse(struct ferry_target *t, bool cancelled)
 		handed = false;
 	}
 	if (!handed || !cancelled) {
-		t->quit = true;
-		t->cancelled = t->cancelled || cancelled;
+		t->end.quit = true;
+		t->end.cancelled = t->end.cancelled || cancelled;
 	}
-	if (!handed && !t->why.code)
-		ferry_err_set(&t->why, FERRY_E_CANCELLED, 0, cancelled ?
+	if (!handed && !t->end.why.code)
+		ferry_err_set(&t->end.why, FERRY_E_CANCELLED, 0, cancelled ?
 			      "cancelled by the user of the target" :
 			      "the target was taken down");
 	pthread_cond_broadcast(&t->changed);
@@ -113,12 +113,12 @@ int ferry_target_await_load(struct ferry_target *t, unsigned states,
 	int rc = 0;
 
 	pthread_mutex_lock(&t->lock);
-	while (!(states >> t->loader.state & 1) && !t->quit &&
+	while (!(states >> t->loader.state & 1) && !t->end.quit &&
 	       t->loader.state != FERRY_LOAD_FAILED)
 		pthread_cond_wait(&t->changed, &t->lock);
 	state = t->loader.state;
 	if (!(states >> state & 1)) {
-		*e = t->why;
+		*e = t->end.why;
 		rc = -1;
 		if (!e->code)
 			ferry_err_set(e, FERRY_E_CANCELLED, 0,

@@ -54,7 +54,7 @@ def test_each_header_compiles_alone(header, compiler):
     done = subprocess.run(
         [*COMPILERS[compiler], '-Wall', '-Wextra', '-Werror',
          '-fsyntax-only', f'-I{INCLUDE}', '-'],
-        input=f'#include <{header}>\n', text=True, capture_output=True,
+        input=f'#include <{header}>\nextern int more;\n', text=True, capture_output=True,
         check=False)
     assert done.returncode == 0, done.stderr
 

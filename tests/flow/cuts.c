@@ -6,7 +6,9 @@
  *
  *	cuts [MODE]	one mode; all without it
  *
- * FERRY_CUTS_STEP=n tries only every n-th octet (sanitizer builds are slow).
+ * FERRY_CUTS_STEP=n tries only every n-th octet (sanitizer builds are slow), and
+ * those about the source's steps, so that no phase is left out however large n
+ * is.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -93,34 +95,76 @@ static void one_cut(const struct rig_config *base, unsigned channel,
 	rig_fini(&r);
 }
 
-/* How many octets each channel carries when nothing is cut. */
-static unsigned measure(const struct rig_config *cfg,
-			uint64_t carried[RIG_CHANNELS_MAX][2])
+#define STEPS_MAX	16
+
+/* What each channel carries, written [0] and read [1], when nothing is cut: to
+ * the end, and until each step of the source. */
+struct course {
+	unsigned channels, steps;
+	uint64_t all[RIG_CHANNELS_MAX][2];
+	uint64_t until[STEPS_MAX][RIG_CHANNELS_MAX][2];
+};
+
+static void note_step(struct rig *r, enum rig_moment m, unsigned arg)
 {
+	struct course *k = r->cfg.hook_arg;
+
+	(void)arg;
+	if (m != RIG_SOURCE_EVENT && m != RIG_STOP && m != RIG_SAVE)
+		return;		/* not the source's thread */
+	assert_true(k->steps < STEPS_MAX);
+	for (unsigned c = 0; c < r->channels; c++)
+		rig_carried(r, c, k->until[k->steps][c]);
+	k->steps++;
+}
+
+static void measure(const struct rig_config *base, struct course *k)
+{
+	struct rig_config cfg = *base;
 	struct rig r;
 
-	rig_run(&r, cfg);
+	cfg.hook = note_step;
+	cfg.hook_arg = k;
+	rig_run(&r, &cfg);
 	assert_int_equal(r.source_rc, 0);
 	ferry_source_free(r.source);	/* closes main */
 	r.source = NULL;
-	for (unsigned c = 0; c < r.channels; c++) {
-		carried[c][0] = r.counter[c].written;
-		carried[c][1] = r.counter[c].read;
-	}
+	k->channels = r.channels;
+	for (unsigned c = 0; c < r.channels; c++)
+		rig_carried(&r, c, k->all[c]);
 	rig_fini(&r);
-	return r.channels;
+}
+
+/* The last octet before a step, and the first two behind it. */
+static bool is_at_step(const struct course *k, unsigned channel, bool read,
+		       uint64_t at)
+{
+	for (unsigned i = 0; i < k->steps; i++) {
+		uint64_t until = k->until[i][channel][read];
+
+		if (at + 1 >= until && at <= until + 1)
+			return true;
+	}
+	return false;
+}
+
+static void cut_along(const struct rig_config *cfg, const struct course *k,
+		      unsigned channel, bool read, struct tally *t)
+{
+	for (uint64_t at = 0; at <= k->all[channel][read]; at++)
+		if (at % step() == 0 || is_at_step(k, channel, read, at))
+			one_cut(cfg, channel, !read, at, t);
 }
 
 static void cut_everywhere(const struct rig_config *cfg, struct tally *t)
 {
-	uint64_t carried[RIG_CHANNELS_MAX][2] = { { 0 } };
-	unsigned channels = measure(cfg, carried);
+	struct course k = { 0 };
 
-	for (unsigned c = 0; c < channels; c++)
-		for (int write = 0; write < 2; write++)
-			for (uint64_t at = 0; at <= carried[c][!write];
-			     at += step())
-				one_cut(cfg, c, write, at, t);
+	measure(cfg, &k);
+	for (unsigned c = 0; c < k.channels; c++) {
+		cut_along(cfg, &k, c, true, t);
+		cut_along(cfg, &k, c, false, t);
+	}
 	print_message("%u cuts: %u completed, %u at the source, %u undecided, "
 		      "%u split\n", t->runs, t->completed, t->source,
 		      t->undecided, t->split);

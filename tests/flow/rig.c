@@ -29,7 +29,16 @@ static void counting_close(struct ferry_chan *c)
 
 	k->written = atomic_load(&c->written_bytes);
 	k->read = atomic_load(&c->read_bytes);
+	k->chan = NULL;
 	k->close(c);
+}
+
+void rig_carried(const struct rig *r, unsigned channel, uint64_t octets[2])
+{
+	const struct rig_counter *k = &r->counter[channel];
+
+	octets[0] = k->chan ? atomic_load(&k->chan->written_bytes) : k->written;
+	octets[1] = k->chan ? atomic_load(&k->chan->read_bytes) : k->read;
 }
 
 static void count(struct rig *r, struct ferry_chan *c, unsigned n)
@@ -39,6 +48,7 @@ static void count(struct rig *r, struct ferry_chan *c, unsigned n)
 	k->ops = *c->ops;
 	k->close = c->ops->close;
 	k->ops.close = counting_close;
+	k->chan = c;
 	c->ops = &k->ops;
 }
 

@@ -78,6 +78,7 @@ struct rig_config {
 struct rig_counter {
 	struct ferry_chan_ops ops;
 	void		(*close)(struct ferry_chan *c);
+	struct ferry_chan *chan;	/* NULL: closed, and what it had: */
 	uint64_t	 written, read;
 };
 
@@ -141,6 +142,10 @@ void rig_free_target(struct rig *r);	/* needs a URI */
 
 /* A unix: address of this process. */
 const char *rig_unix_uri(void);
+
+/* Octets that a channel of the source has written [0] and read [1] until now.
+ * In a hook of the source's thread, or when the source is gone. */
+void rig_carried(const struct rig *r, unsigned channel, uint64_t octets[2]);
 
 /* Pages that differ between the two sides. */
 uint64_t rig_differs(struct rig *r);
