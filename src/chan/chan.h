@@ -154,7 +154,7 @@ FERRY_CHECKED int ferry_chan_pair(struct ferry_chan *end[2],
 				  struct ferry_err *e);
 
 /* A file: write truncates or creates it (mode 0600), read opens it.  A fifo
- * or device at that path is taken for what it is.  What is written is there
+ * or device at that path can be read, but is not written.  What is written is there
  * once flush() has said so; a shutdown() or close() before drops it again. */
 struct ferry_chan *ferry_chan_file(const char *path, int for_write,
 				   struct ferry_err *e);

@@ -3,6 +3,9 @@
  * Files on a disk.  Reads and writes wait for the disk at most, so nothing
  * needs to be woken; shutdown takes effect at the next call.
  *
+ * By a path only regular files are written: what a device or a fifo was given
+ * may be gone, and the source gives its VM away for it.
+ *
  * A file that is written counts when it has been flushed.  One that ends
  * before that is cut back to where it began: what was saved in part, or by a
  * source that then went on by itself, must not be taken for a VM.  Who is
@@ -79,6 +82,32 @@ const struct ferry_stream_kind ferry_stream_file = {
 	.release = undo,
 };
 
+static int check_regular(const struct stat *st, struct ferry_err *e)
+{
+	static const struct { mode_t type; const char *what; } others[] = {
+		{ S_IFDIR, "a folder" }, { S_IFIFO, "a fifo" },
+		{ S_IFSOCK, "a socket" }, { S_IFCHR, "a character device" },
+		{ S_IFBLK, "a block device" },
+	};
+	const char *what = "something else";
+
+	if (S_ISREG(st->st_mode))
+		return 0;
+	for (size_t i = 0; i < FERRY_LEN(others); i++)
+		if ((st->st_mode & S_IFMT) == others[i].type)
+			what = others[i].what;
+	return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "only a regular file "
+			     "keeps what is written to it; this is %s", what);
+}
+
+/* Opening alone does something to some devices and fifos. */
+static int check_before_write(const char *path, struct ferry_err *e)
+{
+	struct stat st;
+
+	return stat(path, &st) ? 0 : check_regular(&st, e);
+}
+
 /* O_NONBLOCK: a fifo that nobody has opened yet must not hold us here. */
 static int open_path(const char *path, int for_write, struct ferry_err *e)
 {
@@ -87,9 +116,6 @@ static int open_path(const char *path, int for_write, struct ferry_err *e)
 
 	if (fd >= 0)
 		return fd;
-	if (errno == ENXIO)
-		return ferry_err_set(e, FERRY_E_IO, 0, "open: it is a socket, "
-				     "or a fifo that nobody reads");
 	return ferry_err_set(e, FERRY_E_IO, errno, "open");
 }
 
@@ -100,7 +126,9 @@ static int seek_to(int fd, int for_write, uint64_t offset, struct ferry_err *e)
 
 	if (fstat(fd, &st))
 		return ferry_err_set(e, FERRY_E_IO, errno, "stat");
-	if (for_write && S_ISREG(st.st_mode) && ftruncate(fd, (off_t)offset))
+	if (for_write && check_regular(&st, e))
+		return -1;
+	if (for_write && ftruncate(fd, (off_t)offset))
 		return ferry_err_set(e, FERRY_E_IO, errno,
 				     "truncate to %" PRIu64, offset);
 	if (offset && lseek(fd, (off_t)offset, SEEK_SET) < 0)
@@ -112,13 +140,16 @@ static int seek_to(int fd, int for_write, uint64_t offset, struct ferry_err *e)
 static struct ferry_chan *open_at(const char *path, int for_write,
 				  uint64_t offset, struct ferry_err *e)
 {
-	FERRY_AUTO_FD fd = open_path(path, for_write, e);
+	FERRY_AUTO_FD fd = -1;
 	struct ferry_chan *c;
 
+	if (for_write && check_before_write(path, e))
+		return NULL;
+	fd = open_path(path, for_write, e);
 	if (fd < 0 || seek_to(fd, for_write, offset, e))
 		return NULL;
 	c = ferry_chan_fd(ferry_steal_fd(&fd), e);
-	if (c && for_write && c->ops == &ferry_stream_file.ops)
+	if (c && for_write)
 		atomic_store(&ferry_stream_of(c)->undo_at, offset);
 	return c;
 }

@@ -140,13 +140,32 @@ static void a_damaged_file_harms_nobody(void **state)
 
 static void a_full_disk_leaves_the_vm_running(void **state)
 {
+	int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+	char full[16];
 	struct rig r;
 
 	(void)state;
-	save(&r, "file:/dev/full");
+	assert_true(fd >= 0);
+	snprintf(full, sizeof(full), "fd:%d", fd);
+	save(&r, full);
 	assert_int_equal(r.source_rc, -1);
 	assert_int_equal(r.source_stats.where, FERRY_WHERE_SOURCE);
 	assert_non_null(strstr(r.source_err.msg, "No space left"));
+	assert_true(r.src.running);
+	rig_fini(&r);
+	close(fd);
+}
+
+static void a_vm_is_not_given_away_to_a_device(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	save(&r, "file:/dev/null");
+	assert_int_equal(r.source_rc, -1);
+	assert_int_equal(r.source_stats.where, FERRY_WHERE_SOURCE);
+	assert_non_null(strstr(r.source_err.msg, "/dev/null: only a regular "
+			       "file keeps what is written to it"));
 	assert_true(r.src.running);
 	rig_fini(&r);
 }
@@ -234,6 +253,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_was_cut_short_is_refused),
 		cmocka_unit_test(a_damaged_file_harms_nobody),
 		cmocka_unit_test(a_full_disk_leaves_the_vm_running),
+		cmocka_unit_test(a_vm_is_not_given_away_to_a_device),
 		cmocka_unit_test(a_file_that_could_not_be_finished_is_no_vm),
 		cmocka_unit_test(a_full_file_system_leaves_the_vm_running),
 		cmocka_unit_test(

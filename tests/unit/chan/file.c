@@ -149,7 +149,8 @@ static void an_open_file_is_left_as_it_is(void **state)
 
 static void a_full_disk_is_enospc(void **state)
 {
-	struct ferry_chan *c = ferry_chan_file("/dev/full", 1, NULL);
+	struct ferry_chan *c = ferry_chan_fd(open("/dev/full", O_WRONLY),
+					     NULL);
 	struct ferry_err e = { 0 };
 
 	(void)state;
@@ -185,7 +186,6 @@ static void a_fifo_may_be_opened_before_its_writer(void **state)
 	(void)state;
 	tmp_make(&tmp);
 	assert_ok(mkfifo(tmp_path(&tmp, "fifo"), 0600));
-	assert_null(ferry_chan_file(tmp.path, 1, NULL));
 
 	reader = ferry_chan_file(tmp.path, 0, NULL);
 	assert_non_null(reader);
@@ -194,13 +194,39 @@ static void a_fifo_may_be_opened_before_its_writer(void **state)
 	assert_int_equal(read_some(reader, &more, 1), -ETIMEDOUT);
 	reader->ops->set_timeout(reader, 0, 0);
 
-	writer = ferry_chan_file(tmp.path, 1, NULL);
+	/* Not by its path: see below. */
+	assert_null(ferry_chan_file(tmp.path, 1, NULL));
+	writer = ferry_chan_fd(open(tmp.path, O_WRONLY), NULL);
 	assert_non_null(writer);
 	send_text(writer, "at last");
 	ferry_chan_close(writer);
 	expect_text(reader, "at last");
 	assert_int_equal(read_some(reader, &more, 1), 0);
 	ferry_chan_close(reader);
+	tmp_remove(&tmp);
+}
+
+/* A VM that was written to /dev/null is lost. */
+static void only_a_regular_file_is_written(void **state)
+{
+	struct { const char *path, *what; } other[] = {
+		{ "/dev/null", "this is a character device" },
+		{ "/dev/full", "this is a character device" },
+		{ "/", "this is a folder" },
+		{ tmp.path, "this is a fifo" },
+	};
+
+	(void)state;
+	tmp_make(&tmp);
+	assert_ok(mkfifo(tmp_path(&tmp, "fifo"), 0600));
+	for (size_t i = 0; i < FERRY_LEN(other); i++) {
+		struct ferry_err e = { 0 };
+
+		assert_null(ferry_chan_file(other[i].path, 1, &e));
+		assert_int_equal(e.code, FERRY_E_UNSUPPORTED);
+		assert_non_null(strstr(e.msg, "only a regular file"));
+		assert_non_null(strstr(e.msg, other[i].what));
+	}
 	tmp_remove(&tmp);
 }
 
@@ -258,6 +284,7 @@ int main(void)
 		TEST(an_open_file_is_left_as_it_is),
 		TEST(a_full_disk_is_enospc),
 		TEST(a_file_that_was_shut_down_takes_no_more),
+		TEST(only_a_regular_file_is_written),
 		TEST(a_fifo_may_be_opened_before_its_writer),
 		TEST(an_open_file_may_be_handed_over),
 		TEST(a_path_that_cannot_be_opened_is_named),
