@@ -55,6 +55,18 @@ static void add_pause(const struct json_object *m, char *buf, size_t bytes)
 			 will);
 }
 
+/* A target is not told of passes. */
+static void add_pass(const struct json_object *m, const struct json_object *ram,
+		     char *buf, size_t bytes)
+{
+	const char *role = ferry_json_str(m, "x-ferry-role");
+	size_t at = strlen(buf);
+
+	if (!role || strcmp(role, "target"))
+		snprintf(buf + at, bytes - at, "  pass %" PRIu64,
+			 ferry_json_u64(ram, "dirty-sync-count", 0) + 1);
+}
+
 void ferry_progress_line(const struct json_object *m, char *buf, size_t bytes)
 {
 	struct json_object *ram = ferry_json_obj(m, "ram");
@@ -64,9 +76,9 @@ void ferry_progress_line(const struct json_object *m, char *buf, size_t bytes)
 	snprintf(buf, bytes, "%-16s", status_of(m));
 	if (!ram || !total)
 		return;
-	snprintf(buf + strlen(buf), bytes - strlen(buf), " %3" PRIu64
-		 "%%  pass %" PRIu64, have * 100 / total,
-		 ferry_json_u64(ram, "dirty-sync-count", 0) + 1);
+	snprintf(buf + strlen(buf), bytes - strlen(buf), " %3" PRIu64 "%%",
+		 have * 100 / total);
+	add_pass(m, ram, buf, bytes);
 	add_rates(ram, buf, bytes);
 	add_pause(m, buf, bytes);
 }

@@ -61,6 +61,9 @@ struct ferry_callbacks {
 #define FERRY_HIST_BUCKETS	32
 #define FERRY_HIST_FIRST_NS	1024
 
+/* What a field says of the source; of the target the same, but for what is
+ * noted, and 0 where only the source can tell (rates, passes, the parts of
+ * sent_bytes). */
 struct ferry_stats {
 	uint32_t size;
 	enum ferry_state state;
@@ -74,16 +77,19 @@ struct ferry_stats {
 	uint64_t expected_pause_ns;	/* prediction while active */
 
 	uint64_t memory_bytes;		/* all blocks */
-	uint64_t remaining_bytes;	/* still owed */
-	uint64_t distinct_bytes;	/* sent or known zero at least once */
-	uint64_t sent_bytes;		/* everything, all channels */
+	uint64_t remaining_bytes;	/* still owed; target: not here; 0
+					 * before it is active */
+	uint64_t distinct_bytes;	/* sent or known zero at least once;
+					 * target: here */
+	uint64_t sent_bytes;		/* everything, all channels; target:
+					 * received */
 	uint64_t precopy_bytes;
 	uint64_t pause_bytes;		/* while stopped */
 	uint64_t postcopy_bytes;
 	uint64_t rate_bytes_per_s;	/* of the last pass or second */
 	uint64_t dirty_pages_per_s;
 
-	uint64_t normal_pages;
+	uint64_t normal_pages;		/* target: received, as are these */
 	uint64_t zero_pages;
 	unsigned passes;
 	unsigned throttle_percent;

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/counter.h"
+
 #define FIRST_BYTES	((size_t)32 << 10)
 
 int ferry_inbuf_init(struct ferry_inbuf *b, struct ferry_chan *chan,
@@ -57,6 +59,21 @@ static int make_room(struct ferry_inbuf *b, size_t n, struct ferry_err *e)
 	return 0;
 }
 
+void ferry_inbuf_count(struct ferry_inbuf *b, _Atomic uint64_t *counter)
+{
+	b->counter = counter;
+	ferry_count(counter, b->offset + ferry_inbuf_have(b));
+}
+
+static ssize_t read_some(struct ferry_inbuf *b, const struct iovec *iov, int n)
+{
+	ssize_t got = b->chan->ops->readv(b->chan, iov, n);
+
+	if (got > 0 && b->counter)
+		ferry_count(b->counter, (uint64_t)got);
+	return got;
+}
+
 const uint8_t *ferry_inbuf_need(struct ferry_inbuf *b, size_t n,
 				struct ferry_err *e)
 {
@@ -71,7 +88,7 @@ const uint8_t *ferry_inbuf_need(struct ferry_inbuf *b, size_t n,
 
 	while (ferry_inbuf_have(b) < n) {
 		struct iovec iov = { b->data + b->end, b->size - b->end };
-		ssize_t got = b->chan->ops->readv(b->chan, &iov, 1);
+		ssize_t got = read_some(b, &iov, 1);
 
 		if (got <= 0) {
 			ferry_chan_err(b->chan, "read", got, e);
@@ -97,7 +114,7 @@ static int read_past(struct ferry_inbuf *b, uint8_t *data, size_t n,
 {
 	while (n > 0) {
 		struct iovec iov[2] = { { data, n }, { b->data, b->size } };
-		ssize_t got = b->chan->ops->readv(b->chan, iov, 2);
+		ssize_t got = read_some(b, iov, 2);
 
 		if (got <= 0)
 			return ferry_chan_err(b->chan, "read", got, e);

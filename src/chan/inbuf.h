@@ -18,6 +18,7 @@ struct ferry_inbuf {
 	size_t		 start, end;	/* unread octets */
 	size_t		 most;
 	uint64_t	 offset;	/* of `start` in the stream */
+	_Atomic uint64_t *counter;	/* octets read; NULL: nobody counts */
 };
 
 FERRY_CHECKED int ferry_inbuf_init(struct ferry_inbuf *b,
@@ -32,6 +33,9 @@ void ferry_inbuf_fini(struct ferry_inbuf *b);
  */
 const uint8_t *ferry_inbuf_need(struct ferry_inbuf *b, size_t n,
 				struct ferry_err *e);
+
+/* From here on add what is read to *counter, and what has been at once. */
+void ferry_inbuf_count(struct ferry_inbuf *b, _Atomic uint64_t *counter);
 
 /* Octets that can be had without reading. */
 static inline size_t ferry_inbuf_have(const struct ferry_inbuf *b)

@@ -203,6 +203,17 @@ int ferry_target_may_run(struct ferry_target *t, struct ferry_err *e)
 			     "(the migration is %s)", ferry_state_name(state));
 }
 
+/* The map may be looked at: memory arrives, or has. */
+static void read_map(struct ferry_target *t, struct ferry_stats *o)
+{
+	if (o->state < FERRY_STATE_ACTIVE)
+		return;
+	if (o->state != FERRY_STATE_COMPLETED)
+		o->remaining_bytes = ferry_map_missing(&t->in.map) *
+				     FERRY_PAGE_BYTES;
+	o->distinct_bytes = o->memory_bytes - o->remaining_bytes;
+}
+
 void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out)
 {
 	struct ferry_stats all = { .size = out->size };
@@ -210,10 +221,8 @@ void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out)
 
 	ferry_status_stats(&t->status, &all);
 	all.memory_bytes = t->vm->mem.pages * FERRY_PAGE_BYTES;
-	if (all.state >= FERRY_STATE_ACTIVE &&
-	    all.state != FERRY_STATE_COMPLETED)
-		all.remaining_bytes = ferry_map_missing(&t->in.map) *
-				      FERRY_PAGE_BYTES;
+	read_map(t, &all);
+	all.sent_bytes = ferry_counted(&p->received_bytes);
 	all.normal_pages = ferry_counted(&p->normal_pages);
 	all.zero_pages = ferry_counted(&p->zero_pages);
 	all.requests = ferry_counted(&t->in.fault.faults);

@@ -61,6 +61,7 @@ static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
 	t->main = in->chan;
 	t->main_in = *in;
 	*in = (struct ferry_inbuf){ 0 };
+	ferry_inbuf_count(&t->main_in, &t->in.place.received_bytes);
 	/* Between ferries the way back is open since the answer. */
 	if (dialect == FERRY_DIALECT_FERRY)
 		ferry_answer_open(&t->in.answer, t->main, dialect);

@@ -62,6 +62,7 @@ struct ferry_place {
 	_Atomic uint64_t dropped_pages;
 	_Atomic uint64_t normal_pages;
 	_Atomic uint64_t zero_pages;
+	_Atomic uint64_t received_bytes;	/* over all channels */
 	_Atomic bool	 stopped;	/* give up retrying */
 	uint64_t	 patience_ns;	/* with a lack of memory, in precopy */
 	struct ferry_err no_uffd;	/* why there is none; of begin() */

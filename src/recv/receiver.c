@@ -232,6 +232,7 @@ int ferry_receiver_start(struct ferry_receiver *r, struct ferry_inbuf *in,
 	r->chan = chan;
 	r->in = *in;
 	*in = (struct ferry_inbuf){ 0 };
+	ferry_inbuf_count(&r->in, &r->place->received_bytes);
 	ferry_placer_init(&r->placer, r->place);
 	if (posix_memalign((void **)&r->pages, FERRY_PAGE_BYTES,
 			   (size_t)FERRY_PACKET_PAGES_MAX * FERRY_PAGE_BYTES)) {

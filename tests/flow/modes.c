@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -59,6 +60,18 @@ static const struct { const char *what; struct rig_config cfg; } modes[] = {
 			   { "x-ferry-precopy-passes", "1" } } } },
 };
 
+static void expect_told(const struct ferry_stats *st, const char *what)
+{
+	if (st->memory_bytes != 5 << 20 || st->remaining_bytes ||
+	    st->distinct_bytes != st->memory_bytes ||
+	    st->sent_bytes < st->normal_pages * 4096)
+		fail_msg("%s: the target tells of %" PRIu64 " octets, %" PRIu64
+			 " of them here, %" PRIu64 " missing, %" PRIu64
+			 " received", what, st->memory_bytes,
+			 st->distinct_bytes, st->remaining_bytes,
+			 st->sent_bytes);
+}
+
 static void every_mode_moves_the_vm_whole(void **state)
 {
 	(void)state;
@@ -67,6 +80,7 @@ static void every_mode_moves_the_vm_whole(void **state)
 
 		rig_run(&r, &modes[i].cfg);
 		rig_expect_moved(&r, modes[i].what);
+		expect_told(&r.target_stats, modes[i].what);
 		rig_fini(&r);
 	}
 }

@@ -122,6 +122,28 @@ def test_watch_ends_with_the_migration(two, cli):
     assert json.loads(rest[-1])["migration"]["status"] == "completed"
 
 
+def test_the_target_tells_how_far_it_is(two, cli):
+    source, target = two
+    source.migrate(target, "precopy", {"max-bandwidth": 2_000_000})
+
+    def ram():
+        said = json.loads(cli("status", "b", "--json").stdout)["migration"]
+        return said.get("ram", {})
+    deadline = time.monotonic() + 60
+    while ram().get("transferred", 0) < 1_000_000:
+        assert time.monotonic() < deadline, ram()
+        time.sleep(0.05)
+    now = ram()
+    assert 0 < now["x-ferry-distinct"] < now["total"] == 64 << 20
+    assert now["x-ferry-distinct"] + now["remaining"] == now["total"]
+    text = cli("status", "b").stdout
+    assert re.search(r"migration +active +\d+%", text), text
+    assert "pass" not in text
+    source.set({"max-bandwidth": 0})
+    target.wait_migration("completed")
+    assert re.search(r"completed +100%", cli("status", "b").stdout)
+
+
 def test_doctor(cli):
     done = cli("doctor", "--json")
     said = json.loads(done.stdout)
@@ -164,6 +186,15 @@ def test_migrate_says_what_it_did(two, cli):
     assert re.fullmatch(r"a runs at tcp:127\.0\.0\.1:\d+; \d+ ms, "
                         r"pause \d+ ms\n", done.stdout)
     assert done.stderr == ""        # no terminal: no progress
+
+
+def test_a_vm_is_not_given_away_to_a_device(two, cli):
+    source, _ = two
+    done = cli("migrate", "a", "file:/dev/null")
+    assert done.returncode == 1
+    assert "only a regular file keeps what is written" in done.stderr
+    assert source.status() == "running"
+    check_pages(source)
 
 
 def test_migrate_detached(two, cli):
