@@ -92,7 +92,7 @@ static int begin(struct ferry_target *t, const struct ferry_uri *u,
 		chan = ferry_uri_dial(u, 0, NULL, e);
 		break;
 	case FERRY_URI_FILE:
-		chan = ferry_chan_file(u->path, 0, e);
+		chan = ferry_chan_file_at(u->path, 0, u->offset, e);
 		break;
 	}
 	return chan ? begin_with(t, chan, e) : -1;

@@ -76,6 +76,33 @@ static void a_file_holds_a_vm(void **state)
 	rig_fini(&r);
 }
 
+static void a_file_may_have_something_before_the_vm(void **state)
+{
+	static const char head[] = "what a manager notes";
+	char with_offset[128], found[sizeof(head)] = "";
+	FILE *f = fopen(path, "w");
+	struct rig r;
+
+	(void)state;
+	assert_non_null(f);
+	assert_int_equal(fwrite(head, sizeof(head), 1, f), 1);
+	fclose(f);
+	snprintf(with_offset, sizeof(with_offset), "%s,offset=%zu", uri,
+		 sizeof(head));
+	save(&r, with_offset);
+	assert_int_equal(r.source_rc, 0);
+	assert_int_equal(ferry_target_listen(r.target, with_offset, NULL), 0);
+	assert_int_equal(ferry_target_wait(r.target, 60000, NULL), 0);
+	rig_finish_target(&r);
+	rig_expect_moved(&r, with_offset);
+	rig_fini(&r);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_int_equal(fread(found, sizeof(head), 1, f), 1);
+	fclose(f);
+	assert_string_equal(found, head);
+}
+
 /* -1: refused, with a reason; 0: it was taken whole. */
 static int load(void)
 {
@@ -250,6 +277,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sockets_of_every_family_carry_it),
 		cmocka_unit_test(a_file_holds_a_vm),
+		cmocka_unit_test(a_file_may_have_something_before_the_vm),
 		cmocka_unit_test(a_file_that_was_cut_short_is_refused),
 		cmocka_unit_test(a_damaged_file_harms_nobody),
 		cmocka_unit_test(a_full_disk_leaves_the_vm_running),
