@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #define PAGE 4096
+#define MIB_MAX (1 << 20)
 
 struct worker {
 	unsigned char *mem;	/* all that moves, and nothing else */
@@ -180,17 +181,33 @@ static int be_source(struct worker *w, int hear_uri)
 	return w->bad != 0;
 }
 
+/* 0: it is no such number. */
+static size_t mib_of(const char *text)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	return *end || n > MIB_MAX ? 0 : n;
+}
+
 int main(int argc, char **argv)
 {
-	size_t mib = argc > 1 ? strtoul(argv[1], NULL, 10) : 64;
+	size_t mib = argc > 1 ? mib_of(argv[1]) : 64;
 	struct worker w = { .pages = mib * 1024 * 1024 / PAGE };
 	int uri_pipe[2], rc, status = 1;
 	pid_t child;
 
+	if (!mib || argc > 2) {
+		fprintf(stderr, "usage: embed [MiB]     1 to %d, default 64\n",
+			MIB_MAX);
+		return 2;
+	}
 	w.mem = mmap(NULL, w.pages * PAGE, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (w.pages < 2 || w.mem == MAP_FAILED || pipe(uri_pipe))
+	if (w.mem == MAP_FAILED || pipe(uri_pipe)) {
+		perror("embed");
 		return 1;
+	}
 	child = fork();
 	if (child == 0)
 		return be_target(&w, uri_pipe[1]);

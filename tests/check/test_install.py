@@ -94,3 +94,8 @@ def test_the_example_runs_on_the_static_library(installed, tmp_path):
     program = installed.compile(EXAMPLE, tmp_path / 'embed',
                               installed.find('libferry.a'), '-pthread')
     run(program)
+    for words in ['x'], ['0'], ['-1'], ['64', '64']:
+        done = subprocess.run([program, *words], text=True, check=False,
+                              stderr=subprocess.PIPE)
+        assert done.returncode == 2
+        assert done.stderr.startswith('usage: embed [MiB]')
