@@ -5,6 +5,7 @@
 #include "command.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,9 @@ int ferry_tool_list(int argc, char **argv)
 	if (ferry_names_dir(dir, sizeof(dir), 0, &err))
 		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
 	n = scandir(dir, &found, is_socket, by_name);
+	if (n < 0 && errno != ENOENT)
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "look for VMs in "
+				       "%s: %s", dir, strerror(errno));
 	for (int i = 0; i < n; i++) {
 		struct json_object *row;
 

@@ -20,6 +20,7 @@
 struct options {
 	const char *vm, *uri;
 	struct ferry_params *params;
+	int mode;		/* key of the option that said it, or 0 */
 	int json, detach, quiet;
 };
 
@@ -47,11 +48,11 @@ static const char doc[] =
 	"(`ferry run --incoming`).  Without options: precopy while that gets "
 	"anywhere, then postcopy.  Interrupt (Ctrl-C) cancels; once the "
 	"target has taken over it only stops watching.\v"
-	"URI: tcp:HOST:PORT, unix:PATH or file:PATH.\n\n"
+	"URI: tcp:HOST:PORT, unix:PATH or file:PATH[,offset=OCTETS].\n\n"
 	"Example: ferry migrate web tcp:host2:4444 --max-pause 50ms\n\n"
 	"Exit codes: 0 done; 1 failed, VM safe on the source; 2 wrong words; "
-	"3 split or undecided, needs recovery; 4 lost or unknown; 5 no such "
-	"VM.";
+	"3 split or undecided: it still moves (interrupted) or needs "
+	"recovery; 4 lost or unknown; 5 no such VM.";
 
 static volatile sig_atomic_t interrupts;
 
@@ -71,8 +72,20 @@ static void want(struct argp_state *state, const char *name,
 		argp_error(state, "%s", err.msg);
 }
 
+static void want_mode(struct argp_state *state, int key, const char *name,
+		      const char *value)
+{
+	struct options *o = state->input;
+
+	if (o->mode && o->mode != key)
+		argp_error(state, "only one of --precopy, --postcopy and "
+			   "--passes can be had");
+	o->mode = key;
+	want(state, name, value);
+}
+
 static void want_time(struct argp_state *state, const char *name,
-		      const char *text)
+		      const char *text, double least_ms)
 {
 	char value[32], *end;
 	double n = strtod(text, &end);
@@ -85,6 +98,9 @@ static void want_time(struct argp_state *state, const char *name,
 	if (end == text || n < 0 || n > 4e9)
 		argp_error(state, "'%s' is no time: such as 300ms or 30s",
 			   text);
+	if (n < least_ms)
+		argp_error(state, "'%s' is too short: at least %.0f ms", text,
+			   least_ms);
 	snprintf(value, sizeof(value), "%.0f", n);
 	want(state, name, value);
 }
@@ -119,19 +135,19 @@ static error_t option(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case 'p':
-		want(state, "postcopy-ram", "off");
+		want_mode(state, key, "postcopy-ram", "off");
 		return 0;
 	case 'P':
-		want(state, "x-ferry-precopy-passes", "0");
+		want_mode(state, key, "x-ferry-precopy-passes", "0");
 		return 0;
 	case 'n':
-		want(state, "x-ferry-precopy-passes", arg);
+		want_mode(state, key, "x-ferry-precopy-passes", arg);
 		return 0;
 	case 'm':
-		want_time(state, "downtime-limit", arg);
+		want_time(state, "downtime-limit", arg, 0);
 		return 0;
 	case 'b':
-		want_time(state, "x-ferry-by", arg);
+		want_time(state, "x-ferry-by", arg, 1);
 		return 0;
 	case 'l':
 		want(state, "max-bandwidth", arg);
@@ -178,6 +194,7 @@ static void show(const struct options *o, struct json_object *m)
 	if (o->quiet || !isatty(STDERR_FILENO))
 		return;
 	ferry_progress_line(m, line, sizeof(line));
+	ferry_progress_cut(line, STDERR_FILENO);
 	fprintf(stderr, "\r\033[K%s", line);
 }
 
@@ -200,7 +217,8 @@ static bool interrupted(struct ferry_qmp_client *c, const struct options *o,
 	return true;
 }
 
-/* Until it ends: 0; 1 when nobody watches any more; -1 when the VM is gone. */
+/* Until it ends: 0; 1 when nobody watches any more; -1 when the VM is gone.
+ * *m is how it stands then. */
 static int watch(struct ferry_qmp_client *c, const struct options *o,
 		 struct json_object **m, struct ferry_err *e)
 {
@@ -215,7 +233,7 @@ static int watch(struct ferry_qmp_client *c, const struct options *o,
 		if (ferry_progress_ended(*m))
 			return 0;
 		if (interrupts > handled && interrupted(c, o, ++handled))
-			return 1;
+			return query(c, m, e) ? -1 : 1;
 		if (ferry_qmp_client_event(c, REFRESH_MS, &event, e) < 0)
 			return -1;
 		json_object_put(event);
@@ -281,7 +299,7 @@ static int migrate(const struct options *o)
 					       "answer any more: %s", o->vm,
 					       err.msg);
 		else
-			code = rc ? FERRY_EXIT_DONE : tell(o, m);
+			code = rc ? ferry_progress_exit(m) : tell(o, m);
 	}
 	ferry_qmp_client_close(c);
 	return code;

@@ -76,6 +76,11 @@ struct ferry_qmp_client *ferry_names_open(const char *vm, struct ferry_err *e)
 
 	if (ferry_names_socket(vm, path, sizeof(path), e))
 		return NULL;
+	if (access(path, F_OK) && errno != ENOENT && errno != ENOTDIR) {
+		ferry_err_set(e, FERRY_E_IO, errno, "look for VM '%s' at %s",
+			      vm, path);
+		return NULL;
+	}
 	if (access(path, F_OK)) {
 		ferry_err_set(e, FERRY_E_INVALID, 0, "there is no VM '%s' (no "
 			      "socket %s); `ferry list` shows those that "
@@ -85,7 +90,9 @@ struct ferry_qmp_client *ferry_names_open(const char *vm, struct ferry_err *e)
 	return ferry_qmp_client_open(path, FERRY_QMP_TIMEOUT_MS, e);
 }
 
-int ferry_names_command(const char *vm, const char *command)
+int ferry_names_command(const char *vm, const char *command,
+			int (*may)(struct ferry_qmp_client *c,
+				   struct ferry_err *e))
 {
 	struct ferry_err err = { 0 };
 	struct ferry_qmp_client *c = ferry_names_open(vm, &err);
@@ -93,11 +100,13 @@ int ferry_names_command(const char *vm, const char *command)
 
 	if (!c)
 		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
-	rc = ferry_qmp_client_call(c, command, NULL, FERRY_QMP_TIMEOUT_MS,
+	rc = may && may(c, &err) ? -1 :
+	     ferry_qmp_client_call(c, command, NULL, FERRY_QMP_TIMEOUT_MS,
 				   NULL, &err);
 	ferry_qmp_client_close(c);
 	if (!rc)
 		return FERRY_EXIT_DONE;
-	return ferry_tool_fail(err.code == FERRY_E_PEER ? FERRY_EXIT_FAILED :
+	return ferry_tool_fail(err.code == FERRY_E_PEER ||
+			       err.code == FERRY_E_STATE ? FERRY_EXIT_FAILED :
 			       FERRY_EXIT_NO_VM, "%s: %s", vm, err.msg);
 }

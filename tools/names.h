@@ -29,8 +29,10 @@ FERRY_CHECKED int ferry_names_socket(const char *vm, char *buf, size_t bytes,
 struct ferry_qmp_client *ferry_names_open(const char *vm,
 					  struct ferry_err *e);
 
-/* One command without arguments; prints why it failed and returns an exit
- * code. */
-int ferry_names_command(const char *vm, const char *command);
+/* One command without arguments, if may() (NULL: always) agrees; prints why it
+ * failed and returns an exit code. */
+int ferry_names_command(const char *vm, const char *command,
+			int (*may)(struct ferry_qmp_client *c,
+				   struct ferry_err *e));
 
 #endif

@@ -7,7 +7,9 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "command.h"
 
@@ -81,6 +83,26 @@ void ferry_progress_line(const struct json_object *m, char *buf, size_t bytes)
 	add_pass(m, ram, buf, bytes);
 	add_rates(ram, buf, bytes);
 	add_pause(m, buf, bytes);
+}
+
+static size_t columns_of(int fd)
+{
+	const char *said = getenv("COLUMNS");
+	struct winsize size;
+	long n = said ? strtol(said, NULL, 10) : 0;
+
+	if (n > 0)
+		return (size_t)n;
+	return ioctl(fd, TIOCGWINSZ, &size) ? 0 : size.ws_col;
+}
+
+void ferry_progress_cut(char *line, int fd)
+{
+	size_t columns = columns_of(fd);
+
+	/* The last column stays free: some terminals wrap behind it. */
+	if (columns && strlen(line) >= columns)
+		line[columns - 1] = '\0';
 }
 
 int ferry_progress_ended(const struct json_object *m)

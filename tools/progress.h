@@ -13,6 +13,10 @@
 void ferry_progress_line(const struct json_object *migration, char *buf,
 			 size_t bytes);
 
+/* Cut to the width of the terminal that fd is: a line that wraps cannot be
+ * written over.  Untouched where that width is not known. */
+void ferry_progress_cut(char *line, int fd);
+
 /* The exit code that a finished or broken migration deserves. */
 int ferry_progress_exit(const struct json_object *migration);
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Commands that are one QMP command without arguments.
+ * Commands that are one QMP command without arguments, but for a look before.
  */
 #include "command.h"
 
+#include <string.h>
+
+#include "base/cleanup.h"
 #include "names.h"
 
 static error_t one_vm(int key, char *arg, struct argp_state *state)
@@ -23,7 +26,10 @@ static error_t one_vm(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
-static int simple(int argc, char **argv, const char *doc, const char *command)
+static int simple_if(int argc, char **argv, const char *doc,
+		     const char *command,
+		     int (*may)(struct ferry_qmp_client *c,
+				struct ferry_err *e))
 {
 	const struct argp argp = {
 		.parser = one_vm, .args_doc = "VM", .doc = doc,
@@ -31,7 +37,12 @@ static int simple(int argc, char **argv, const char *doc, const char *command)
 	const char *vm = NULL;
 	int code = ferry_tool_parse(&argp, argc, argv, &vm);
 
-	return code ? code : ferry_names_command(vm, command);
+	return code ? code : ferry_names_command(vm, command, may);
+}
+
+static int simple(int argc, char **argv, const char *doc, const char *command)
+{
+	return simple_if(argc, argv, doc, command, NULL);
 }
 
 int ferry_tool_start_postcopy(int argc, char **argv)
@@ -44,12 +55,36 @@ int ferry_tool_start_postcopy(int argc, char **argv)
 		      "migrate-start-postcopy");
 }
 
+/* To QMP nothing to cancel is success, as in QEMU; who typed it wants to
+ * know. */
+static int may_cancel(struct ferry_qmp_client *c, struct ferry_err *e)
+{
+	static const char *const over[] = {
+		"none", "completed", "failed", "cancelled",
+	};
+	FERRY_AUTO_JSON *m = NULL;
+	const char *status;
+
+	if (ferry_qmp_client_call(c, "query-migrate", NULL,
+				  FERRY_QMP_TIMEOUT_MS, &m, e))
+		return -1;
+	status = ferry_json_str(m, "status");
+	for (size_t i = 0; i < FERRY_LEN(over); i++)
+		if (!strcmp(status ? status : "none", over[i]))
+			return ferry_err_set(e, FERRY_E_STATE, 0, "there is "
+					     "nothing to cancel: the "
+					     "migration is %s", over[i]);
+	return 0;
+}
+
 int ferry_tool_cancel(int argc, char **argv)
 {
-	return simple(argc, argv,
-		      "End the migration of VM; it goes on at the source.  "
-		      "Refused once the target has taken over.\v"
-		      "Example: ferry cancel web", "migrate_cancel");
+	return simple_if(argc, argv,
+			 "End the migration of VM; it goes on at the source.  "
+			 "Refused once the target has taken over, or when the "
+			 "migration is over.\v"
+			 "Example: ferry cancel web", "migrate_cancel",
+			 may_cancel);
 }
 
 int ferry_tool_stop(int argc, char **argv)

@@ -58,9 +58,17 @@ static void print_text(const struct json_object *vm,
 		printf("reason     %s\n", why);
 }
 
-/* Prints it once; *ended tells whether a migration is under way. */
+/* How the watched migration came out; there may have been none. */
+static int outcome(const struct json_object *m)
+{
+	return ferry_json_str(m, "status") ? ferry_progress_exit(m) :
+					     FERRY_EXIT_DONE;
+}
+
+/* Prints it once; *code is the migration's exit code, -1 while it is under
+ * way. */
 static int show(struct ferry_qmp_client *c, const struct options *o,
-		int *ended, struct ferry_err *e)
+		int *code, struct ferry_err *e)
 {
 	FERRY_AUTO_JSON *vm = NULL;
 	FERRY_AUTO_JSON *m = NULL;
@@ -71,7 +79,7 @@ static int show(struct ferry_qmp_client *c, const struct options *o,
 	    ferry_qmp_client_call(c, "query-migrate", NULL,
 				  FERRY_QMP_TIMEOUT_MS, &m, e))
 		return -1;
-	*ended = ferry_progress_ended(m);
+	*code = ferry_progress_ended(m) ? outcome(m) : -1;
 	if (!o->json) {
 		print_text(vm, m);
 		return 0;
@@ -94,6 +102,29 @@ static int await_news(struct ferry_qmp_client *c, struct ferry_err *e)
 	return rc < 0 ? -1 : 0;
 }
 
+static int status(const struct options *o)
+{
+	struct ferry_err err = { 0 };
+	struct ferry_qmp_client *c = ferry_names_open(o->vm, &err);
+	int rc, code = FERRY_EXIT_DONE;
+	bool followed = false;
+
+	if (!c)
+		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
+	while (!(rc = show(c, o, &code, &err)) && o->watch && code < 0) {
+		followed = true;
+		rc = await_news(c, &err);
+		if (rc)
+			break;
+	}
+	ferry_qmp_client_close(c);
+	if (rc)		/* in the middle: nobody can tell any more */
+		return ferry_tool_fail(followed ? FERRY_EXIT_LOST :
+				       FERRY_EXIT_NO_VM, "%s: %s", o->vm,
+				       err.msg);
+	return ferry_tool_printed(o->watch ? code : FERRY_EXIT_DONE);
+}
+
 int ferry_tool_status(int argc, char **argv)
 {
 	static const struct argp_option list[] = {
@@ -106,23 +137,12 @@ int ferry_tool_status(int argc, char **argv)
 	static const struct argp argp = {
 		.options = list, .parser = option, .args_doc = "VM",
 		.doc = "What VM and its migration are doing: state, where the "
-		       "VM is, which side may safely be started by hand.\v"
+		       "VM is, which side may safely be started by hand.  "
+		       "With --watch it ends as `ferry migrate` would.\v"
 		       "Example: ferry status --watch web",
 	};
 	struct options o = { 0 };
-	struct ferry_err err = { 0 };
-	struct ferry_qmp_client *c;
-	int ended = 0, rc = ferry_tool_parse(&argp, argc, argv, &o);
+	int code = ferry_tool_parse(&argp, argc, argv, &o);
 
-	if (rc)
-		return rc;
-	c = ferry_names_open(o.vm, &err);
-	if (!c)
-		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
-	do
-		rc = show(c, &o, &ended, &err);
-	while (!rc && o.watch && !ended && !(rc = await_news(c, &err)));
-	ferry_qmp_client_close(c);
-	return rc ? ferry_tool_fail(FERRY_EXIT_NO_VM, "%s: %s", o.vm, err.msg)
-		  : ferry_tool_printed(FERRY_EXIT_DONE);
+	return code ? code : status(&o);
 }

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 """The command line, as a person and as a script use it."""
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
+import shutil
 import signal
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -72,6 +76,26 @@ def test_list_of_nothing(cli):
     assert json.loads(cli("list", "--json").stdout) == []
 
 
+def test_a_folder_that_may_not_be_read_is_no_empty_one(ferry, folder):
+    """For root too, without the right to read everything."""
+    locked = os.path.join(folder, "locked")
+    os.mkdir(locked, 0)
+    words = [str(ferry)]
+    if os.geteuid() == 0:
+        if not shutil.which("setpriv"):
+            pytest.skip("as root it takes setpriv")
+        words = ["setpriv", "--bounding-set",
+                 "-dac_override,-dac_read_search", *words]
+    for command, code in (["list"], 1), (["list", "--json"], 1), \
+            (["status", "a"], 5), (["quit", "a"], 5):
+        done = subprocess.run([*words, *command], text=True, check=False,
+                              env=dict(os.environ, FERRY_RUNTIME_DIR=locked),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert (done.returncode, done.stdout) == (code, "")
+        assert locked in done.stderr
+        assert "Permission denied" in done.stderr
+
+
 def test_a_vm_that_died_is_listed_as_that(two, cli):
     source, _ = two
     source.kill()
@@ -122,6 +146,33 @@ def test_watch_ends_with_the_migration(two, cli):
     assert json.loads(rest[-1])["migration"]["status"] == "completed"
 
 
+def test_watch_ends_with_the_code_of_the_outcome(two, cli):
+    source, target = two
+    assert cli("status", "a", "--watch").returncode == 0    # there is none
+    source.migrate(target, "precopy", {"max-bandwidth": 100_000})
+    source.wait_migration("active")
+    watch = cli.start("status", "a", "--watch")
+    assert watch.stdout.readline()
+    assert cli("cancel", "a").returncode == 0
+    watch.communicate(timeout=60)
+    assert watch.returncode == 1
+    assert cli("status", "a", "--watch").returncode == 1
+    assert cli("status", "a").returncode == 0
+
+
+def test_there_is_nothing_to_cancel(two, cli):
+    source, target = two
+
+    def refused(state):
+        done = cli("cancel", "a")
+        assert done.returncode == 1
+        assert f"nothing to cancel: the migration is {state}" in done.stderr
+    refused("none")
+    assert cli("migrate", "a", target.address()).returncode == 0
+    refused("completed")
+    source.qmp("migrate_cancel")        # as in QEMU, no error
+
+
 def test_the_target_tells_how_far_it_is(two, cli):
     source, target = two
     source.migrate(target, "precopy", {"max-bandwidth": 2_000_000})
@@ -157,6 +208,19 @@ def test_doctor(cli):
             assert row["lost"] or row["fix"], row
     text = cli("doctor").stdout
     assert all(name in text for name in rows)
+
+
+@pytest.mark.parametrize("words, why", [
+    (["--precopy", "--postcopy"], "only one of"),
+    (["--passes", "2", "--precopy"], "only one of"),
+    (["--postcopy", "--passes", "0"], "only one of"),
+    (["--by", "0s"], "'0s' is too short"),
+    (["--by", "0.4ms"], "'0.4ms' is too short"),
+])
+def test_words_that_contradict_each_other(cli, words, why):
+    done = cli("migrate", "a", "tcp:127.0.0.1:1", *words)
+    assert done.returncode == 2
+    assert why in done.stderr
 
 
 # ---- migrate ----------------------------------------------------------------------
@@ -214,8 +278,10 @@ def test_migrate_detached(two, cli):
 class Terminal:
     """A command that has a terminal for stderr, and Ctrl-C."""
 
-    def __init__(self, cli, *words):
+    def __init__(self, cli, *words, columns=0):
         self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ,
+                    struct.pack("HHHH", 25, columns, 0, 0))
         self.process = cli.start(*words, stdin=slave, stderr=slave,
                                  preexec_fn=lambda: self._own(slave))
         os.close(slave)
@@ -224,8 +290,6 @@ class Terminal:
     @staticmethod
     def _own(slave):
         os.setsid()
-        import fcntl
-        import termios
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
     def wait(self, pattern, timeout=60):
@@ -265,6 +329,20 @@ def test_progress_on_a_terminal(two, cli):
     assert out.startswith("a runs at tcp:")
 
 
+@pytest.mark.parametrize("columns", [30, 47])
+def test_progress_fits_the_terminal(two, cli, columns, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    source, target = two
+    shown = Terminal(cli, "migrate", "a", target.address(), "--precopy",
+                     *CRAWL, columns=columns)
+    shown.wait("active")
+    source.set({"max-bandwidth": 0})
+    code, _ = shown.end()
+    assert code == 0
+    lines = re.findall(r"\033\[K([^\r\n]*)", shown.text)
+    assert max(map(len, lines)) == columns - 1, lines
+
+
 def test_ctrl_c_in_precopy_cancels(two, cli):
     source, target = two
     shown = Terminal(cli, "migrate", "a", target.address(), *CRAWL)
@@ -285,7 +363,7 @@ def test_ctrl_c_in_postcopy_detaches(two, cli):
     shown.wait("postcopy-active")
     shown.type("\x03")
     code, _ = shown.end()
-    assert code == 0
+    assert code == 3
     assert source.migration() == "postcopy-active"
     source.set({"x-ferry-background-push": True})
     source.wait_migration("completed")
