@@ -34,7 +34,7 @@ extern const struct ferry_dump_ops ferry_dump_as_count;
 void ferry_dump_count_print(const struct ferry_dump_count *c, bool json);
 
 /* The last line of JSON after a failure. */
-void ferry_dump_error_print(const struct ferry_dump_where *where,
-			    const char *text);
+void ferry_dump_error_print(const struct ferry_dump_where *w,
+			    const char *what);
 
 #endif

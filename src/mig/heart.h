@@ -10,12 +10,13 @@
 #define FERRY_MIG_HEART_H
 
 #include <pthread.h>
+#include <stdint.h>
 
 #include "base/thread.h"
 
 /* The shortest silence that may be taken for a loss (x-ferry-timeout's least)
  * is five times this. */
-#define FERRY_HEARTBEAT_MS	100u
+#define FERRY_HEARTBEAT_MS	UINT64_C(100)
 
 struct ferry_heart {
 	void		(*beat)(void *arg);

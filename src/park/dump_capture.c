@@ -116,7 +116,8 @@ static struct conn *conn_new(struct ferry_dump_capture *c, uint16_t number,
 
 	if (c->conns < CONNECTIONS_MAX)
 		n = calloc(1, sizeof(*n));
-	more = n ? realloc(c->conn, (c->conns + 1) * sizeof(*more)) : NULL;
+	more = n ? realloc(c->conn, (c->conns + 1) * sizeof(struct conn *)) :
+		   NULL;
 	if (!more) {
 		free(n);
 		ferry_err_set(e, FERRY_E_NOMEM, ENOMEM,
