@@ -86,7 +86,8 @@ struct ferry_stats {
 	uint64_t precopy_bytes;
 	uint64_t pause_bytes;		/* while stopped */
 	uint64_t postcopy_bytes;
-	uint64_t rate_bytes_per_s;	/* of the last pass or second */
+	uint64_t rate_bytes_per_s;	/* of the last pass; before there was
+					 * one and at the end of all */
 	uint64_t dirty_pages_per_s;
 
 	uint64_t normal_pages;		/* target: received, as are these */

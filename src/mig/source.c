@@ -241,6 +241,17 @@ static uint64_t or_zero(uint64_t ns)
 	return ns == UINT64_MAX ? 0 : ns;
 }
 
+/* Of a migration that is over, or has had no pass: of all of it. */
+static uint64_t rate_of(const struct ferry_stats *o, uint64_t of_pass)
+{
+	uint64_t ns = o->total_ns - o->setup_ns;
+
+	if ((of_pass && !ferry_state_is_final(o->state)) ||
+	    o->state < FERRY_STATE_ACTIVE || !ns)
+		return of_pass;
+	return (uint64_t)((double)o->sent_bytes * FERRY_NS_PER_S / (double)ns);
+}
+
 static void read_figures(struct ferry_source *s, struct ferry_stats *o)
 {
 	struct ferry_source_figures *f = &s->fig;
@@ -263,7 +274,7 @@ static void read_figures(struct ferry_source *s, struct ferry_stats *o)
 		o->precopy_bytes = o->sent_bytes;
 	if (s->postcopy)
 		o->postcopy_bytes = o->sent_bytes - o->precopy_bytes;
-	o->rate_bytes_per_s = atomic_load(&f->rate);
+	o->rate_bytes_per_s = rate_of(o, atomic_load(&f->rate));
 	o->dirty_pages_per_s = atomic_load(&f->dirty_pages_per_s);
 	o->normal_pages = ferry_counted(&c->normal_pages);
 	o->zero_pages = ferry_counted(&c->zero_pages);

@@ -81,6 +81,8 @@ static void every_mode_moves_the_vm_whole(void **state)
 		rig_run(&r, &modes[i].cfg);
 		rig_expect_moved(&r, modes[i].what);
 		expect_told(&r.target_stats, modes[i].what);
+		if (!r.source_stats.rate_bytes_per_s)
+			fail_msg("%s: at no rate", modes[i].what);
 		rig_fini(&r);
 	}
 }
