@@ -33,7 +33,7 @@ static const struct argp_option list[] = {
 	{ "cpu-mask", 'M', "FEATURES", 0, "CPU features to keep from the "
 	  "guest, separated by commas", 0 },
 	{ "kernel", 'k', "FILE", 0, "a PVH ELF kernel (vmlinux) or a Linux "
-	  "bzImage", 1 },
+	  "bzImage; with --incoming only for when the guest reboots", 1 },
 	{ "initrd", 'i', "FILE", 0, "its initial RAM disk", 1 },
 	{ "append", 'a', "TEXT", 0, "its command line", 1 },
 	{ "serial", 's', "WHERE", 0, "stdio, null, file:PATH or unix:PATH "
@@ -41,7 +41,8 @@ static const struct argp_option list[] = {
 	{ "qmp", 'q', "PATH", 0, "where the QMP socket is (default: by "
 	  "name)", 2 },
 	{ "incoming", 'I', "URI", 0, "wait for a migration: tcp:HOST:PORT, "
-	  "unix:PATH, file:PATH, fd:N or defer", 3 },
+	  "unix:PATH, file:PATH, fd:N or defer; --kernel may be given too, "
+	  "without it the guest cannot reboot", 3 },
 	{ "set", 'S', "NAME=VALUE", 0, "a migration parameter", 3 },
 	{ "paused", 'p', NULL, 0, "do not run before `ferry cont`", 3 },
 	{ "no-shutdown", 'N', NULL, 0, "stay when the guest powers off", 3 },
@@ -54,9 +55,10 @@ static const char doc[] =
 	"  ferry run --name web --vcpus 2 --ram 1G --kernel vmlinuz \\\n"
 	"        --initrd initrd.gz --append console=ttyS0\n"
 	"  ferry run --name web2 --vcpus 2 --ram 1G --incoming "
-	"tcp:0.0.0.0:4444\n\n"
-	"Exit codes: 0 power-off, quit or signal; 1 it could not be run, or "
-	"the incoming migration failed; 2 wrong words; 4 ended by force while "
+	"tcp:0.0.0.0:4444 \\\n"
+	"        --kernel vmlinuz --initrd initrd.gz --append console=ttyS0\n\n"
+	"Exit codes: 0 power-off, quit or signal; 1 it could not be run, "
+	"could not reboot, or the incoming migration failed; 2 wrong words; 4 ended by force while "
 	"its memory was still arriving.";
 
 static uint64_t size_of(struct argp_state *state, const char *text)
@@ -165,9 +167,7 @@ static error_t option(int key, char *arg, struct argp_state *state)
 		if (!o->machine.kernel && !o->control.incoming)
 			argp_error(state, "a VM needs --kernel, or --incoming "
 				   "to get one");
-		if (o->machine.kernel && o->control.incoming)
-			argp_error(state, "--kernel and --incoming exclude "
-				   "each other");
+		o->machine.arrives = o->control.incoming != NULL;
 		return 0;
 	}
 	return machine_option(key, arg, state);

@@ -108,16 +108,23 @@ static int place_gdt(struct ferry_ram *ram, struct ferry_err *e)
 	return ferry_ram_write(ram, FERRY_GPA_GDT, gdt, sizeof(gdt), "GDT", e);
 }
 
+int ferry_boot_check(const struct ferry_boot *b, struct ferry_err *e)
+{
+	if (find_format(&b->kernel))
+		return 0;
+	return ferry_err_set(e, FERRY_E_INVALID, 0,
+			     "%s is not a kernel: neither an ELF file nor a "
+			     "Linux bzImage", b->kernel.path);
+}
+
 int ferry_boot_load(const struct ferry_boot *b, struct ferry_ram *ram,
 		    struct ferry_entry *entry, struct ferry_err *e)
 {
 	const struct ferry_boot_format *format = find_format(&b->kernel);
 	struct ferry_image image = { 0 };
 
-	if (!format)
-		return ferry_err_set(e, FERRY_E_INVALID, 0,
-				     "%s is not a kernel: neither an ELF file "
-				     "nor a Linux bzImage", b->kernel.path);
+	if (ferry_boot_check(b, e))
+		return -1;
 	if (format->place(&b->kernel, ram, &image, e))
 		return ferry_err_wrap(e, "%s kernel %s", format->name,
 				      b->kernel.path);

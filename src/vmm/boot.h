@@ -68,6 +68,10 @@ FERRY_CHECKED int ferry_boot_open(struct ferry_boot *b, const char *kernel,
 				  unsigned vcpus, struct ferry_err *e);
 void ferry_boot_close(struct ferry_boot *b);
 
+/* Is it a kernel at all? */
+FERRY_CHECKED int ferry_boot_check(const struct ferry_boot *b,
+				   struct ferry_err *e);
+
 FERRY_CHECKED int ferry_boot_load(const struct ferry_boot *b,
 				  struct ferry_ram *ram,
 				  struct ferry_entry *entry,

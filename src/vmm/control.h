@@ -14,7 +14,7 @@
 
 /* How the process of a VM ends. */
 #define FERRY_CONTROL_EXIT_OK		0	/* power-off, quit, signal */
-#define FERRY_CONTROL_EXIT_FAILED	1	/* vCPU or incoming failed */
+#define FERRY_CONTROL_EXIT_FAILED	1	/* vCPU, reset, incoming */
 #define FERRY_CONTROL_EXIT_LOST		4	/* ended by force in postcopy */
 
 /* Strings are borrowed for the time of the run. */

@@ -58,11 +58,11 @@ static void do_reset(struct ferry_control *c)
 
 	if (!ferry_control_reset(c, true, &e))
 		return;
-	/* It came by migration, and there is nothing to boot it from. */
+	/* Such as: it came by migration, and no kernel is here. */
 	ferry_control_halt(c, FERRY_RUN_SHUTDOWN);
 	done(c, FERRY_ASK_RESET);
 	ferry_control_say(c, "the guest asked for a reset: %s", e.msg);
-	after_halt(c, true, "guest-reset", FERRY_CONTROL_EXIT_OK);
+	after_halt(c, true, "guest-reset", FERRY_CONTROL_EXIT_FAILED);
 }
 
 static void do_quit(struct ferry_control *c)

@@ -235,7 +235,7 @@ static int stage_kernel(struct ferry_machine *m, struct ferry_err *e)
 	if (ferry_boot_open(&m->boot, c->kernel, c->initrd, c->cmdline,
 			    c->vcpus, e))
 		return -1;
-	return load_kernel(m, e);
+	return c->arrives ? ferry_boot_check(&m->boot, e) : load_kernel(m, e);
 }
 
 static int stage_threads(struct ferry_machine *m, struct ferry_err *e)
@@ -432,8 +432,10 @@ static int reset_locked(struct ferry_machine *m, struct ferry_err *e)
 				     "reset: the VM is running");
 	if (!m->config.kernel)
 		return ferry_err_set(e, FERRY_E_STATE, 0,
-				     "reset: this VM came by migration and "
-				     "has no kernel file here");
+				     "reset: this VM came by migration, and "
+				     "there is no kernel here to start it "
+				     "from: give --kernel together with "
+				     "--incoming");
 	for (size_t i = 0; i < m->pieces; i++)
 		if (ferry_piece_restore(&m->piece[i], e))
 			return ferry_err_wrap(e, "reset");

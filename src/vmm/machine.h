@@ -35,10 +35,12 @@ struct ferry_machine_config {
 	unsigned	 vcpus;		/* 1 to 16 */
 	uint64_t	 ram_bytes;	/* a multiple of 2 MiB, up to 64 GiB */
 	enum ferry_ram_kind ram_kind;
-	const char	*kernel;	/* PVH ELF or bzImage; NULL: nothing is
-					 * loaded (it comes by migration) */
+	const char	*kernel;	/* PVH ELF or bzImage; or NULL, when it
+					 * comes by migration */
 	const char	*initrd;	/* or NULL */
 	const char	*cmdline;	/* or NULL */
+	bool		 arrives;	/* by migration: nothing is loaded, the
+					 * kernel is for a reset */
 	const char	*serial;	/* stdio, null, file:PATH (appended to),
 					 * unix:PATH (a server; one client at a
 					 * time); NULL: null */

@@ -111,7 +111,9 @@ RUNS = [
     (["--set", "warp=9"], 1, "no parameter 'warp'"),
     (["--set", "downtime-limit=long"], 1, "is not a number"),
     (["--set", "downtime-limit"], 1, "name=value"),
-    (["--incoming", "tcp:127.0.0.1:0"], 2, "exclude each other"),
+    (["--incoming", "defer", "--kernel", "/etc/passwd"], 1, "not a kernel"),
+    (["--incoming", "defer", "--initrd", "/nonexistent/initrd"], 1,
+     "No such file"),
     (["--warp"], 2, "unrecognized option"),
     (["word"], 2, "one word too many"),
 ]

@@ -355,7 +355,7 @@ static void guest_reset_runs_on(void **state)
 	ends(f, 0);
 }
 
-static void guest_reset_without_a_kernel_is_the_end(void **state)
+static void guest_reset_without_a_kernel_ends_the_process_with_1(void **state)
 {
 	struct fixture *f = *state;
 
@@ -365,7 +365,7 @@ static void guest_reset_without_a_kernel_is_the_end(void **state)
 	assert_true(vm_runs());
 	fake_reset();
 	event(f, "SHUTDOWN", BY("true", "guest-reset"));
-	ends(f, 0);
+	ends(f, 1);
 }
 
 static void a_vcpu_that_fails_ends_the_process_with_1(void **state)
@@ -946,7 +946,7 @@ int main(void)
 		T(guest_poweroff_ends_the_process),
 		T(with_no_shutdown_a_vm_that_is_off_can_be_reset),
 		T(guest_reset_runs_on),
-		T(guest_reset_without_a_kernel_is_the_end),
+		T(guest_reset_without_a_kernel_ends_the_process_with_1),
 		T(a_vcpu_that_fails_ends_the_process_with_1),
 		T(a_signal_ends_the_process),
 		T(there_is_no_power_button),
