@@ -205,8 +205,10 @@ int ferry_tool_run(int argc, char **argv)
 	};
 	struct ferry_err err = { 0 };
 	int exit_code = FERRY_EXIT_FAILED;
-	int code = ferry_tool_parse(&argp, argc, argv, &o);
+	int code;
 
+	ferry_inherited_note(&o.control.inherited);
+	code = ferry_tool_parse(&argp, argc, argv, &o);
 	if (code)
 		return code;
 	o.control.params = o.params;

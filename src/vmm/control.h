@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "base/err.h"
+#include "vmm/inherited.h"
 #include "vmm/machine.h"
 
 /* How the process of a VM ends. */
@@ -24,6 +25,7 @@ struct ferry_control_config {
 	const char	*incoming;	/* URI, "defer", or NULL: boot */
 	bool		 paused;	/* do not run before `cont` */
 	bool		 no_shutdown;	/* stay when the guest powers off */
+	struct ferry_inherited inherited;	/* what fd:N may name */
 	const char *const *params;	/* "name=value" */
 	size_t		 n_params;
 };

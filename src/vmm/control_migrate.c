@@ -199,7 +199,8 @@ int ferry_control_migrate(struct ferry_control *c, const char *uri,
 	struct ferry_callbacks cb = callbacks(c);
 	struct ferry_source *source;
 
-	if (can_migrate(c, e))
+	if (can_migrate(c, e) ||
+	    ferry_inherited_check(&c->config->inherited, uri, e))
 		return -1;
 	ferry_control_retire(c);
 	source = ferry_source_new(c->vm, c->params, &cb, e);
@@ -233,7 +234,8 @@ int ferry_control_incoming(struct ferry_control *c, const char *uri,
 	struct ferry_callbacks cb = callbacks(c);
 	struct ferry_target *target;
 
-	if (ferry_control_check(c, FERRY_ASK_INCOMING, e))
+	if (ferry_control_check(c, FERRY_ASK_INCOMING, e) ||
+	    ferry_inherited_check(&c->config->inherited, uri, e))
 		return -1;
 	ferry_control_retire(c);
 	target = ferry_target_new(c->vm, c->params, &cb, e);

@@ -141,7 +141,7 @@ def test_more_memory_than_the_machine_has_is_refused(kvm, cli, guest):
 INCOMING = [
     ("", "is none of"), ("tcp", "is none of"), ("pigeon:loft", "is none of"),
     ("tcp:1", "no port"), ("tcp:127.0.0.1:99999", "up to 65535"),
-    ("tcp:[::1:5", "without"), ("unix:", "no path"), ("fd:99", "not open"),
+    ("tcp:[::1:5", "without"), ("unix:", "no path"), ("fd:99", "was not open"),
     ("fd:x", "not the number"), ("unix:/nonexistent/x", "No such file"),
     ("file:/nonexistent/x", "No such file"),
     ("tcp:198.51.100.1:1", "assign"), ("unix:/" + 200 * "x", "at most 107"),
@@ -226,7 +226,7 @@ def test_addresses_where_nobody_is(source, cli):
             ("tcp:1", "no port"), ("pigeon:loft", "is none of"),
             ("unix:/nonexistent/x", "No such file"),
             ("file:/nonexistent/x", "No such file"),
-            ("fd:99", "not open"), ("", "is none of")]:
+            ("fd:99", "was not open"), ("", "is none of")]:
         done = cli("migrate", "a", uri)
         assert done.returncode == 1, uri
         assert reason in sentence(done.stderr)
@@ -499,3 +499,31 @@ def test_a_dialect_is_told_and_checked(source, make_vm):
     source.wait_migration("completed")
     target.wait_migration("completed")
     check_pages(target)
+
+
+# ---- descriptors ----------------------------------------------------------------
+
+def descriptors(vm):
+    return {int(fd) for fd in os.listdir(f"/proc/{vm.process.pid}/fd")}
+
+
+def test_only_a_descriptor_that_was_given_can_be_migrated_through(
+        make_vm, guest):
+    vm = make_vm("a", ram="64M", vcpus=1, kernel=guest, append=GUEST,
+                 extra=["--shared"])
+    target = make_vm("b", ram="64M", vcpus=1, incoming="defer")
+    for fd in descriptors(vm):
+        with pytest.raises(QmpError, match="was not open"):
+            vm.qmp("migrate", uri=f"fd:{fd}")
+    for fd in descriptors(target):
+        with pytest.raises(QmpError, match="was not open"):
+            target.qmp("migrate-incoming", uri=f"fd:{fd}")
+    check_pages(vm)
+
+
+def test_a_descriptor_that_was_given_carries_a_vm(make_vm, guest, folder):
+    vm = make_vm("a", ram="64M", vcpus=1, kernel=guest, append=GUEST,
+                 wrapper=["sh", "-c", f'exec "$@" 9<>{folder}/image', "sh"])
+    vm.migrate("fd:9", "precopy")
+    vm.wait_migration("completed")
+    assert os.path.getsize(f"{folder}/image") > 0
