@@ -113,7 +113,8 @@ static int run(const uint8_t *data, size_t bytes, size_t piece,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
-	for (int kind = FERRY_DUMP_AUTO; kind <= FERRY_DUMP_CAPTURE; kind++) {
+	for (int k = FERRY_DUMP_AUTO; k <= FERRY_DUMP_CAPTURE; k++) {
+		enum ferry_dump_kind kind = (enum ferry_dump_kind)k;
 		struct ferry_err e1 = { 0 }, e2 = { 0 };
 		struct told t1 = { .each_page = bytes % 2 };
 		struct told t2 = t1;
