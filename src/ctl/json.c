@@ -4,6 +4,8 @@
  */
 #include "ctl/json.h"
 
+#include <stdio.h>
+
 void ferry_json_add_str(struct json_object *o, const char *key,
 			const char *value)
 {
@@ -14,6 +16,15 @@ void ferry_json_add_u64(struct json_object *o, const char *key,
 			uint64_t value)
 {
 	json_object_object_add(o, key, json_object_new_uint64(value));
+}
+
+void ferry_json_add_decimal(struct json_object *o, const char *key,
+			    double value)
+{
+	char text[352];		/* of the largest double, 309 digits */
+
+	snprintf(text, sizeof(text), "%.3f", value);
+	json_object_object_add(o, key, json_object_new_double_s(value, text));
 }
 
 void ferry_json_add_bool(struct json_object *o, const char *key, bool value)

@@ -29,6 +29,9 @@ void ferry_json_add_str(struct json_object *o, const char *key,
 			const char *value);
 void ferry_json_add_u64(struct json_object *o, const char *key,
 			uint64_t value);
+/* With three decimals: 3078.074, and not 3078.0740000000001. */
+void ferry_json_add_decimal(struct json_object *o, const char *key,
+			    double value);
 void ferry_json_add_bool(struct json_object *o, const char *key, bool value);
 
 /* The member as a string (borrowed), or NULL if absent or not a string. */

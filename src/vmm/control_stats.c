@@ -18,14 +18,12 @@ static void add_ms(struct json_object *o, const char *key, uint64_t ns)
 
 static void add_us(struct json_object *o, const char *key, uint64_t ns)
 {
-	json_object_object_add(o, key, json_object_new_double(
-				(double)ns / (double)FERRY_NS_PER_US));
+	ferry_json_add_decimal(o, key, (double)ns / (double)FERRY_NS_PER_US);
 }
 
 static struct json_object *ram(const struct ferry_stats *st)
 {
 	struct json_object *o = json_object_new_object();
-	double mbps = (double)st->rate_bytes_per_s * 8 / 1e6;
 
 	ferry_json_add_u64(o, "transferred", st->sent_bytes);
 	ferry_json_add_u64(o, "remaining", st->remaining_bytes);
@@ -35,7 +33,8 @@ static struct json_object *ram(const struct ferry_stats *st)
 	ferry_json_add_u64(o, "normal-bytes",
 			   st->normal_pages * FERRY_PAGE_BYTES);
 	ferry_json_add_u64(o, "dirty-pages-rate", st->dirty_pages_per_s);
-	json_object_object_add(o, "mbps", json_object_new_double(mbps));
+	ferry_json_add_decimal(o, "mbps",
+			       (double)st->rate_bytes_per_s * 8 / 1e6);
 	ferry_json_add_u64(o, "dirty-sync-count", st->passes);
 	ferry_json_add_u64(o, "postcopy-requests", st->requests);
 	ferry_json_add_u64(o, "page-size", FERRY_PAGE_BYTES);
@@ -51,21 +50,30 @@ static struct json_object *ram(const struct ferry_stats *st)
 }
 
 /* hist[i]: faults that took up to FERRY_HIST_FIRST_NS << i. */
-static struct json_object *faults(const struct ferry_stats *st)
+static void add_waits(struct json_object *o, const struct ferry_stats *st)
 {
-	struct json_object *o = json_object_new_object();
 	struct json_object *hist = json_object_new_array();
 
 	for (size_t i = 0; i < FERRY_HIST_BUCKETS; i++)
 		json_object_array_add(hist,
 			json_object_new_uint64(st->fault_hist[i]));
-	ferry_json_add_u64(o, "count", st->requests);
-	ferry_json_add_u64(o, "dropped", st->dropped_pages);
 	add_us(o, "sum-us", st->fault_sum_ns);
 	add_us(o, "p50-us", ferry_hist_percentile_ns(st->fault_hist, 50));
 	add_us(o, "p99-us", ferry_hist_percentile_ns(st->fault_hist, 99));
 	add_us(o, "max-us", st->fault_max_ns);
 	json_object_object_add(o, "hist", hist);
+}
+
+/* How long a fault took only the target knows. */
+static struct json_object *faults(const struct ferry_stats *st, bool target)
+{
+	struct json_object *o = json_object_new_object();
+
+	ferry_json_add_u64(o, "count", st->requests);
+	if (target) {
+		ferry_json_add_u64(o, "dropped", st->dropped_pages);
+		add_waits(o, st);
+	}
 	return o;
 }
 
@@ -153,6 +161,6 @@ struct json_object *ferry_control_stats(const struct ferry_stats *st,
 	ferry_json_add_str(o, "x-ferry-where", ferry_where_name(st->where));
 	ferry_json_add_str(o, "x-ferry-safe", ferry_safe_name(st->safe));
 	if (target || st->requests)
-		json_object_object_add(o, "x-ferry-faults", faults(st));
+		json_object_object_add(o, "x-ferry-faults", faults(st, target));
 	return o;
 }

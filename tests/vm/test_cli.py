@@ -195,6 +195,23 @@ def test_the_target_tells_how_far_it_is(two, cli):
     assert re.search(r"completed +100%", cli("status", "b").stdout)
 
 
+def test_figures_can_be_read(two, cli):
+    """The source knows how many faults there were, but not their waits."""
+    source, target = two
+    assert cli("migrate", "a", target.address(),
+               "--postcopy").returncode == 0
+    target.wait_migration("completed")
+    told = {}
+    for vm in "ab":
+        text = cli("status", vm, "--json").stdout
+        assert not re.search(r"\.\d{4}", text)
+        told[vm] = json.loads(text)["migration"]
+    assert told["a"]["ram"]["mbps"] > 0
+    assert told["a"]["x-ferry-pause-us"] > 0
+    assert "p50-us" in told["b"]["x-ferry-faults"]
+    assert set(told["a"].get("x-ferry-faults", {})) <= {"count"}
+
+
 def test_doctor(cli):
     done = cli("doctor", "--json")
     said = json.loads(done.stdout)
