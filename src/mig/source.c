@@ -184,8 +184,8 @@ int ferry_source_cancel(struct ferry_source *s, struct ferry_err *e)
 					    FERRY_GATE_CANCELLED) &&
 	    open == FERRY_GATE_COMMITTED)
 		return ferry_err_set(e, FERRY_E_STATE, 0,
-				     "too late to cancel: the VM was handed "
-				     "over to the target (%s)",
+				     "too late to cancel: the VM is committed "
+				     "to the target (%s)",
 				     ferry_state_name(state));
 	atomic_store(&s->orders.cancel, true);
 	/* In setup the conductor may be reading an answer. */

@@ -148,6 +148,27 @@ void ferry_control_settle(struct ferry_control *c)
 }
 
 /*
+ * QMP quit, from the control or the qmp thread.  Who gave it is answered for
+ * good: once the commit has come first it is refused here, not later in the
+ * log.  The bit is set before the cancel, so that a target which ends by being
+ * cancelled ends as one that was told to.
+ */
+int ferry_control_quit(struct ferry_control *c, struct ferry_err *e)
+{
+	struct ferry_rule rule = ferry_rule_for(ferry_control_phase(c),
+						FERRY_ASK_QUIT);
+
+	if (rule.act == FERRY_ACT_REFUSE)
+		return ferry_err_set(e, FERRY_E_STATE, 0, "%s", rule.why);
+	ferry_control_ask(c, FERRY_ASK_QUIT);
+	if (rule.act != FERRY_ACT_CANCEL_FIRST ||
+	    !ferry_control_cancel(c, e) || ferry_control_is_over(c))
+		return 0;
+	done(c, FERRY_ASK_QUIT);
+	return -1;
+}
+
+/*
  * The first is an order; a second soon after means it.  Then nothing is waited
  * for, and if the VM was at two places, it is lost.
  */

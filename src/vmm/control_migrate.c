@@ -278,6 +278,23 @@ int ferry_control_cancel(struct ferry_control *c, struct ferry_err *e)
 	return rc;
 }
 
+/* By the engine's word, which may be ahead of its event: a migration that was
+ * not to be cancelled because it has ended, not because of the commit. */
+bool ferry_control_is_over(struct ferry_control *c)
+{
+	struct ferry_stats st = FERRY_STATS_INIT;
+	struct ferry_source *source;
+	struct ferry_target *target;
+
+	ferry_control_pin(c, &source, &target);
+	if (source)
+		ferry_source_stats(source, &st);
+	else if (target)
+		ferry_target_stats(target, &st);
+	ferry_control_unpin(c);
+	return ferry_phase_ended(st.state);
+}
+
 int ferry_control_postcopy(struct ferry_control *c, struct ferry_err *e)
 {
 	struct ferry_source *source;

@@ -119,6 +119,8 @@ enum ferry_runstate ferry_control_runstate(struct ferry_control *c);
 
 /* control_guest.c */
 void ferry_control_settle(struct ferry_control *c);
+FERRY_CHECKED int ferry_control_quit(struct ferry_control *c,
+				     struct ferry_err *e);
 void ferry_control_signal(struct ferry_control *c, uint64_t now_ns);
 
 /* control_migrate.c */
@@ -137,6 +139,7 @@ FERRY_CHECKED int ferry_control_incoming(struct ferry_control *c,
 					 struct ferry_err *e);
 FERRY_CHECKED int ferry_control_cancel(struct ferry_control *c,
 				       struct ferry_err *e);
+bool ferry_control_is_over(struct ferry_control *c);
 FERRY_CHECKED int ferry_control_postcopy(struct ferry_control *c,
 					 struct ferry_err *e);
 struct json_object *ferry_control_query_migrate(struct ferry_control *c);

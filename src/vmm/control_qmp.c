@@ -49,13 +49,8 @@ static int run_cont(void *opaque, struct json_object *args,
 static int run_quit(void *opaque, struct json_object *args,
 		    struct json_object **ret, struct ferry_err *e)
 {
-	struct ferry_control *c = opaque;
-
 	(void)args, (void)ret;
-	if (ferry_control_check(c, FERRY_ASK_QUIT, e))
-		return -1;
-	ferry_control_ask(c, FERRY_ASK_QUIT);
-	return 0;
+	return ferry_control_quit(opaque, e);
 }
 
 static int run_system_reset(void *opaque, struct json_object *args,

@@ -132,7 +132,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 	},
 };
 
-static int ended(enum ferry_state state)
+int ferry_phase_ended(enum ferry_state state)
 {
 	return state == FERRY_STATE_NONE || state == FERRY_STATE_COMPLETED ||
 	       state == FERRY_STATE_FAILED || state == FERRY_STATE_CANCELLED;
@@ -145,7 +145,7 @@ static enum ferry_phase source_phase(enum ferry_state state,
 		return FERRY_PHASE_ABSENT;
 	if (where != FERRY_WHERE_SOURCE)
 		return FERRY_PHASE_AWAY;
-	return ended(state) ? FERRY_PHASE_HOME : FERRY_PHASE_LEAVING;
+	return ferry_phase_ended(state) ? FERRY_PHASE_HOME : FERRY_PHASE_LEAVING;
 }
 
 static enum ferry_phase target_phase(enum ferry_state state,
@@ -155,7 +155,7 @@ static enum ferry_phase target_phase(enum ferry_state state,
 		return FERRY_PHASE_HOME;
 	if (where == FERRY_WHERE_SPLIT || where == FERRY_WHERE_TARGET)
 		return FERRY_PHASE_ARRIVING;
-	return ended(state) ? FERRY_PHASE_ABSENT : FERRY_PHASE_WAITING;
+	return ferry_phase_ended(state) ? FERRY_PHASE_ABSENT : FERRY_PHASE_WAITING;
 }
 
 enum ferry_phase ferry_phase_of(enum ferry_side side, int has_vm,

@@ -56,6 +56,9 @@ enum ferry_side {
 	FERRY_SIDE_TARGET,
 };
 
+/* Nothing is under way: no migration, or one that came to its end. */
+int ferry_phase_ended(enum ferry_state state);
+
 /* has_vm: what holds without a migration. */
 enum ferry_phase ferry_phase_of(enum ferry_side side, int has_vm,
 				enum ferry_state state,

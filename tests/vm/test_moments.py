@@ -59,6 +59,15 @@ def hold_device(source, target):
     target.wait_migration("device")
 
 
+def hold_committed(source, target):
+    """As with a QEMU: all was said, and nothing is heard."""
+    target.road.mute()
+    source.migrate(target.road.uri, "precopy", {"x-ferry-peer": "qemu"})
+    source.wait_migration("device")
+    while source.qmp("query-migrate")["x-ferry-where"] != "undecided":
+        time.sleep(0.01)
+
+
 def hold_postcopy(source, target):
     source.migrate(target, "postcopy", NO_PUSH)
     source.wait_migration("postcopy-active")
@@ -278,6 +287,11 @@ REFUSED = [
     (hold_device, "a", "migrate", {"uri": "tcp:127.0.0.1:1"},
      "a migration is in progress"),
     (hold_device, "a", "system_reset", {}, "stopped for the switchover"),
+    (hold_committed, "a", "quit", {}, "committed to the target"),
+    (hold_committed, "a", "migrate_cancel", {}, "committed to the target"),
+    (hold_committed, "a", "cont", {}, "undecided"),
+    (hold_committed, "a", "migrate", {"uri": "tcp:127.0.0.1:1"},
+     "a migration is in progress"),
     (hold_postcopy, "a", "cont", {}, "split"),
     (hold_postcopy, "a", "migrate", {"uri": "tcp:127.0.0.1:1"},
      "a migration is in progress"),
@@ -298,7 +312,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("hold", [hold_none, hold_active, hold_device,
-                                  hold_postcopy, hold_after])
+                                  hold_committed, hold_postcopy, hold_after])
 def test_what_is_refused_does_no_harm(two, hold):
     """All orders that are wrong in a phase, and then it goes on."""
     source, target = two()
