@@ -180,6 +180,9 @@ int ferry_extent_drop(struct ferry_mem_block *b, uint64_t first,
 		rc = fallocate(b->fd,
 			       FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			       (off_t)(b->fd_offset + from), (off_t)bytes);
+	/* A file system without holes: what is dropped is written anew. */
+	if (rc && b->in_file && errno == EOPNOTSUPP)
+		return 0;
 	if (rc)
 		return ferry_err_set(e, FERRY_E_IO, errno,
 				     "block %s: drop %" PRIu64

@@ -62,7 +62,7 @@ static int check_overlap(const struct ferry_mem *m,
 	for (uint32_t i = 0; i < m->blocks; i++) {
 		const struct ferry_mem_block *o = &m->block[i];
 
-		if (!o->store && b->host < o->host + o->bytes &&
+		if (o->host && b->host < o->host + o->bytes &&
 		    o->host < b->host + b->bytes)
 			return ferry_err_set(e, FERRY_E_INVALID, 0,
 					     "block %s: overlaps block %s",
@@ -113,22 +113,13 @@ int ferry_mem_add(struct ferry_mem *m, const char *name, void *host,
 	return 0;
 }
 
-int ferry_mem_add_stored(struct ferry_mem *m, const char *name, uint64_t bytes,
-			 uint32_t page_bytes, uint64_t gpa,
-			 const struct ferry_mem_store *store,
-			 struct ferry_err *e)
+/* A block without an address. */
+static int add_elsewhere(struct ferry_mem *m, const char *name,
+			 struct ferry_mem_block b, struct ferry_err *e)
 {
-	struct ferry_mem_block b = {
-		.bytes = bytes,
-		.pages = bytes / FERRY_PAGE_BYTES,
-		.page_bytes = page_bytes,
-		.host_pages = page_bytes / FERRY_PAGE_BYTES,
-		.gpa = gpa,
-		.fd = -1,
-		.index = m->blocks,
-		.store = store,
-	};
-
+	b.pages = b.bytes / FERRY_PAGE_BYTES;
+	b.host_pages = b.page_bytes / FERRY_PAGE_BYTES;
+	b.index = m->blocks;
 	if (make_room(m, e) || check_name(m, name, e))
 		return -1;
 	strcpy(b.name, name);
@@ -137,6 +128,31 @@ int ferry_mem_add_stored(struct ferry_mem *m, const char *name, uint64_t bytes,
 	m->block[m->blocks++] = b;
 	m->pages += b.pages;
 	return 0;
+}
+
+int ferry_mem_add_stored(struct ferry_mem *m, const char *name, uint64_t bytes,
+			 uint32_t page_bytes, uint64_t gpa,
+			 const struct ferry_mem_store *store,
+			 struct ferry_err *e)
+{
+	struct ferry_mem_block b = {
+		.bytes = bytes, .page_bytes = page_bytes, .gpa = gpa,
+		.fd = -1, .store = store,
+	};
+
+	return add_elsewhere(m, name, b, e);
+}
+
+int ferry_mem_add_file(struct ferry_mem *m, const char *name, uint64_t bytes,
+		       uint32_t page_bytes, uint64_t gpa, int fd,
+		       uint64_t fd_offset, struct ferry_err *e)
+{
+	struct ferry_mem_block b = {
+		.bytes = bytes, .page_bytes = page_bytes, .gpa = gpa,
+		.fd = fd, .fd_offset = fd_offset, .in_file = true,
+	};
+
+	return add_elsewhere(m, name, b, e);
 }
 
 void ferry_mem_fini(struct ferry_mem *m)
@@ -160,7 +176,7 @@ struct ferry_mem_block *ferry_mem_by_addr(const struct ferry_mem *m,
 	for (uint32_t i = 0; i < m->blocks; i++) {
 		struct ferry_mem_block *b = &m->block[i];
 
-		if (!b->store &&
+		if (b->host &&
 		    (uintptr_t)addr - (uintptr_t)b->host < b->bytes)
 			return b;
 	}

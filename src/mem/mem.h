@@ -5,7 +5,8 @@
  * 2 MiB (the unit of faults, discards and claims).
  *
  * A block may lie in no memory of this process (a parked VM's, say): then its
- * pages are read by its ferry_mem_store, and nobody may look at `host`.
+ * pages are read by its ferry_mem_store, or, of a VM that is being parked,
+ * written to a file, and nobody may look at `host`.
  *
  * Threads: filled before the engine starts, then read-only.
  */
@@ -43,6 +44,7 @@ struct ferry_mem_block {
 	uint64_t	 fd_offset;
 	uint32_t	 index;
 	const struct ferry_mem_store *store;	/* NULL: memory, at host */
+	bool		 in_file;	/* in fd only: host is NULL */
 };
 
 struct ferry_mem {
@@ -63,6 +65,12 @@ FERRY_CHECKED int ferry_mem_add_stored(struct ferry_mem *m, const char *name,
 				       uint64_t gpa,
 				       const struct ferry_mem_store *store,
 				       struct ferry_err *e);
+
+/* The same for a block that is only written, to a file that stays open. */
+FERRY_CHECKED int ferry_mem_add_file(struct ferry_mem *m, const char *name,
+				     uint64_t bytes, uint32_t page_bytes,
+				     uint64_t gpa, int fd, uint64_t fd_offset,
+				     struct ferry_err *e);
 void ferry_mem_fini(struct ferry_mem *m);
 
 /* NULL when there is none. */

@@ -14,18 +14,34 @@
 
 #define PATIENCE_NS	(5 * FERRY_NS_PER_S)
 
-int ferry_place_init(struct ferry_place *p, struct ferry_mem *mem,
-		     struct ferry_map *map, struct ferry_err *e)
+static int init(struct ferry_place *p, struct ferry_mem *mem,
+		struct ferry_map *map, const struct ferry_place_ops *ops,
+		struct ferry_err *e)
 {
 	*p = (struct ferry_place){
 		.mem = mem, .map = map, .uffd = { .fd = -1 },
-		.registered = calloc(mem->blocks, sizeof(_Atomic bool)),
+		.registered = calloc(FERRY_BLOCKS_MAX, sizeof(_Atomic bool)),
 		.patience_ns = PATIENCE_NS,
 	};
-	atomic_init(&p->ops, &ferry_place_precopy);
+	atomic_init(&p->ops, ops);
 	pthread_mutex_init(&p->lock, NULL);
 	if (!p->registered)
 		return ferry_err_set(e, FERRY_E_NOMEM, errno, "placing");
+	return 0;
+}
+
+int ferry_place_init(struct ferry_place *p, struct ferry_mem *mem,
+		     struct ferry_map *map, struct ferry_err *e)
+{
+	return init(p, mem, map, &ferry_place_precopy, e);
+}
+
+int ferry_place_init_file(struct ferry_place *p, struct ferry_mem *mem,
+			  struct ferry_map *map, struct ferry_err *e)
+{
+	if (init(p, mem, map, &ferry_place_file, e))
+		return -1;
+	p->in_file = true;
 	return 0;
 }
 
@@ -57,6 +73,8 @@ static int register_blocks(struct ferry_place *p, uint32_t host_pages_max,
 
 int ferry_place_begin(struct ferry_place *p, struct ferry_err *e)
 {
+	if (p->in_file)		/* a new one */
+		return 0;
 	for (uint32_t i = 0; i < p->mem->blocks; i++) {
 		struct ferry_mem_block *b = &p->mem->block[i];
 
@@ -71,7 +89,7 @@ int ferry_place_begin(struct ferry_place *p, struct ferry_err *e)
 
 int ferry_place_can_listen(const struct ferry_place *p, struct ferry_err *why)
 {
-	if (p->uffd.fd >= 0)
+	if (p->uffd.fd >= 0 || p->in_file)
 		return 0;
 	if (why)
 		*why = p->no_uffd;
@@ -107,6 +125,8 @@ static int check_whole(struct ferry_place *p, struct ferry_err *e)
 
 int ferry_place_listen(struct ferry_place *p, struct ferry_err *e)
 {
+	if (p->in_file)
+		return ferry_place_file_listen(p, e);
 	if (check_whole(p, e) || ferry_place_can_listen(p, e) ||
 	    register_blocks(p, UINT32_MAX, e))
 		return -1;
@@ -158,6 +178,10 @@ void ferry_place_abandon(struct ferry_place *p)
 	uint32_t block = 0;
 	uint64_t page = 0;
 
+	if (p->in_file) {	/* nobody can look */
+		ferry_place_end(p);
+		return;
+	}
 	while (ferry_map_next_missing(p->map, &block, &page)) {
 		struct ferry_mem_block *b = &p->mem->block[block];
 		uint64_t end = page - page % b->host_pages;
@@ -209,35 +233,4 @@ void ferry_place_wait_begins(struct ferry_place *p, uint32_t block,
 		break;
 	}
 	pthread_mutex_unlock(&p->lock);
-}
-
-static void wait_ends(struct ferry_place *p, uint32_t block, uint64_t first,
-		      uint64_t n)
-{
-	uint64_t now = ferry_now_ns();
-
-	pthread_mutex_lock(&p->lock);
-	for (unsigned i = 0; i < FERRY_WAITING_MAX; i++) {
-		struct ferry_waiting *w = &p->waiting[i];
-
-		if (!w->since_ns || w->block != block || w->page < first ||
-		    w->page >= first + n)
-			continue;
-		ferry_hist_add(&p->faults, now - w->since_ns);
-		w->since_ns = 0;
-	}
-	pthread_mutex_unlock(&p->lock);
-}
-
-void ferry_place_arrived(struct ferry_place *p, struct ferry_mem_block *b,
-			 uint64_t first, uint64_t n)
-{
-	struct ferry_bitmap *asked = &p->map->asked[b->index];
-
-	ferry_map_set_here(p->map, b->index, first, n);
-	if (ferry_bitmap_next_set_before(asked, first, first + n) <
-	    first + n) {
-		wait_ends(p, b->index, first, n);
-		ferry_bitmap_clear_range(asked, first, n);
-	}
 }

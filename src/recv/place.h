@@ -7,7 +7,8 @@
  * zeroing them first), pages that are here are written over.  From LISTEN on
  * (`postcopy`) a page appears whole or not at all: UFFDIO_COPY and
  * UFFDIO_ZEROPAGE only; one that is here already is a second copy and is
- * dropped.  The two ways stand behind one ops table.
+ * dropped.  A VM that is parked has no memory here: its pages are written to a
+ * file.  The ways stand behind one ops table.
  *
  * Where memory lacks (a full tmpfs, no free huge page), placing pauses and
  * tries again: in postcopy until there is some, for the page exists nowhere
@@ -36,6 +37,13 @@ struct ferry_place_ops {
 		     uint64_t first, uint64_t n, const uint8_t *data);
 	int (*zeroes)(struct ferry_place *p, struct ferry_mem_block *b,
 		      uint64_t first, uint64_t n);
+
+	/* What the page holds now; of one that is missing, zeroes. */
+	int (*read)(struct ferry_place *p, struct ferry_mem_block *b,
+		    uint64_t page, uint8_t *out);
+
+	/* Nothing is lost by an end: a lack of room is not waited out. */
+	bool may_give_up;
 };
 
 #define FERRY_WAITING_MAX	256
@@ -52,6 +60,8 @@ struct ferry_place {
 	struct ferry_map *map;
 	struct ferry_uffd uffd;		/* fd -1: none */
 	_Atomic bool	*registered;	/* per block */
+
+	bool		 in_file;	/* see ferry_place_init_file() */
 
 	/* Changed once, by the main thread, while no receiver places. */
 	const struct ferry_place_ops *_Atomic ops;
@@ -70,7 +80,17 @@ struct ferry_place {
 
 FERRY_CHECKED int ferry_place_init(struct ferry_place *p, struct ferry_mem *mem,
 				   struct ferry_map *map, struct ferry_err *e);
+/* The same for blocks that lie in files and are not known yet; mem and map are
+ * filled before the first page comes.  There are no faults then. */
+FERRY_CHECKED int ferry_place_init_file(struct ferry_place *p,
+					struct ferry_mem *mem,
+					struct ferry_map *map,
+					struct ferry_err *e);
 void ferry_place_fini(struct ferry_place *p);
+
+/* Of files: pages that are zero become holes, whatever was there before or was
+ * promised to them.  When all pages are here.  0 or -errno. */
+int ferry_place_trim(struct ferry_place *p);
 
 /* Empty all blocks and, when userfaultfd is at hand, register those of 4 KiB
  * pages.  It is no error when it is not. */
@@ -132,6 +152,11 @@ void ferry_placer_fini(struct ferry_placer *r);
 FERRY_CHECKED int ferry_placer_pages(struct ferry_placer *r,
 				     struct ferry_mem_block *b, uint64_t first,
 				     uint64_t n, const uint8_t *data,
+				     struct ferry_err *e);
+/* An XBZRLE page: what differs from what is there.  Before LISTEN only. */
+FERRY_CHECKED int ferry_placer_patch(struct ferry_placer *r,
+				     struct ferry_mem_block *b, uint64_t page,
+				     const uint8_t *patch, size_t bytes,
 				     struct ferry_err *e);
 FERRY_CHECKED int ferry_placer_zeroes(struct ferry_placer *r,
 				      struct ferry_mem_block *b,

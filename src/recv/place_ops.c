@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The two ways to place pages.  Hot: no text, -errno.
+ * The ways to place pages in memory.  Hot: no text, -errno.
  */
 #include "recv/place_ops.h"
 
@@ -21,14 +21,12 @@ static uint8_t *at_page(const struct ferry_mem_block *b, uint64_t page)
 /* Before LISTEN the VM is whole at the source: nothing is lost by an end. */
 static bool may_give_up(const struct ferry_place *p, uint64_t since_ns)
 {
-	return atomic_load(&p->ops) == &ferry_place_precopy &&
+	return atomic_load(&p->ops)->may_give_up &&
 	       ferry_now_ns() - since_ns >= p->patience_ns;
 }
 
-/* A page that cannot be placed now, for lack of memory, is tried again in a
- * moment; false when it shall not be.  *since_ns is 0 at the first time. */
-static bool wait_for_memory(struct ferry_place *p, int64_t rc,
-			    uint64_t *since_ns)
+bool ferry_place_wait_for_room(struct ferry_place *p, int64_t rc,
+			       uint64_t *since_ns)
 {
 	struct timespec pause = ferry_timespec(RETRY_NS);
 
@@ -52,7 +50,7 @@ static int64_t copy(struct ferry_place *p, void *dst, const void *src,
 
 	do
 		got = ferry_uffd_copy(&p->uffd, dst, src, bytes);
-	while (wait_for_memory(p, got, &since_ns));
+	while (ferry_place_wait_for_room(p, got, &since_ns));
 	return got;
 }
 
@@ -64,8 +62,39 @@ int64_t ferry_place_zero(struct ferry_place *p, struct ferry_mem_block *b,
 
 	do
 		got = ferry_uffd_zero(&p->uffd, b, first, n);
-	while (wait_for_memory(p, got, &since_ns));
+	while (ferry_place_wait_for_room(p, got, &since_ns));
 	return got;
+}
+
+static void wait_ends(struct ferry_place *p, uint32_t block, uint64_t first,
+		      uint64_t n)
+{
+	uint64_t now = ferry_now_ns();
+
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < FERRY_WAITING_MAX; i++) {
+		struct ferry_waiting *w = &p->waiting[i];
+
+		if (!w->since_ns || w->block != block || w->page < first ||
+		    w->page >= first + n)
+			continue;
+		ferry_hist_add(&p->faults, now - w->since_ns);
+		w->since_ns = 0;
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
+void ferry_place_arrived(struct ferry_place *p, struct ferry_mem_block *b,
+			 uint64_t first, uint64_t n)
+{
+	struct ferry_bitmap *asked = &p->map->asked[b->index];
+
+	ferry_map_set_here(p->map, b->index, first, n);
+	if (ferry_bitmap_next_set_before(asked, first, first + n) <
+	    first + n) {
+		wait_ends(p, b->index, first, n);
+		ferry_bitmap_clear_range(asked, first, n);
+	}
 }
 
 /* ---- before the VM runs here -------------------------------------------- */
@@ -79,7 +108,7 @@ static int write_absent(struct ferry_place *p, struct ferry_mem_block *b,
 
 	do
 		rc = ferry_extent_populate(b, first, n);
-	while (wait_for_memory(p, rc, &since_ns));
+	while (ferry_place_wait_for_room(p, rc, &since_ns));
 	if (!rc)
 		memcpy(at_page(b, first), data, n * FERRY_PAGE_BYTES);
 	return rc;
@@ -151,10 +180,23 @@ static int precopy_zeroes(struct ferry_place *p, struct ferry_mem_block *b,
 	return 0;
 }
 
+/* Of a page that is missing: touching it might fault, for ever. */
+static int memory_read(struct ferry_place *p, struct ferry_mem_block *b,
+		       uint64_t page, uint8_t *out)
+{
+	if (ferry_map_is_here(p->map, b->index, page))
+		memcpy(out, at_page(b, page), FERRY_PAGE_BYTES);
+	else
+		memset(out, 0, FERRY_PAGE_BYTES);
+	return 0;
+}
+
 const struct ferry_place_ops ferry_place_precopy = {
 	.name = "precopy",
 	.pages = precopy_pages,
 	.zeroes = precopy_zeroes,
+	.read = memory_read,
+	.may_give_up = true,
 };
 
 /* ---- while it runs -------------------------------------------------------- */
@@ -211,6 +253,7 @@ const struct ferry_place_ops ferry_place_postcopy = {
 	.name = "postcopy",
 	.pages = postcopy_pages,
 	.zeroes = postcopy_zeroes,
+	.read = memory_read,
 };
 
 /* ---- after the end: late second copies -------------------------------------- */
@@ -235,4 +278,5 @@ const struct ferry_place_ops ferry_place_done = {
 	.name = "done",
 	.pages = drop_pages,
 	.zeroes = drop_zeroes,
+	.read = memory_read,
 };

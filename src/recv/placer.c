@@ -12,6 +12,7 @@
 
 #include "base/counter.h"
 #include "recv/place_ops.h"
+#include "wire/xbzrle.h"
 
 void ferry_placer_init(struct ferry_placer *r, struct ferry_place *place)
 {
@@ -31,8 +32,9 @@ static int failed(const struct ferry_mem_block *b, uint64_t first, int rc,
 
 	return ferry_err_set(e, full ? FERRY_E_NOMEM : FERRY_E_IO, -rc,
 			     "place block %s page %" PRIu64 "%s", b->name,
-			     first, full ? ": its memory has no room left" :
-			     "");
+			     first, !full ? "" : b->in_file ?
+			     ": the image has no room left" :
+			     ": its memory has no room left");
 }
 
 static bool in_pieces(const struct ferry_placer *r,
@@ -138,4 +140,22 @@ int ferry_placer_zeroes(struct ferry_placer *r, struct ferry_mem_block *b,
 		return add(r, b, first, n, NULL, e);
 	rc = atomic_load(&r->place->ops)->zeroes(r->place, b, first, n);
 	return rc ? failed(b, first, rc, e) : 0;
+}
+
+int ferry_placer_patch(struct ferry_placer *r, struct ferry_mem_block *b,
+		       uint64_t page, const uint8_t *patch, size_t bytes,
+		       struct ferry_err *e)
+{
+	uint8_t old[FERRY_PAGE_BYTES], now[FERRY_PAGE_BYTES];
+	int rc = atomic_load(&r->place->ops)->read(r->place, b, page, old);
+
+	if (!rc)
+		rc = ferry_xbzrle_decode(patch, bytes, old, now);
+	if (rc == -EBADMSG)
+		return ferry_err_set(e, FERRY_E_PROTO, 0, "block %s page %"
+				     PRIu64 ": XBZRLE data of %zu octets is "
+				     "damaged", b->name, page, bytes);
+	if (rc)
+		return failed(b, page, rc, e);
+	return ferry_placer_pages(r, b, page, 1, now, e);
 }

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "wire/ram.h"
-#include "wire/ramlist.h"
 #include "wire/text.h"
 
 int ferry_rambody_init(struct ferry_rambody *b, struct ferry_inbuf *in,
@@ -87,6 +86,23 @@ static int check_listed(const struct ferry_mem *mem,
 	return 0;
 }
 
+/* Whoever has no blocks of his own takes them as they come. */
+static int adopt_list(struct ferry_rambody *b, struct ferry_ramlist *list,
+		      struct ferry_err *e)
+{
+	struct ferry_ramlist_block lb;
+	struct listed next = { list, &lb };
+
+	list->page_sizes = b->advised ? b->page_sizes : 0;
+	while (!ferry_ramlist_done(list)) {
+		if (ferry_inbuf_decode(b->in, decode_listed, &next, e) ||
+		    b->hooks.adopt(b->hooks.arg, &lb, e))
+			return -1;
+	}
+	b->listed = true;
+	return b->hooks.adopt(b->hooks.arg, NULL, e);
+}
+
 static int read_list(struct ferry_rambody *b, uint64_t total_bytes,
 		     struct ferry_err *e)
 {
@@ -101,6 +117,8 @@ static int read_list(struct ferry_rambody *b, uint64_t total_bytes,
 				     "the block list came twice");
 	if (ferry_ramlist_init(&list, total_bytes, e))
 		return -1;
+	if (b->hooks.adopt)
+		return adopt_list(b, &list, e);
 	list.page_bytes = b->advised ? page_bytes_here : NULL;
 	list.arg = b;
 	while (!ferry_ramlist_done(&list)) {
@@ -155,6 +173,16 @@ static int take_page(struct ferry_rambody *b, struct ferry_mem_block *block,
 	return 0;
 }
 
+static int take_patch(struct ferry_rambody *b, struct ferry_mem_block *block,
+		      uint64_t page, size_t bytes, struct ferry_err *e)
+{
+	struct ferry_rd rd;
+
+	if (flush(b, e) || ferry_stream_payload(b->in, bytes, &rd, e))
+		return -1;
+	return ferry_placer_patch(&b->placer, block, page, rd.p, bytes, e);
+}
+
 static int take_record(struct ferry_rambody *b,
 		       const struct ferry_ram_record *rec,
 		       struct ferry_err *e)
@@ -166,6 +194,8 @@ static int take_record(struct ferry_rambody *b,
 		return -1;
 	if (rec->kind == FERRY_RAM_PAGE)
 		return take_page(b, block, page, e);
+	if (rec->kind == FERRY_RAM_XBZRLE)
+		return take_patch(b, block, page, rec->payload_bytes, e);
 	if (rec->kind != FERRY_RAM_ZERO)
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
 				     "%s pages are not supported here",
@@ -202,6 +232,13 @@ static int next_record(struct ferry_rambody *b, struct ferry_ram_record *rec,
 	return ferry_inbuf_decode(b->in, decode_record, &next, e);
 }
 
+static int mark(struct ferry_rambody *b, uint32_t kind, struct ferry_err *e)
+{
+	if (flush(b, e))
+		return -1;
+	return b->hooks.mark ? b->hooks.mark(b->hooks.arg, kind, e) : 0;
+}
+
 int ferry_rambody_read(struct ferry_rambody *b, struct ferry_err *e)
 {
 	struct ferry_ram_record rec;
@@ -211,12 +248,14 @@ int ferry_rambody_read(struct ferry_rambody *b, struct ferry_err *e)
 			return -1;
 		switch (rec.kind) {
 		case FERRY_RAM_EOS:
-			return flush(b, e);
+			return mark(b, rec.kind, e);
 		case FERRY_RAM_MEM_SIZE:
 			if (read_list(b, rec.addr, e))
 				return -1;
 			break;
 		case FERRY_RAM_MULTIFD_FLUSH:
+			if (mark(b, rec.kind, e))
+				return -1;
 			break;
 		default:
 			if (take_record(b, &rec, e))

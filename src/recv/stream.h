@@ -11,6 +11,7 @@
 #include "chan/inbuf.h"
 #include "recv/place.h"
 #include "wire/config.h"
+#include "wire/ramlist.h"
 #include "wire/section.h"
 
 /* A buffer that holds any record but a package. */
@@ -38,8 +39,22 @@ FERRY_CHECKED int ferry_stream_footer(struct ferry_inbuf *in, uint32_t id,
 
 #define FERRY_RAMBODY_RUN	64u	/* pages placed together */
 
+/* What a reader may want to do at certain places of the body; a slot may be
+ * NULL. */
+struct ferry_rambody_hooks {
+	/* Of a VM whose blocks are not known: this is one; instead of a
+	 * comparison.  NULL: that was all of them. */
+	int (*adopt)(void *arg, const struct ferry_ramlist_block *lb,
+		     struct ferry_err *e);
+	/* MULTIFD_FLUSH or EOS was read, and what came before is placed. */
+	int (*mark)(void *arg, uint32_t kind, struct ferry_err *e);
+	void		*arg;
+};
+
 struct ferry_rambody {
 	struct ferry_inbuf *in;
+	struct ferry_rambody_hooks hooks;
+	uint64_t	 page_sizes;	/* adopt: of ADVISE */
 	struct ferry_placer placer;
 	bool		 advised;	/* postcopy may follow */
 	bool		 listed;	/* MEM_SIZE was read */

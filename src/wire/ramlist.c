@@ -35,6 +35,33 @@ static int size_check(const struct ferry_ramlist *l,
 			     l->total_bytes - l->seen_bytes);
 }
 
+/*
+ * Is a page size stated?  Octets that are not one are the next entry's name,
+ * which begins with its length, or a record, whose flags are no page size: so
+ * no more than needed is waited for, but those eight.
+ */
+static int page_guess(struct ferry_rd *r, const struct ferry_ramlist *l,
+		      struct ferry_ramlist_block *b)
+{
+	struct ferry_rd ahead = *r;
+	uint64_t next;
+
+	b->page_bytes = FERRY_PAGE_BYTES;
+	if (!(l->page_sizes & ~(uint64_t)FERRY_PAGE_BYTES))
+		return 0;
+	next = ferry_rd_be64(&ahead);
+	if (ahead.bad) {
+		*r = ahead;
+		return 0;
+	}
+	if (next == FERRY_PAGE_BYTES || next & (next - 1) ||
+	    !(next & l->page_sizes) || b->bytes % next)
+		return 0;
+	*r = ahead;
+	b->page_bytes = (uint32_t)next;
+	return 0;
+}
+
 /* There only for a block of huge pages, which the reader must have too. */
 static int page_decode(struct ferry_rd *r, const struct ferry_ramlist *l,
 		       struct ferry_ramlist_block *b, struct ferry_err *e)
@@ -43,6 +70,8 @@ static int page_decode(struct ferry_rd *r, const struct ferry_ramlist *l,
 				     : FERRY_PAGE_BYTES;
 	uint64_t stated;
 
+	if (l->page_sizes)
+		return page_guess(r, l, b);
 	b->page_bytes = own;
 	if (!own)
 		return ferry_err_set(e, FERRY_E_MISMATCH, 0,

@@ -22,6 +22,12 @@ struct ferry_ramlist {
 	 */
 	uint32_t	(*page_bytes)(void *arg, const char *name);
 	void		*arg;
+	/*
+	 * For a reader without blocks of its own, instead: the page sizes that
+	 * POSTCOPY_ADVISE named, as an OR.  What follows the size of an entry
+	 * can then be told: a page size, or else a name or a record.
+	 */
+	uint64_t	page_sizes;
 
 	uint64_t	total_bytes;
 	uint64_t	seen_bytes;

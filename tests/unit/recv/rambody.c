@@ -9,6 +9,7 @@
 #include "recv/stream.h"
 #include "wire/ram.h"
 #include "wire/ramlist.h"
+#include "wire/xbzrle.h"
 
 #define PAGES	256u	/* 1 MiB */
 
@@ -284,7 +285,38 @@ static void pages_that_may_not_be_are_refused(void **state)
 	}
 }
 
-static void what_is_not_supported_says_so(void **state)
+/* From page 1 of a in version v to version w, in the same place. */
+static void patch(struct body *b, unsigned v, unsigned w)
+{
+	uint8_t old[PAGE], now[PAGE], octets[PAGE];
+	int n;
+
+	fill_page(old, 1, v);
+	memcpy(now, old, PAGE);
+	memset(now + 100, (int)w, 50);
+	n = ferry_xbzrle_encode(old, now, octets, PAGE);
+	assert_true(n > 0);
+	ferry_ram_page_encode(&b->w, FERRY_RAM_XBZRLE, "a", PAGE, (uint32_t)n);
+	ferry_wr_bytes(&b->w, octets, (size_t)n);
+}
+
+static void a_patch_changes_what_it_names_and_nothing_else(void **state)
+{
+	struct body *b = start(false);
+	uint8_t want[PAGE];
+
+	(void)state;
+	page(b, "a", 1, 1);
+	patch(b, 1, 9);
+	mark(b, FERRY_RAM_EOS, 0);
+	expect(b);
+	fill_page(want, 1, 1);
+	memset(want + 100, 9, 50);
+	assert_memory_equal(b->r.area[0].p + PAGE, want, PAGE);
+	finish(b);
+}
+
+static void a_damaged_patch_is_refused(void **state)
 {
 	struct body *b = start(false);
 
@@ -292,8 +324,8 @@ static void what_is_not_supported_says_so(void **state)
 	ferry_ram_page_encode(&b->w, FERRY_RAM_XBZRLE, "a", 0, 10);
 	ferry_wr_zeroes(&b->w, 10);
 	assert_int_equal(read_body(b), -1);
-	assert_says(&b->e, FERRY_E_UNSUPPORTED, "XBZRLE pages are not "
-		    "supported here");
+	assert_says(&b->e, FERRY_E_PROTO, "block a page 0: XBZRLE data of 10 "
+		    "octets is damaged");
 	finish(b);
 }
 
@@ -498,7 +530,8 @@ int main(void)
 		cmocka_unit_test(
 			no_page_waits_for_octets_that_have_not_arrived),
 		cmocka_unit_test(pages_that_may_not_be_are_refused),
-		cmocka_unit_test(what_is_not_supported_says_so),
+		cmocka_unit_test(a_patch_changes_what_it_names_and_nothing_else),
+		cmocka_unit_test(a_damaged_patch_is_refused),
 		cmocka_unit_test(precopys_records_end_with_listen),
 		cmocka_unit_test(a_body_cut_anywhere_is_a_closed_connection),
 		cmocka_unit_test(the_block_list_is_held_against_our_blocks),
