@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "recv/scatter.h"
 #include "wire/text.h"
 
 void ferry_marks_init(struct ferry_marks *g)
@@ -106,82 +107,6 @@ static int read_head(struct ferry_receiver *r, struct ferry_err *e)
 	return 0;
 }
 
-/* How many of the n offsets from i on follow each other. */
-static uint32_t run_length(const uint64_t *offset, uint32_t n)
-{
-	uint32_t run = 1;
-
-	while (run < n && offset[run] == offset[run - 1] + FERRY_PAGE_BYTES)
-		run++;
-	return run;
-}
-
-static int place_normal(struct ferry_receiver *r, struct ferry_mem_block *b,
-			struct ferry_err *e)
-{
-	const struct ferry_packet *p = &r->packet;
-	uint32_t run;
-
-	for (uint32_t i = 0; i < p->normal_pages; i += run) {
-		run = run_length(p->offset + i, p->normal_pages - i);
-		if (ferry_placer_pages(&r->placer, b,
-				       p->offset[i] / FERRY_PAGE_BYTES, run,
-				       r->pages + (size_t)i * FERRY_PAGE_BYTES,
-				       e))
-			return -1;
-	}
-	return 0;
-}
-
-static int place_zero(struct ferry_receiver *r, struct ferry_mem_block *b,
-		      struct ferry_err *e)
-{
-	const uint64_t *offset = r->packet.offset + r->packet.normal_pages;
-	uint32_t run, n = r->packet.zero_pages;
-
-	for (uint32_t i = 0; i < n; i += run) {
-		run = run_length(offset + i, n - i);
-		if (ferry_placer_zeroes(&r->placer, b,
-					offset[i] / FERRY_PAGE_BYTES, run, e))
-			return -1;
-	}
-	return 0;
-}
-
-/*
- * Pieces of a huge page must be put together in the order of their addresses,
- * but a packet lists normal pages before zero ones: merge the two lists.
- */
-static int place_merged(struct ferry_receiver *r, struct ferry_mem_block *b,
-			struct ferry_err *e)
-{
-	const struct ferry_packet *p = &r->packet;
-	uint32_t n = 0, z = p->normal_pages;
-	uint32_t end = p->normal_pages + p->zero_pages;
-
-	while (n < p->normal_pages || z < end) {
-		int rc;
-
-		if (z == end || (n < p->normal_pages &&
-				 p->offset[n] < p->offset[z])) {
-			rc = ferry_placer_pages(&r->placer, b,
-						p->offset[n] /
-						FERRY_PAGE_BYTES, 1,
-						r->pages + (size_t)n *
-						FERRY_PAGE_BYTES, e);
-			n++;
-		} else {
-			rc = ferry_placer_zeroes(&r->placer, b,
-						 p->offset[z] /
-						 FERRY_PAGE_BYTES, 1, e);
-			z++;
-		}
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
 static int read_packet(struct ferry_receiver *r, struct ferry_err *e)
 {
 	const struct ferry_packet *p = &r->packet;
@@ -207,9 +132,7 @@ static int read_packet(struct ferry_receiver *r, struct ferry_err *e)
 	if (ferry_packet_check_in(p, &shape, e) ||
 	    ferry_inbuf_read(&r->in, r->pages, p->payload_bytes, e))
 		return -1;
-	if (b->host_pages > 1)
-		return place_merged(r, b, e);
-	return place_normal(r, b, e) || place_zero(r, b, e) ? -1 : 0;
+	return ferry_scatter(&r->placer, b, p, r->pages, e);
 }
 
 static void receiver_main(void *arg)

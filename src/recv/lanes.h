@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * QEMU's multifd channels: each begins with INIT and carries packets of pages
+ * in precopy.  Their order relative to main is defined by marks alone: at a
+ * mark on main each lane has placed what came before its next SYNC, and reads
+ * on only when main has seen them all.
+ *
+ * A lane may be there before main is: it holds its packets back until the
+ * blocks are known.
+ *
+ * Threads: one per lane, which owns its channel; admit by the door; open, sync
+ *          by the reader of main; stop by whoever ends it all.
+ */
+#ifndef FERRY_RECV_LANES_H
+#define FERRY_RECV_LANES_H
+
+#include "base/thread.h"
+#include "chan/inbuf.h"
+#include "recv/place.h"
+#include "wire/multifd.h"
+
+/* Compressed packets: one stream per lane from its first packet to its last.
+ * A table of whoever has the library for it. */
+struct ferry_unpack_ops {
+	uint32_t methods;	/* FERRY_PACKET_ZLIB, ...: those it knows */
+
+	/* For the first packet of a lane; NULL when memory is out. */
+	void *(*open)(uint32_t method);
+	/* Exactly out_bytes come out of the packet; false: damaged. */
+	bool (*unpack)(void *stream, const void *data, size_t bytes, void *out,
+		       size_t out_bytes);
+	void (*close)(void *stream);
+};
+
+struct ferry_lanes;
+
+struct ferry_multifd_lane {
+	struct ferry_lanes *all;
+	struct ferry_chan *chan;	/* owned; all->lock */
+	uint32_t	 synced;	/* all->lock: SYNCs read, and: */
+	bool		 broken;
+	struct ferry_err why;
+	uint8_t		*pages;		/* of one packet */
+	uint8_t		*packed;
+	uint32_t	 method;	/* of stream */
+	void		*stream;
+	struct ferry_packet packet;
+	struct ferry_placer placer;
+	struct ferry_inbuf in;
+	struct ferry_thread thread;
+};
+
+struct ferry_lanes {
+	struct ferry_place *place;
+	const struct ferry_unpack_ops *unpack;	/* NULL: none */
+	void		(*failed)(void *arg, const struct ferry_err *why);
+	void		*arg;
+	unsigned	 n;
+	struct ferry_multifd_lane *lane;
+
+	pthread_mutex_t	 lock;
+	pthread_cond_t	 changed;
+	bool		 opened;	/* blocks are known */
+	bool		 closed;
+	uint32_t	 released;	/* SYNCs that main has seen */
+};
+
+/* n may be 0; place, unpack, failed and arg are filled by the caller.  failed
+ * runs on the lane's thread when what came cannot be right, or not be placed;
+ * that a lane ended is told by the next sync only. */
+FERRY_CHECKED int ferry_lanes_init(struct ferry_lanes *l, unsigned n,
+				   struct ferry_err *e);
+void ferry_lanes_fini(struct ferry_lanes *l);
+
+/* A connection that begins with INIT; takes the buffer and its channel when
+ * it succeeds. */
+FERRY_CHECKED int ferry_lanes_admit(struct ferry_lanes *l,
+				    struct ferry_inbuf *in,
+				    struct ferry_err *e);
+bool ferry_lanes_all_here(struct ferry_lanes *l);
+
+void ferry_lanes_open(struct ferry_lanes *l);
+
+/* A mark on main.  FERRY_E_TIMEOUT when a lane has not come, or has been
+ * silent, for silence_ms. */
+FERRY_CHECKED int ferry_lanes_sync(struct ferry_lanes *l, uint32_t silence_ms,
+				   struct ferry_err *e);
+
+/* Ends and forgets all lanes; others may come then. */
+void ferry_lanes_stop(struct ferry_lanes *l);
+
+#endif
