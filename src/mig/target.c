@@ -26,6 +26,8 @@ static int init_inflow(struct ferry_target *t, struct ferry_err *e)
 		.place = &in->place, .answer = &in->answer,
 		.failed = fault_failed, .arg = t,
 	};
+	if (t->vm->adopt)
+		return ferry_adopt_init(t, e);
 	if (ferry_map_init(&in->map, &t->vm->mem, e))
 		return -1;
 	return ferry_place_init(&in->place, &t->vm->mem, &in->map, e);
@@ -214,14 +216,24 @@ static void read_map(struct ferry_target *t, struct ferry_stats *o)
 	o->distinct_bytes = o->memory_bytes - o->remaining_bytes;
 }
 
+/* What is adopted has memory only from some time on. */
+static void add_memory(struct ferry_target *t, struct ferry_stats *all)
+{
+	pthread_mutex_lock(&t->lock);
+	if (!t->vm->adopt || t->adopted.fitted) {
+		all->memory_bytes = t->vm->mem.pages * FERRY_PAGE_BYTES;
+		read_map(t, all);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
 void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out)
 {
 	struct ferry_stats all = { .size = out->size };
 	struct ferry_place *p = &t->in.place;
 
 	ferry_status_stats(&t->status, &all);
-	all.memory_bytes = t->vm->mem.pages * FERRY_PAGE_BYTES;
-	read_map(t, &all);
+	add_memory(t, &all);
 	all.sent_bytes = ferry_counted(&p->received_bytes);
 	all.normal_pages = ferry_counted(&p->normal_pages);
 	all.zero_pages = ferry_counted(&p->zero_pages);
@@ -244,6 +256,8 @@ static void free_inflow(struct ferry_target *t)
 	for (unsigned i = 0; in->receiver && i < in->data + in->urgent; i++)
 		ferry_receiver_stop(&in->receiver[i]);
 	free(in->receiver);
+	if (t->vm->adopt)
+		ferry_adopt_fini(t);
 	ferry_fault_stop(&in->fault);
 	if (in->body.pages)
 		ferry_rambody_fini(&in->body);

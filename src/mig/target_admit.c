@@ -129,7 +129,9 @@ static int prepare(struct ferry_target *t,
 {
 	struct ferry_inflow *in = &t->in;
 
-	if (check_channels(theirs, e) || compare(t, theirs, e) ||
+	if (check_channels(theirs, e) ||
+	    (t->vm->adopt && ferry_adopt_ferry(t, theirs, e)) ||
+	    compare(t, theirs, e) ||
 	    ferry_place_begin(&in->place, e))
 		return -1;
 	in->receiver = calloc(theirs->data + (size_t)theirs->urgent,
@@ -197,6 +199,12 @@ int ferry_admit_next(struct ferry_target *t, struct ferry_err *e)
 	ferry_marks_reopen(&in->gate);
 	ferry_place_wait_again(&in->place);
 	/* Memory is emptied for whoever is next; so is what we know of it. */
+	if (t->vm->adopt) {
+		ferry_preempt_stop(t);
+		ferry_lanes_stop(&t->adopted.lanes);
+		untake_main(t);
+		return 0;
+	}
 	ferry_map_fini(&in->map);
 	if (ferry_map_init(&in->map, &t->vm->mem, e))
 		return -1;
@@ -271,16 +279,31 @@ int ferry_admit_check_name(struct ferry_target *t,
 int ferry_admit_qemu(struct ferry_target *t, struct ferry_inbuf *in,
 		     const struct ferry_config *c, struct ferry_err *e)
 {
-	if (ferry_admit_check_name(t, c, e))
+	if (!t->vm->adopt && ferry_admit_check_name(t, c, e))
 		return -1;
 	if (take_main(t, e))
 		return -1;
-	if (ferry_place_begin(&t->in.place, e)) {
+	if ((t->vm->adopt && ferry_adopt_qemu(t, c, e)) ||
+	    ferry_place_begin(&t->in.place, e)) {
 		untake_main(t);
 		return -1;
 	}
 	main_arrived(t, in, FERRY_DIALECT_QEMU, 0);
 	return 0;
+}
+
+int ferry_admit_lane(struct ferry_target *t, struct ferry_inbuf *in,
+		     struct ferry_err *e)
+{
+	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+
+	if (!t->vm->how.multifd)
+		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "a multifd "
+				     "connection, which was not asked for "
+				     "here%s", t->vm->adopt ?
+				     ": say --multifd, as at the source" : "");
+	in->chan->ops->set_timeout(in->chan, 0, ms);
+	return ferry_lanes_admit(&t->adopted.lanes, in, e);
 }
 
 /* ---- other connections -------------------------------------------------------------- */

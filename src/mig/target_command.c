@@ -10,22 +10,22 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "wire/machine.h"
 #include "wire/package.h"
 #include "wire/ranges.h"
 #include "wire/text.h"
 
-int ferry_target_check_all(struct ferry_target *t, struct ferry_err *e)
+/* Whoever set switchover-ack waits for it, but for QEMU's newest machines:
+ * there it is an error. */
+static int say_ack(struct ferry_target *t, struct ferry_err *e)
 {
-	uint64_t page = 0, missing = ferry_map_missing(&t->in.map);
-	uint32_t block = 0;
+	struct ferry_machine m;
 
-	if (!missing)
+	if (t->dialect != FERRY_DIALECT_QEMU ||
+	    !ferry_machine_parse(t->vm->name, &m) ||
+	    !(ferry_machine_quirks(&m) & FERRY_MACHINE_ACK_UNASKED))
 		return 0;
-	ferry_map_next_missing(&t->in.map, &block, &page);
-	return ferry_err_set(e, FERRY_E_PROTO, 0,
-			     "%" PRIu64 " pages were never sent, the first is "
-			     "page %" PRIu64 " of block %s", missing, page,
-			     t->vm->mem.block[block].name);
+	return ferry_answer_say(&t->in.answer, FERRY_RP_SWITCHOVER_ACK, 0, e);
 }
 
 static int on_open_return_path(struct ferry_target *t, struct ferry_rd *rd,
@@ -36,6 +36,16 @@ static int on_open_return_path(struct ferry_target *t, struct ferry_rd *rd,
 		return ferry_err_set(e, FERRY_E_PROTO, 0, "a return path is "
 				     "asked for on a one-way channel");
 	ferry_answer_open(&t->in.answer, t->main, t->dialect);
+	return t->vm->how.switchover_ack ? say_ack(t, e) : 0;
+}
+
+/* A QEMU's notice that the switchover begins: we are always ready. */
+static int on_switchover_start(struct ferry_target *t, struct ferry_rd *rd,
+			       struct ferry_err *e)
+{
+	(void)t;
+	(void)rd;
+	(void)e;
 	return 0;
 }
 
@@ -69,7 +79,11 @@ static int on_advise(struct ferry_target *t, struct ferry_rd *rd,
 {
 	struct ferry_advise a = { 0 };
 
-	if (ferry_advise_decode(rd, &a, e) || check_page_sizes(t, &a, e))
+	if (ferry_advise_decode(rd, &a, e))
+		return -1;
+	if (t->vm->adopt)
+		t->in.body.page_sizes = a.page_sizes;
+	else if (check_page_sizes(t, &a, e))
 		return -1;
 	if (ferry_place_can_listen(&t->in.place, e))
 		return ferry_err_wrap(e, "postcopy");
@@ -174,7 +188,9 @@ static int on_finish(struct ferry_target *t, struct ferry_rd *rd,
 		return 0;
 	}
 	t->phase = FERRY_PHASE_DONE;
-	return ferry_target_await_load(t, 1u << FERRY_LOAD_STARTED, e);
+	if (ferry_target_await_load(t, 1u << FERRY_LOAD_STARTED, e))
+		return -1;
+	return t->vm->adopt ? ferry_adopt_finish(t, e) : 0;
 }
 
 static int on_abort(struct ferry_target *t, struct ferry_rd *rd,
@@ -220,6 +236,10 @@ static int listen_for_pages(struct ferry_target *t, struct ferry_err *e)
 	t->in.body.postcopy = true;
 	if (ferry_place_listen(&t->in.place, e))
 		return -1;
+	if (t->vm->adopt) {	/* nobody can touch what is missing */
+		ferry_preempt_listen(t);
+		return 0;
+	}
 	return ferry_fault_start(&t->in.fault, e);
 }
 
@@ -281,6 +301,8 @@ static const struct {
 		on_finish },
 	{ FERRY_COMMAND_PACKAGED, FERRY_PHASE_PAGES | FERRY_PHASE_COMPLETE,
 		on_packaged },
+	{ FERRY_COMMAND_SWITCHOVER_START, FERRY_PHASE_PAGES,
+		on_switchover_start },
 	{ FERRY_COMMAND_POSTCOPY_RUN, FERRY_PHASE_LOADING, on_run },
 	{ FERRY_COMMAND_ABORT, FERRY_PHASE_BEGIN | FERRY_PHASE_PAGES |
 		FERRY_PHASE_COMPLETE | FERRY_PHASE_LOADING, on_abort },

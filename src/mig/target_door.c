@@ -20,24 +20,51 @@
 #include "base/clock.h"
 #include "wire/kind.h"
 
+/* So long a connection that is none may take for its first octet. */
+#define SILENT_MS	50
+
 /* ---- visitors ------------------------------------------------------------------------ */
 
 /* What a connection has said of itself. */
 struct introduction {
 	enum ferry_conn_kind kind;
+	bool		 silent;	/* a preempt channel, by the order */
 	uint8_t		 first[FERRY_CONN_KIND_WIRE];
 	struct ferry_channel_head head;	/* FERRY */
 	struct ferry_hello hello;	/* FERRY, main */
 	struct ferry_config config;	/* QEMU_MAIN */
 };
 
+/*
+ * A preempt channel says nothing of itself, and nothing at all before somebody
+ * misses a page: it is what comes behind all the others, where one is wanted.
+ */
+static bool says_nothing(struct ferry_target *t, struct ferry_chan *chan)
+{
+	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
+			 ferry_param(&t->params, FERRY_P_TIMEOUT);
+
+	if (!t->vm->how.preempt)
+		return false;
+	while (chan->ops->wait(chan, POLLIN, SILENT_MS) == 0 &&
+	       ferry_now_ns() < until)
+		if (ferry_preempt_wanted(t))
+			return true;
+	return false;
+}
+
 /* All that has to be said before anything is decided: reading it may take as
  * long as the peer likes. */
-static int hear(struct ferry_inbuf *in, struct introduction *i,
-		struct ferry_err *e)
+static int hear(struct ferry_target *t, struct ferry_inbuf *in,
+		struct introduction *i, struct ferry_err *e)
 {
-	const uint8_t *first = ferry_inbuf_need(in, sizeof(i->first), e);
+	const uint8_t *first;
 
+	if (says_nothing(t, in->chan)) {
+		i->silent = true;
+		return 0;
+	}
+	first = ferry_inbuf_need(in, sizeof(i->first), e);
 	if (!first)
 		return -1;
 	memcpy(i->first, first, sizeof(i->first));
@@ -55,6 +82,8 @@ static int hear(struct ferry_inbuf *in, struct introduction *i,
 static int decide(struct ferry_target *t, struct ferry_inbuf *in,
 		  const struct introduction *i, struct ferry_err *e)
 {
+	if (i->silent)
+		return ferry_preempt_admit(t, in, e);
 	switch (i->kind) {
 	case FERRY_CONN_FERRY:
 		return i->head.type == FERRY_CHANNEL_MAIN ?
@@ -63,11 +92,14 @@ static int decide(struct ferry_target *t, struct ferry_inbuf *in,
 	case FERRY_CONN_QEMU_MAIN:
 		return ferry_admit_qemu(t, in, &i->config, e);
 	case FERRY_CONN_QEMU_MULTIFD:
+		return ferry_admit_lane(t, in, e);
 	case FERRY_CONN_QEMU_RECOVERY:
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
-				     "a multifd or recovery connection of a "
-				     "QEMU is not supported here");
+				     "a recovery connection of a QEMU is not "
+				     "supported here");
 	case FERRY_CONN_UNKNOWN:
+		if (t->vm->how.preempt && ferry_preempt_wanted(t))
+			return ferry_preempt_admit(t, in, e);
 		break;
 	}
 	return ferry_err_set(e, FERRY_E_PROTO, 0,
@@ -97,7 +129,7 @@ static int admit(struct ferry_target *t, struct ferry_chan *chan,
 	chan->ops->set_timeout(chan, ms, ms);
 	rc = ferry_inbuf_init(&in, chan, FERRY_GREET_BUF_BYTES, e);
 	if (!rc)
-		rc = hear(&in, &i, e);
+		rc = hear(t, &in, &i, e);
 	heard(t, v);
 	if (!rc)
 		rc = decide(t, &in, &i, e);

@@ -9,6 +9,10 @@
  *   target_main.c    "ferry-target": reads the main stream, changes the state
  *   target_command.c the same thread: one function per command
  *   target_load.c    "ferry-load": loads devices, starts the VM
+ *   target_adopt.c   the door, the reader and the loader: a VM that is not known
+ *                    before it comes
+ *   target_tail.c    the reader: device state without lengths
+ *   target_preempt.c "ferry-preempt": QEMU's second page channel
  *   target_watch.c   any of these: what failed, whose the VM is, how far
  *                    loading has come
  *   recv/            data, urgent and fault threads
@@ -28,6 +32,7 @@
 #include "mig/status.h"
 #include "mig/vm.h"
 #include "recv/fault.h"
+#include "recv/lanes.h"
 #include "recv/receiver.h"
 #include "recv/stream.h"
 #include "wire/command.h"
@@ -79,6 +84,31 @@ struct ferry_loader {
 	struct ferry_thread thread;
 };
 
+/* QEMU's preempt channel: bare records of pages. */
+struct ferry_preempt {
+	/* target->lock: */
+	bool		 here;
+	bool		 listening;	/* pages may be placed */
+	struct ferry_chan *chan;	/* owned */
+	struct ferry_inbuf in;
+	struct ferry_rambody body;
+	struct ferry_thread thread;
+};
+
+/* What a VM that is adopted needs besides. */
+struct ferry_adoption {
+	struct ferry_lanes lanes;
+	struct ferry_preempt preempt;
+	enum ferry_dialect dialect;
+	bool		 has_uuid;
+	uint8_t		 uuid[16];
+	bool		 fitted;	/* target->lock: there is a map */
+	bool		 modern;	/* reader: MULTIFD_FLUSH is the mark */
+	bool		 prepared;	/* loader, then reader */
+	const uint8_t	*vmdesc;	/* inside tail */
+	size_t		 vmdesc_bytes;
+};
+
 /* A connection that says who it is.  Its place is free when the thread is
  * done or was never started. */
 struct ferry_visitor {
@@ -115,6 +145,7 @@ struct ferry_target {
 	struct ferry_inflow in;
 	struct ferry_loader loader;
 	struct ferry_door door;
+	struct ferry_adoption adopted;
 	_Atomic bool	 begun;		/* by the one listen that may */
 	bool		 others_may_come;	/* set before the reader runs:
 					 * the door stays open */
@@ -170,6 +201,9 @@ FERRY_CHECKED int ferry_admit_main(struct ferry_target *t,
 				   const struct ferry_channel_head *head,
 				   const struct ferry_hello *theirs,
 				   struct ferry_err *e);
+FERRY_CHECKED int ferry_admit_lane(struct ferry_target *t,
+				   struct ferry_inbuf *in,
+				   struct ferry_err *e);
 FERRY_CHECKED int ferry_admit_qemu(struct ferry_target *t,
 				   struct ferry_inbuf *in,
 				   const struct ferry_config *c,
@@ -213,15 +247,65 @@ FERRY_CHECKED int ferry_target_await_load(struct ferry_target *t,
 					  unsigned states,
 					  struct ferry_err *e);
 
+/* All pages are here, or an error that counts those that are not. */
+FERRY_CHECKED int ferry_target_check_all(struct ferry_target *t,
+					 struct ferry_err *e);
+
 /* ---- target_command.c ----------------------------------------------------------- */
 
 FERRY_CHECKED int ferry_target_command(struct ferry_target *t,
 				       const struct ferry_section *s,
 				       struct ferry_err *e);
 
-/* All pages are here, or an error that counts those that are not. */
-FERRY_CHECKED int ferry_target_check_all(struct ferry_target *t,
-					 struct ferry_err *e);
+/* ---- target_adopt.c ------------------------------------------------------------- */
+
+/* All of these need vm->adopt. */
+FERRY_CHECKED int ferry_adopt_init(struct ferry_target *t,
+				   struct ferry_err *e);
+void ferry_adopt_fini(struct ferry_target *t);
+
+/* Take the shape of this source. */
+FERRY_CHECKED int ferry_adopt_qemu(struct ferry_target *t,
+				   const struct ferry_config *c,
+				   struct ferry_err *e);
+FERRY_CHECKED int ferry_adopt_ferry(struct ferry_target *t,
+				    const struct ferry_hello *h,
+				    struct ferry_err *e);
+
+/* The reader's hooks into the RAM section of a QEMU. */
+void ferry_adopt_hook(struct ferry_target *t);
+
+/* The loader: device state is here.  In precopy all is. */
+FERRY_CHECKED int ferry_adopt_load(struct ferry_target *t,
+				   struct ferry_err *e);
+/* The VM is ours. */
+FERRY_CHECKED int ferry_adopt_start(struct ferry_target *t,
+				    struct ferry_err *e);
+/* The reader, postcopy: nothing more will come on main. */
+FERRY_CHECKED int ferry_adopt_finish(struct ferry_target *t,
+				     struct ferry_err *e);
+/* The reader: says SHUT 0; -1 when what took effect was taken back. */
+FERRY_CHECKED int ferry_adopt_end(struct ferry_target *t,
+				  struct ferry_err *e);
+/* The reader: main broke when the VM was ours, in postcopy. */
+void ferry_adopt_pause(struct ferry_target *t);
+
+/* ---- target_tail.c ---------------------------------------------------------------- */
+
+/* Device state up to the end of the stream, into loader and adopted. */
+FERRY_CHECKED int ferry_tail_read(struct ferry_target *t,
+				  struct ferry_err *e);
+
+/* ---- target_preempt.c ------------------------------------------------------------- */
+
+/* It is wanted and could come now: the next connection that says nothing. */
+bool ferry_preempt_wanted(struct ferry_target *t);
+/* Takes the buffer and its channel when it succeeds. */
+FERRY_CHECKED int ferry_preempt_admit(struct ferry_target *t,
+				      struct ferry_inbuf *in,
+				      struct ferry_err *e);
+void ferry_preempt_listen(struct ferry_target *t);
+void ferry_preempt_stop(struct ferry_target *t);
 
 /* ---- target_load.c -------------------------------------------------------------- */
 

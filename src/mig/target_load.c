@@ -52,7 +52,10 @@ static int start_vm(struct ferry_target *t, struct ferry_err *e)
 		return -1;
 	if (!ferry_target_may_start(t, e))
 		return -1;
-	if (t->vm->ops.start(t->vm->opaque, t->vm->was_running, e))
+	if (t->vm->adopt) {
+		if (ferry_adopt_start(t, e))
+			return -1;
+	} else if (t->vm->ops.start(t->vm->opaque, t->vm->was_running, e))
 		return ferry_err_wrap(e, "start the VM");
 	ferry_status_heard(&t->status);
 	if (t->dialect == FERRY_DIALECT_FERRY)
@@ -64,14 +67,20 @@ static int start_vm(struct ferry_target *t, struct ferry_err *e)
 	return 0;
 }
 
+static int load_devices(struct ferry_target *t, struct ferry_err *e)
+{
+	if (t->vm->adopt)
+		return ferry_adopt_load(t, e);
+	return ferry_dev_load_all(&t->vm->devices, t->loader.devices,
+				  t->loader.device_bytes, e);
+}
+
 static void load_main(void *arg)
 {
 	struct ferry_target *t = arg;
-	struct ferry_loader *l = &t->loader;
 	struct ferry_err err = { 0 };
 
-	if (ferry_dev_load_all(&t->vm->devices, l->devices, l->device_bytes,
-			       &err) || say_loaded(t, &err)) {
+	if (load_devices(t, &err) || say_loaded(t, &err)) {
 		ferry_target_failed(t, &err);
 		set_state(t, FERRY_LOAD_FAILED);
 		return;

@@ -32,6 +32,26 @@ static int open_stream(struct ferry_target *t, struct ferry_err *e)
 	return ferry_admit_check_name(t, &c, e);
 }
 
+/* In precopy: device state is here, which the loader takes. */
+static int load_now(struct ferry_target *t, struct ferry_err *e)
+{
+	t->phase = FERRY_PHASE_DONE;
+	ferry_place_complete(&t->in.place);
+	ferry_status_set(&t->status, FERRY_STATE_DEVICE);
+	t->loader.run_at_once = true;
+	if (ferry_load_start(t, e))
+		return -1;
+	return ferry_target_await_load(t, 1u << FERRY_LOAD_STARTED, e);
+}
+
+/* Behind the end of RAM nothing comes but devices nobody knows here. */
+static int on_tail(struct ferry_target *t, struct ferry_err *e)
+{
+	if (ferry_target_check_all(t, e) || ferry_tail_read(t, e))
+		return -1;
+	return load_now(t, e);
+}
+
 static int on_ram(struct ferry_target *t, const struct ferry_section *s,
 		  struct ferry_err *e)
 {
@@ -46,6 +66,9 @@ static int on_ram(struct ferry_target *t, const struct ferry_section *s,
 		return ferry_err_wrap(e, "section ram");
 	if (t->phase == FERRY_PHASE_BEGIN && t->in.body.listed)
 		t->phase = FERRY_PHASE_PAGES;
+	if (t->vm->adopt && s->type == FERRY_SECTION_END &&
+	    t->dialect == FERRY_DIALECT_QEMU && !t->postcopy)
+		return on_tail(t, e);
 	return 0;
 }
 
@@ -109,20 +132,20 @@ static int on_eof(struct ferry_target *t, struct ferry_err *e)
 	if (t->dialect == FERRY_DIALECT_FERRY)
 		return ferry_err_set(e, FERRY_E_PROTO, 0,
 				     "an EOF, which a ferry does not send");
+	if (t->vm->adopt && t->postcopy) {
+		t->phase = FERRY_PHASE_DONE;
+		return ferry_adopt_finish(t, e);
+	}
 	if (ferry_target_check_all(t, e))
 		return -1;
-	t->phase = FERRY_PHASE_DONE;
 	if (!t->postcopy) {
 		if (skip_description(t, e))
 			return -1;
-		ferry_place_complete(&t->in.place);
-		ferry_status_set(&t->status, FERRY_STATE_DEVICE);
 		t->loader.devices = t->tail.data;
 		t->loader.device_bytes = t->tail.bytes;
-		t->loader.run_at_once = true;
-		if (ferry_load_start(t, e))
-			return -1;
+		return load_now(t, e);
 	}
+	t->phase = FERRY_PHASE_DONE;
 	return ferry_target_await_load(t, 1u << FERRY_LOAD_STARTED, e);
 }
 
@@ -281,8 +304,11 @@ static void stop_receivers(struct ferry_target *t)
 static int meet(struct ferry_target *t, struct ferry_err *e)
 {
 	t->phase = FERRY_PHASE_BEGIN;
-	if (ferry_rambody_init(&t->in.body, &t->main_in, &t->in.place, e) ||
-	    await_channels(t, e) || open_stream(t, e))
+	if (ferry_rambody_init(&t->in.body, &t->main_in, &t->in.place, e))
+		return -1;
+	if (t->vm->adopt)
+		ferry_adopt_hook(t);
+	if (await_channels(t, e) || open_stream(t, e))
 		return -1;
 	return ferry_inbuf_need(&t->main_in, 1, e) ? 0 : -1;
 }
@@ -343,15 +369,22 @@ static void await_close(struct ferry_target *t)
 
 static void complete(struct ferry_target *t)
 {
-	struct ferry_err ignored;
+	struct ferry_err err = { 0 };
 
 	ferry_heart_stop(&t->heart);
 	ferry_fault_stop(&t->in.fault);
 	ferry_place_end(&t->in.place);
 	set_ended(t);
+	if (t->vm->adopt) {
+		if (ferry_adopt_end(t, &err))
+			ferry_status_fail(&t->status, FERRY_STATE_FAILED,
+					  &err);
+		else
+			ferry_status_set(&t->status, FERRY_STATE_COMPLETED);
+		return;
+	}
 	if (t->in.answer.open)
-		(void)!ferry_answer_say(&t->in.answer, FERRY_RP_SHUT, 0,
-					&ignored);
+		(void)!ferry_answer_say(&t->in.answer, FERRY_RP_SHUT, 0, &err);
 	ferry_status_set(&t->status, FERRY_STATE_COMPLETED);
 	if (t->in.answer.open)
 		await_close(t);
@@ -373,6 +406,8 @@ static void pick_cause(struct ferry_target *t, struct ferry_err *err)
 static void pause_here(struct ferry_target *t, const struct ferry_err *err)
 {
 	t->main->ops->shutdown(t->main);
+	if (t->vm->adopt)
+		ferry_adopt_pause(t);
 	ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED, err);
 }
 

@@ -7,6 +7,8 @@
  */
 #include "mig/target_impl.h"
 
+#include <inttypes.h>
+
 #include "base/clock.h"
 
 /* ---- failures --------------------------------------------------------------- */
@@ -126,4 +128,18 @@ int ferry_target_await_load(struct ferry_target *t, unsigned states,
 	}
 	pthread_mutex_unlock(&t->lock);
 	return rc;
+}
+
+int ferry_target_check_all(struct ferry_target *t, struct ferry_err *e)
+{
+	uint64_t page = 0, missing = ferry_map_missing(&t->in.map);
+	uint32_t block = 0;
+
+	if (!missing)
+		return 0;
+	ferry_map_next_missing(&t->in.map, &block, &page);
+	return ferry_err_set(e, FERRY_E_PROTO, 0,
+			     "%" PRIu64 " pages were never sent, the first is "
+			     "page %" PRIu64 " of block %s", missing, page,
+			     t->vm->mem.block[block].name);
 }

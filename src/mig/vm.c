@@ -70,14 +70,78 @@ struct ferry_vm *ferry_vm_new(const char *name, const struct ferry_vm_ops *ops,
 	return vm;
 }
 
+/* ---- a VM that adopts ---------------------------------------------------------- */
+
+static int does_not_stop(void *opaque, struct ferry_err *e)
+{
+	(void)opaque;
+	return ferry_err_set(e, FERRY_E_STATE, 0, "it does not run here");
+}
+
+static void does_nothing(void *opaque)
+{
+	(void)opaque;
+}
+
+static int does_not_start(void *opaque, int running, struct ferry_err *e)
+{
+	(void)running;
+	return does_not_stop(opaque, e);
+}
+
+static void cannot_throttle(void *opaque, unsigned percent)
+{
+	(void)opaque;
+	(void)percent;
+}
+
+static int never_runs(void *opaque)
+{
+	(void)opaque;
+	return 0;
+}
+
+struct ferry_vm *ferry_vm_new_adopting(const struct ferry_adopt_ops *ops,
+				       void *opaque,
+				       const struct ferry_adopt_how *how,
+				       struct ferry_err *e)
+{
+	static const struct ferry_vm_ops none = {
+		.size = sizeof(none), .stop = does_not_stop,
+		.resume = does_nothing, .start = does_not_start,
+		.throttle = cannot_throttle, .running = never_runs,
+	};
+	struct ferry_vm *vm = ferry_vm_new("parked", &none, opaque, e);
+
+	if (vm) {
+		vm->adopt = ops;
+		vm->how = *how;
+		vm->sealed = true;	/* nothing of the embedder's */
+	}
+	return vm;
+}
+
+static void forget_facts(struct ferry_vm *vm)
+{
+	for (unsigned i = 0; i < vm->facts; i++)
+		free(vm->fact[i].value);
+	vm->facts = 0;
+}
+
+void ferry_vm_adopt_name(struct ferry_vm *vm, const char *name)
+{
+	forget_facts(vm);
+	ferry_mem_fini(&vm->mem);
+	snprintf(vm->name, sizeof(vm->name), "%s", name);
+}
+
 void ferry_vm_free(struct ferry_vm *vm)
 {
 	if (!vm)
 		return;
 	for (unsigned i = 0; i < vm->trackers; i++)
 		vm->dirty[i]->ops->free(vm->dirty[i]);
-	for (unsigned i = 0; i < vm->facts; i++)
-		free(vm->fact[i].value);
+	forget_facts(vm);
 	ferry_registry_fini(&vm->devices);
 	ferry_mem_fini(&vm->mem);
 	free(vm);
@@ -206,13 +270,13 @@ static int check_fact(const struct ferry_vm *vm, const char *name,
 	return 0;
 }
 
-int ferry_vm_add_fact(struct ferry_vm *vm, const char *name,
-		      enum ferry_fact_rule rule, const char *value,
-		      struct ferry_err *e)
+int ferry_vm_adopt_fact(struct ferry_vm *vm, const char *name,
+			enum ferry_fact_rule rule, const char *value,
+			struct ferry_err *e)
 {
 	struct ferry_fact_copy *f = &vm->fact[vm->facts];
 
-	if (check_open(vm, e) || check_fact(vm, name, rule, value, e))
+	if (check_fact(vm, name, rule, value, e))
 		return -1;
 	f->value = strdup(value);
 	if (!f->value)
@@ -221,6 +285,15 @@ int ferry_vm_add_fact(struct ferry_vm *vm, const char *name,
 	f->rule = rule;
 	vm->facts++;
 	return 0;
+}
+
+int ferry_vm_add_fact(struct ferry_vm *vm, const char *name,
+		      enum ferry_fact_rule rule, const char *value,
+		      struct ferry_err *e)
+{
+	if (check_open(vm, e))
+		return -1;
+	return ferry_vm_adopt_fact(vm, name, rule, value, e);
 }
 
 /* The engine's own section: did the VM run? */

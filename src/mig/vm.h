@@ -15,6 +15,10 @@
 #include "dev/registry.h"
 #include "mem/dirty.h"
 #include "mem/mem.h"
+#include "recv/map.h"
+#include "wire/dialect.h"
+
+struct ferry_unpack_ops;	/* recv/lanes.h */
 
 #define FERRY_VM_DIRTY_MAX	4
 
@@ -22,6 +26,59 @@ struct ferry_fact_copy {
 	char		 name[FERRY_NAME_MAX + 1];
 	enum ferry_fact_rule rule;
 	char		*value;
+};
+
+/*
+ * A VM that takes the shape of what comes: a source says which blocks it has,
+ * and each goes to a file; device state is opaque; it runs nowhere here.
+ *
+ * Called by one thread of the target at a time; 0, or -1 with *e.
+ */
+struct ferry_adopted {
+	const struct ferry_vm *vm;	/* name, facts; blocks so far */
+	enum ferry_dialect dialect;	/* of the source */
+	const uint8_t	*uuid;		/* 16 octets, or NULL */
+};
+
+struct ferry_adopt_state {
+	struct ferry_adopted who;
+	const struct ferry_map *map;	/* pages that are not here are zero */
+	const void	*sections;
+	size_t		 sections_bytes;
+	const void	*vmdesc;
+	size_t		 vmdesc_bytes;
+};
+
+struct ferry_adopt_ops {
+	/* A source is there; what an earlier one has left is forgotten. */
+	int (*begin)(void *opaque, struct ferry_err *e);
+
+	/* Its next block: where do pages go? */
+	int (*block)(void *opaque, const struct ferry_mem_block *b, int *fd,
+		     uint64_t *offset, struct ferry_err *e);
+
+	/* All is here: make it durable, short of taking effect.  May be
+	 * called again when it failed. */
+	int (*prepare)(void *opaque, const struct ferry_adopt_state *state,
+		       struct ferry_err *e);
+
+	/* The VM is ours: let it take effect.  May be called again when it
+	 * failed. */
+	int (*commit)(void *opaque, struct ferry_err *e);
+
+	/* It is not: the source could not be told, and goes on. */
+	void (*revoke)(void *opaque);
+
+	/* Nobody knows: put it aside, for somebody to look at both sides. */
+	void (*doubt)(void *opaque);
+};
+
+/* What cannot be seen from the stream in time. */
+struct ferry_adopt_how {
+	unsigned	 multifd;	/* channels of a QEMU; 0: off */
+	bool		 preempt;
+	bool		 switchover_ack;
+	const struct ferry_unpack_ops *unpack;	/* NULL: none */
 };
 
 struct ferry_vm {
@@ -44,6 +101,9 @@ struct ferry_vm {
 	const void	*state;
 	size_t		 state_bytes;
 
+	const struct ferry_adopt_ops *adopt;	/* NULL: an ordinary VM */
+	struct ferry_adopt_how how;
+
 	bool		 was_running;	/* before the switchover; travels */
 	_Atomic bool	 in_use;
 	bool		 sealed;	/* lent once: no more filling */
@@ -57,6 +117,18 @@ FERRY_CHECKED int ferry_vm_add_stored(struct ferry_vm *vm, const char *name,
 				      const struct ferry_mem_store *store,
 				      struct ferry_err *e);
 void ferry_vm_set_state(struct ferry_vm *vm, const void *state, size_t bytes);
+
+/* ops must outlive it.  For one target at a time; it may take one VM after the
+ * other. */
+struct ferry_vm *ferry_vm_new_adopting(const struct ferry_adopt_ops *ops,
+				       void *opaque,
+				       const struct ferry_adopt_how *how,
+				       struct ferry_err *e);
+/* Forget what was adopted; then take the next name.  While lent. */
+void ferry_vm_adopt_name(struct ferry_vm *vm, const char *name);
+FERRY_CHECKED int ferry_vm_adopt_fact(struct ferry_vm *vm, const char *name,
+				      enum ferry_fact_rule rule,
+				      const char *value, struct ferry_err *e);
 
 /* Lend to a source or target; FERRY_E_STATE when it is lent already. */
 FERRY_CHECKED int ferry_vm_lend(struct ferry_vm *vm, struct ferry_err *e);
