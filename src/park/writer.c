@@ -119,7 +119,9 @@ void ferry_image_writer_fini(struct ferry_image_writer *w)
 	if (w->memory_fd >= 0 && w->memory_fd != w->fd)
 		close(w->memory_fd);
 	if (w->fd >= 0) {
-		unlink(w->part);	/* while the lock is held */
+		/* While the lock is held.  One that was not forced under its
+		 * name does not count. */
+		unlink(w->named ? w->path : w->part);
 		close(w->fd);
 	}
 	w->fd = w->memory_fd = -1;
@@ -235,7 +237,7 @@ static int put_head(struct ferry_image_writer *w, struct ferry_err *e)
 	struct ferry_image_head *h = &w->head;
 	uint8_t page[FERRY_IMAGE_HEAD_BYTES];
 
-	h->file_bytes = w->end;
+	h->file_bytes = w->file_bytes;
 	h->created_s = (uint64_t)time(NULL);
 	if (getrandom(h->id, sizeof(h->id), 0) != sizeof(h->id))
 		return ferry_err_set(e, FERRY_E_IO, errno, "random octets");
@@ -256,7 +258,7 @@ static int force(struct ferry_image_writer *w, struct ferry_err *e)
 static int give_name(struct ferry_image_writer *w, struct ferry_err *e)
 {
 	FERRY_AUTO_FD dir = open(w->dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	int rc = renameat2(AT_FDCWD, w->part, AT_FDCWD, w->path,
+	int rc = w->named ? 0 : renameat2(AT_FDCWD, w->part, AT_FDCWD, w->path,
 			   RENAME_NOREPLACE);
 
 	/* Not every file system can: then the look at the beginning is all
@@ -266,9 +268,55 @@ static int give_name(struct ferry_image_writer *w, struct ferry_err *e)
 	if (rc)
 		return ferry_err_set(e, FERRY_E_IO, errno, "rename %s to %s",
 				     w->part, w->path);
+	w->named = true;
 	if (dir < 0 || fsync(dir))
 		return ferry_err_set(e, FERRY_E_IO, errno, "force the name of "
 				     "%s to the disk", w->path);
+	return 0;
+}
+
+static int put_rest(struct ferry_image_writer *w, const struct ferry_map *map,
+		    const struct ferry_image_vm *vm, struct ferry_err *e)
+{
+	static const uint8_t no_head[FERRY_IMAGE_HEAD_BYTES];
+	size_t table_bytes = w->chunks * FERRY_CHUNK_WIRE;
+	FERRY_AUTO_FREE uint8_t *table = malloc(table_bytes ? table_bytes : 1);
+
+	if (!table)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "chunk table");
+	if (ferry_seal_chunks(w, map, table, e) ||
+	    put_piece(w, table, table_bytes, &w->head.table, e) ||
+	    put_state(w, vm, e) || put_index(w, vm, e) ||
+	    put(w, no_head, sizeof(no_head), 0, e))
+		return -1;
+	w->file_bytes = w->end;
+	if (ftruncate(w->fd, (off_t)w->file_bytes))
+		return ferry_err_set(e, FERRY_E_IO, errno, "cut %s", w->part);
+	return force(w, e);
+}
+
+int ferry_image_writer_prepare(struct ferry_image_writer *w,
+			       const struct ferry_map *map,
+			       const struct ferry_image_vm *vm,
+			       struct ferry_err *e)
+{
+	uint64_t end = w->end;
+	int rc = put_rest(w, map, vm, e);
+
+	w->end = end;		/* of memory, for another try */
+	return rc ? ferry_err_wrap(e, "image") : 0;
+}
+
+int ferry_image_writer_commit(struct ferry_image_writer *w,
+			      struct ferry_err *e)
+{
+	/* The head makes it an image: only when all else is on the disk. */
+	if (put_head(w, e) || force(w, e) || give_name(w, e))
+		return ferry_err_wrap(e, "image");
+	if (w->memory_fd != w->fd)
+		close(w->memory_fd);
+	close(w->fd);
+	w->fd = w->memory_fd = -1;
 	return 0;
 }
 
@@ -277,20 +325,6 @@ int ferry_image_writer_seal(struct ferry_image_writer *w,
 			    const struct ferry_image_vm *vm,
 			    struct ferry_err *e)
 {
-	size_t table_bytes = w->chunks * FERRY_CHUNK_WIRE;
-	FERRY_AUTO_FREE uint8_t *table = malloc(table_bytes ? table_bytes : 1);
-
-	if (!table)
-		return ferry_err_set(e, FERRY_E_NOMEM, errno, "chunk table");
-	if (ferry_seal_chunks(w, map, table, e) ||
-	    put_piece(w, table, table_bytes, &w->head.table, e) ||
-	    put_state(w, vm, e) || put_index(w, vm, e))
-		return ferry_err_wrap(e, "image");
-	/* The head makes it an image: only when all else is on the disk. */
-	if (ftruncate(w->fd, (off_t)w->end) || force(w, e) ||
-	    put_head(w, e) || force(w, e) || give_name(w, e))
-		return ferry_err_wrap(e, "image");
-	close(w->fd);
-	w->fd = w->memory_fd == w->fd ? (w->memory_fd = -1) : -1;
-	return 0;
+	return ferry_image_writer_prepare(w, map, vm, e) ||
+	       ferry_image_writer_commit(w, e) ? -1 : 0;
 }

@@ -26,7 +26,9 @@ struct ferry_image_writer {
 					 * file that is compressed later */
 	int		 zstd_level;	/* 0: chunks are stored as they are */
 	uint64_t	 end;		/* of the memory laid out so far */
+	uint64_t	 file_bytes;	/* once prepared */
 	uint64_t	 chunks;
+	bool		 named;		/* renamed; not forced yet */
 	struct ferry_image_head head;
 	struct ferry_image_index index;
 };
@@ -63,8 +65,22 @@ struct ferry_image_vm {
 	size_t		 vmdesc_bytes;
 };
 
-/* map: pages that are not here are zero.  On success the image is on the disk
- * under its name. */
+/*
+ * All but the head: on the disk, with room for the head, and yet no image.
+ * map: pages that are not here are zero.  May be called again, also after it
+ * failed for lack of room.
+ */
+FERRY_CHECKED int ferry_image_writer_prepare(struct ferry_image_writer *w,
+					     const struct ferry_map *map,
+					     const struct ferry_image_vm *vm,
+					     struct ferry_err *e);
+
+/* After that: on success the image is on the disk under its name.  May be
+ * called again when it failed. */
+FERRY_CHECKED int ferry_image_writer_commit(struct ferry_image_writer *w,
+					    struct ferry_err *e);
+
+/* Both. */
 FERRY_CHECKED int ferry_image_writer_seal(struct ferry_image_writer *w,
 					  const struct ferry_map *map,
 					  const struct ferry_image_vm *vm,
