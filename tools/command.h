@@ -34,6 +34,7 @@ int ferry_tool_status(int argc, char **argv);
 int ferry_tool_list(int argc, char **argv);
 int ferry_tool_params(int argc, char **argv);
 int ferry_tool_doctor(int argc, char **argv);
+int ferry_tool_park(int argc, char **argv);
 int ferry_tool_serve(int argc, char **argv);
 int ferry_tool_dump(int argc, char **argv);
 int ferry_tool_stop(int argc, char **argv);

@@ -71,7 +71,7 @@ _ferry_words() {
 	else
 		case $command in
 		run|list|doctor|params|dump) return ;;
-		serve) echo tcp: unix:; return ;;
+		serve|park) echo tcp: unix:; return ;;
 		esac
 		_ferry_vms "$ferry"
 		[ "$command" != migrate ] || echo tcp: unix: file:

@@ -24,6 +24,8 @@ static const struct ferry_tool tools[] = {
 	{ "params", "the parameters that --set takes", ferry_tool_params },
 	{ "doctor", "what this host can do, and how to mend what it cannot",
 	  ferry_tool_doctor },
+	{ "park", "write a VM that migrates to an image instead of running "
+	  "it", ferry_tool_park },
 	{ "serve", "let a parked VM go on at hosts that wait for it",
 	  ferry_tool_serve },
 	{ "dump", "list the records of a stream, a capture or an image",

@@ -33,8 +33,9 @@ def require():
         pytest.skip("/dev/kvm is missing or may not be opened")
 
 
-def wait_until(what, condition, timeout=TIMEOUT):
+def wait_until(what, condition, timeout=None):
     """The first true value of condition()."""
+    timeout = timeout or TIMEOUT
     end = time.monotonic() + timeout
     while True:
         value = condition()
