@@ -88,18 +88,38 @@ static const struct {
 	[FERRY_ASK_SIGNAL]	= { do_signal,	 "signal" },
 };
 
+#define TOO_LATE	"the VM is committed to the destination"
+
 /* ---- rules ------------------------------------------------------------------ */
+
+/* Once for each reason; then there is a new one or a new order. */
+static void say_once(struct ferry_control *c, enum ferry_ask ask,
+		     const char *why, const char *then)
+{
+	if (c->told[ask] == why)
+		return;
+	c->told[ask] = why;
+	ferry_control_say(c, "%s: %s; %s", effects[ask].name, why, then);
+}
 
 /* Ends in an event that rings the bell again; if it is refused, the commit
  * came first, and its event does. */
 static void cancel_first(struct ferry_control *c, enum ferry_ask ask)
 {
-	if (c->mig.cancel_sent)
-		return;
-	c->mig.cancel_sent = true;
-	if (!ferry_control_cancel(c, NULL))
-		ferry_control_say(c, "%s: the migration is cancelled",
-				  effects[ask].name);
+	struct ferry_err e = { 0 };
+
+	if (!c->mig.cancel_sent) {
+		c->mig.cancel_sent = true;
+		c->mig.cancel_refused = ferry_control_cancel(c, &e) &&
+					!ferry_control_is_over(c);
+		if (!e.code)
+			ferry_control_say(c, "%s: the migration is cancelled",
+					  effects[ask].name);
+	}
+	if (c->mig.cancel_refused)
+		say_once(c, ask, TOO_LATE, ask == FERRY_ASK_SIGNAL ?
+			 "it waits for the end of the migration; "
+			 FERRY_RULE_TWICE : "it waits to see what comes of it");
 }
 
 static void settle_one(struct ferry_control *c, enum ferry_ask ask)
@@ -114,6 +134,7 @@ static void settle_one(struct ferry_control *c, enum ferry_ask ask)
 		cancel_first(c, ask);
 		break;
 	case FERRY_ACT_LATER:
+		say_once(c, ask, rule.why, rule.then);
 		break;
 	case FERRY_ACT_REFUSE:
 		done(c, ask);
@@ -139,7 +160,9 @@ void ferry_control_settle(struct ferry_control *c)
 	pthread_mutex_unlock(&c->lock);
 
 	for (enum ferry_ask ask = 0; ask < FERRY_ASKS_WAITING; ask++) {
-		if (bits & 1u << ask && !c->end.now)
+		if (!(bits & 1u << ask))
+			c->told[ask] = NULL;
+		else if (!c->end.now)
 			settle_one(c, ask);
 	}
 	/* Not while quit or a signal waits for just this. */
@@ -170,25 +193,26 @@ int ferry_control_quit(struct ferry_control *c, struct ferry_err *e)
 
 /*
  * The first is an order; a second soon after means it.  Then nothing is waited
- * for, and if the VM was at two places, it is lost.
+ * for, and if the VM was at two places, it may be lost.
  */
 void ferry_control_signal(struct ferry_control *c, uint64_t now_ns)
 {
 	enum ferry_phase phase = ferry_control_phase(c);
 	struct ferry_rule rule = ferry_rule_for(phase, FERRY_ASK_SIGNAL);
+	bool waits = rule.act == FERRY_ACT_LATER ||
+		     (rule.act == FERRY_ACT_CANCEL_FIRST &&
+		      c->mig.cancel_refused);
 	bool again = c->signal_ns &&
 		     now_ns - c->signal_ns < FERRY_CONTROL_AGAIN_NS;
 
 	c->signal_ns = now_ns;
-	if (again && rule.act == FERRY_ACT_LATER) {
-		ferry_control_say(c, "second signal: ended; the VM is lost");
+	c->told[FERRY_ASK_SIGNAL] = NULL;
+	if (again && waits) {
+		ferry_control_say(c, "second signal: ended, although %s",
+				  rule.why ? rule.why : TOO_LATE);
 		told_shutdown(c, false, "host-signal");
 		ferry_control_finish(c, FERRY_CONTROL_EXIT_LOST);
 		c->end.abandon = true;
-	} else if (rule.act == FERRY_ACT_LATER) {
-		ferry_control_say(c, "signal: %s; this process ends when the "
-			"migration is complete.  Once more within 5 s: it "
-			"ends now, and the VM is lost", rule.why);
 	}
 	ferry_control_ask(c, FERRY_ASK_SIGNAL);
 }

@@ -175,7 +175,7 @@ static void adopt(struct ferry_control *c, struct ferry_source *source,
 	c->mig.state = FERRY_STATE_SETUP;
 	c->mig.told = FERRY_STATE_NONE;
 	c->mig.where = FERRY_WHERE_SOURCE;
-	c->mig.cancel_sent = false;
+	c->mig.cancel_sent = c->mig.cancel_refused = false;
 	pthread_mutex_unlock(&c->lock);
 }
 

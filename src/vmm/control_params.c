@@ -115,6 +115,7 @@ static const struct {
 struct pending {
 	struct ferry_params	*copy;
 	struct ferry_source	*running;	/* or NULL */
+	const char		*fixed;		/* why most are; or NULL */
 };
 
 static int set_one(const struct pending *to, const struct ferry_param_info *row,
@@ -130,10 +131,10 @@ static int set_one(const struct pending *to, const struct ferry_param_info *row,
 		return ferry_err_set(e, FERRY_E_INVALID, 0,
 				     "Parameter '%s' expects uint64",
 				     row->name);
-	if (to->running && !row->while_running)
+	if (to->fixed && !row->while_running)
 		return ferry_err_set(e, FERRY_E_STATE, 0, "Parameter '%s' "
-				     "cannot be changed while a migration "
-				     "runs", row->name);
+				     "cannot be changed now: %s", row->name,
+				     to->fixed);
 	return ferry_params_set(to->copy, row->name, text, e);
 }
 
@@ -160,10 +161,11 @@ static void swap_in(struct ferry_control *c, struct pending *to)
 static int begin(struct ferry_control *c, struct pending *to,
 		 struct ferry_err *e)
 {
-	enum ferry_phase phase = ferry_control_phase(c);
-	bool busy = phase == FERRY_PHASE_LEAVING || phase == FERRY_PHASE_AWAY;
+	struct ferry_rule rule = ferry_rule_for(ferry_control_phase(c),
+						FERRY_ASK_SETTINGS);
 
-	to->running = busy ? c->mig.source : NULL;
+	to->fixed = rule.why;
+	to->running = to->fixed ? c->mig.source : NULL;
 	to->copy = copy_params(c->params, e);
 	return to->copy ? 0 : -1;
 }
@@ -241,9 +243,8 @@ static int set_cap(const struct pending *to, struct json_object *o, size_t i,
 static int set_caps(const struct pending *to, struct json_object *list,
 		    struct ferry_err *e)
 {
-	if (to->running)
-		return ferry_err_set(e, FERRY_E_STATE, 0,
-				     "There's a migration process in progress");
+	if (to->fixed)
+		return ferry_err_set(e, FERRY_E_STATE, 0, "%s", to->fixed);
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		if (set_cap(to, json_object_array_get_idx(list, i), i, e))
 			return -1;

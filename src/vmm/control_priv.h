@@ -57,6 +57,7 @@ struct ferry_control_mig {
 	struct ferry_target *target;
 	bool		exit_on_error;	/* target: a failure ends us */
 	bool		cancel_sent;	/* by the control thread, once */
+	bool		cancel_refused;	/* it was too late */
 	unsigned	users;		/* who pinned them */
 	pthread_cond_t	unused;		/* users is 0 */
 	enum ferry_state state;		/* as last told by an event; `setup`
@@ -82,6 +83,8 @@ struct ferry_control {
 	int			 wake_fd;
 	int			 signal_fd;
 	uint64_t		 signal_ns;	/* when the last one came */
+	/* what the user was told last of each that waits; control thread */
+	const char		*told[FERRY_ASKS_WAITING];
 	struct ferry_control_end end;
 
 	pthread_mutex_t		 run_lock;

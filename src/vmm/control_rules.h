@@ -15,8 +15,11 @@ enum ferry_phase {
 	FERRY_PHASE_ABSENT,	/* no VM here: it has moved, or none came yet */
 	FERRY_PHASE_WAITING,	/* target: listening or loading, not committed */
 	FERRY_PHASE_LEAVING,	/* source: before the commit */
-	FERRY_PHASE_AWAY,	/* source: committed, not complete */
-	FERRY_PHASE_ARRIVING,	/* target: runs here, memory still to come */
+	FERRY_PHASE_AWAY,	/* source: given away, memory still to go */
+	FERRY_PHASE_DOUBT,	/* source: handed over, nothing heard since */
+	FERRY_PHASE_CUT,	/* source: given away, then the link was lost */
+	FERRY_PHASE_ARRIVING,	/* target: is here, memory still to come */
+	FERRY_PHASE_STRANDED,	/* target: is here, then the link was lost */
 	FERRY_PHASES
 };
 
@@ -35,6 +38,7 @@ enum ferry_ask {
 	FERRY_ASK_MIGRATE,
 	FERRY_ASK_INCOMING,
 	FERRY_ASK_CANCEL,
+	FERRY_ASK_SETTINGS,	/* capabilities; parameters fixed at the start */
 	FERRY_ASKS
 };
 
@@ -48,7 +52,12 @@ enum ferry_act {
 struct ferry_rule {
 	enum ferry_act	act;
 	const char	*why;	/* for a person: LATER and REFUSE only */
+	const char	*then;	/* what comes of it: LATER only */
 };
+
+/* What a signal that cannot be obeyed yet says of the next one. */
+#define FERRY_RULE_TWICE	"a second signal within 5 s ends it at once, " \
+				"and the VM may be lost"
 
 enum ferry_side {
 	FERRY_SIDE_NONE,	/* no migration object */

@@ -119,11 +119,14 @@ static uint64_t stop_until(struct ferry_control *c)
 	switch (ferry_control_phase(c)) {
 	case FERRY_PHASE_WAITING:	/* to be ARRIVING any moment */
 	case FERRY_PHASE_ARRIVING:
+	case FERRY_PHASE_STRANDED:
 		return ferry_now_ns() + FERRY_CONTROL_STOP_NS;
 	case FERRY_PHASE_HOME:
 	case FERRY_PHASE_ABSENT:
 	case FERRY_PHASE_LEAVING:
 	case FERRY_PHASE_AWAY:
+	case FERRY_PHASE_DOUBT:
+	case FERRY_PHASE_CUT:
 	case FERRY_PHASES:
 		break;
 	}

@@ -501,7 +501,7 @@ static void some_parameters_change_a_running_migration(void **state)
 	ok(f, "migrate-set-parameters", "{\"max-bandwidth\":1000}");
 	assert_string_equal(fake.set, "max-bandwidth=1000");
 	refused(f, "migrate-set-parameters", "{\"x-ferry-peer\":\"qemu\"}",
-		"cannot be changed while a migration runs");
+		"cannot be changed now: There's a migration process");
 	refused(f, "migrate-set-capabilities", "{\"capabilities\":[]}",
 		"migration process in progress");
 	fake_state(FERRY_STATE_FAILED, FERRY_WHERE_SOURCE, "test");
@@ -725,7 +725,7 @@ static void quit_after_the_commit_is_refused(void **state)
 
 	launch(f);
 	committed(f);
-	refused(f, "quit", NULL, "part of its memory is still here");
+	refused(f, "quit", NULL, "memory may still be only here");
 	refused(f, "migrate_cancel", NULL, "part of its memory");
 	refused(f, "cont", NULL, "committed to the destination");
 	refused(f, "stop", NULL, "given to the destination");
@@ -742,6 +742,15 @@ static void engine_is(bool committed, enum ferry_state state)
 	fake.committed = committed;
 	fake.stats.state = state;
 	pthread_mutex_unlock(&fake_lock);
+}
+
+static void end_by_two_signals(struct fixture *f)
+{
+	kill(getpid(), SIGTERM);
+	settled(f);
+	kill(getpid(), SIGTERM);
+	event(f, "SHUTDOWN", BY("false", "host-signal"));
+	ends(f, 4);
 }
 
 static void a_quit_that_comes_too_late_is_refused(void **state)
@@ -779,6 +788,49 @@ static void a_quit_is_taken_when_the_migration_has_just_ended(void **state)
 	event(f, "MIGRATION", STATUS("failed"));
 	event(f, "SHUTDOWN", BY("false", "host-qmp-quit"));
 	ends(f, 0);
+}
+
+static void where_the_link_was_lost_nothing_is_in_progress(void **state)
+{
+	struct fixture *f = *state;
+	static const struct {
+		enum ferry_where where;
+		const char *status, *says;
+	} rows[] = {
+		{ FERRY_WHERE_SPLIT, "postcopy-paused", "connection was lost" },
+		{ FERRY_WHERE_UNDECIDED, NULL, "may run there" },
+	};
+
+	launch(f);
+	committed(f);
+	for (size_t i = 0; i < FERRY_LEN(rows); i++) {
+		fake_state(FERRY_STATE_POSTCOPY_PAUSED, rows[i].where, "cut");
+		if (rows[i].status)
+			event(f, "MIGRATION", STATUS("postcopy-paused"));
+		refused(f, "quit", NULL, rows[i].says);
+		refused(f, "migrate", "{\"uri\":\"tcp:h:1\"}",
+			rows[i].says);
+		refused(f, "migrate-incoming", "{\"uri\":\"tcp:h:1\"}",
+			rows[i].says);
+		refused(f, "migrate_cancel", NULL, rows[i].says);
+		refused(f, "migrate-set-parameters",
+			"{\"x-ferry-peer\":\"qemu\"}", rows[i].says);
+		refused(f, "migrate-set-capabilities", "{\"capabilities\":"
+			"[{\"capability\":\"postcopy-ram\","
+			"\"state\":true}]}", rows[i].says);
+	}
+	end_by_two_signals(f);
+}
+
+/* In state \`device\`, for what a QEMU that never answers would be. */
+static void two_signals_end_what_is_committed(void **state)
+{
+	struct fixture *f = *state;
+
+	launch(f);
+	migrating(f);
+	engine_is(true, FERRY_STATE_DEVICE);
+	end_by_two_signals(f);
 }
 
 static void a_signal_after_the_commit_waits_for_the_end(void **state)
@@ -1037,6 +1089,8 @@ int main(void)
 		T(quit_after_the_commit_is_refused),
 		T(a_quit_that_comes_too_late_is_refused),
 		T(a_quit_is_taken_when_the_migration_has_just_ended),
+		T(where_the_link_was_lost_nothing_is_in_progress),
+		T(two_signals_end_what_is_committed),
 		T(a_signal_after_the_commit_waits_for_the_end),
 		T(a_target_tells_its_address),
 		T(the_vm_arrives_as_it_left),

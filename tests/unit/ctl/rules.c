@@ -6,6 +6,7 @@
 #include "vmm/control_rules.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "cm.h"
@@ -35,13 +36,13 @@ static const struct {
 	  FERRY_PHASE_HOME },
 	{ SRC, 1, FERRY_STATE_FAILED, FERRY_WHERE_SOURCE, FERRY_PHASE_HOME },
 	{ SRC, 1, FERRY_STATE_DEVICE, FERRY_WHERE_UNDECIDED,
-	  FERRY_PHASE_AWAY },
-	{ SRC, 1, FERRY_STATE_FAILED, FERRY_WHERE_UNDECIDED,
-	  FERRY_PHASE_AWAY },
+	  FERRY_PHASE_DOUBT },
+	{ SRC, 1, FERRY_STATE_POSTCOPY_PAUSED, FERRY_WHERE_UNDECIDED,
+	  FERRY_PHASE_DOUBT },
 	{ SRC, 1, FERRY_STATE_POSTCOPY_ACTIVE, FERRY_WHERE_SPLIT,
 	  FERRY_PHASE_AWAY },
 	{ SRC, 1, FERRY_STATE_POSTCOPY_PAUSED, FERRY_WHERE_SPLIT,
-	  FERRY_PHASE_AWAY },
+	  FERRY_PHASE_CUT },
 	{ SRC, 1, FERRY_STATE_DEVICE, FERRY_WHERE_TARGET, FERRY_PHASE_AWAY },
 	{ SRC, 1, FERRY_STATE_COMPLETED, FERRY_WHERE_TARGET,
 	  FERRY_PHASE_ABSENT },
@@ -57,7 +58,7 @@ static const struct {
 	{ DST, 0, FERRY_STATE_POSTCOPY_ACTIVE, FERRY_WHERE_SPLIT,
 	  FERRY_PHASE_ARRIVING },
 	{ DST, 0, FERRY_STATE_POSTCOPY_PAUSED, FERRY_WHERE_SPLIT,
-	  FERRY_PHASE_ARRIVING },
+	  FERRY_PHASE_STRANDED },
 	{ DST, 0, FERRY_STATE_ACTIVE, FERRY_WHERE_TARGET,
 	  FERRY_PHASE_ARRIVING },
 	{ DST, 0, FERRY_STATE_COMPLETED, FERRY_WHERE_TARGET,
@@ -87,7 +88,8 @@ static void every_cell_is_decided_and_says_why(void **state)
 				    r.act == FERRY_ACT_LATER;
 
 			if (r.act < FERRY_ACT_DO || r.act > FERRY_ACT_REFUSE ||
-			    says != (r.why != NULL))
+			    says != (r.why != NULL) ||
+			    (r.act == FERRY_ACT_LATER) != (r.then != NULL))
 				fail_msg("ask %d, phase %d", ask, p);
 			/* An order has a giver who waits for the answer. */
 			if (ask >= FERRY_ASKS_WAITING)
@@ -97,13 +99,60 @@ static void every_cell_is_decided_and_says_why(void **state)
 	}
 }
 
+static const enum ferry_phase away[] = {
+	FERRY_PHASE_AWAY, FERRY_PHASE_DOUBT, FERRY_PHASE_CUT,
+};
+
 static void a_committed_source_neither_runs_nor_ends(void **state)
 {
 	(void)state;
-	for (enum ferry_ask ask = 0; ask < FERRY_ASKS; ask++) {
-		enum ferry_act act = ferry_rule_for(FERRY_PHASE_AWAY, ask).act;
+	for (size_t i = 0; i < FERRY_ASKS * FERRY_LEN(away); i++) {
+		enum ferry_act act = ferry_rule_for(away[i / FERRY_ASKS],
+						    i % FERRY_ASKS).act;
 
 		assert_true(act == FERRY_ACT_REFUSE || act == FERRY_ACT_LATER);
+	}
+}
+
+/* What the sentences of a phase may not say, because it need not be so. */
+static const struct {
+	enum ferry_phase phase;
+	const char	*untrue;
+} untrue[] = {
+	/* The destination may have died, or have stopped it. */
+	{ FERRY_PHASE_AWAY,	"the VM runs" },
+	{ FERRY_PHASE_AWAY,	"memory is still here" },	/* all sent */
+	{ FERRY_PHASE_CUT,	"the VM runs" },
+	{ FERRY_PHASE_DOUBT,	"the VM runs" },
+	{ FERRY_PHASE_ARRIVING,	"the VM runs" },	/* it may be stopped */
+	{ FERRY_PHASE_STRANDED,	"the VM runs" },
+	/* Nothing goes on by itself. */
+	{ FERRY_PHASE_CUT,	"in progress" },
+	{ FERRY_PHASE_DOUBT,	"in progress" },
+	{ FERRY_PHASE_STRANDED,	"in progress" },
+	{ FERRY_PHASE_CUT,	"is complete" },
+	{ FERRY_PHASE_DOUBT,	"is complete" },
+	{ FERRY_PHASE_STRANDED,	"is complete" },
+	{ FERRY_PHASE_STRANDED,	"when all" },
+	/* Not heard of: neither its memory nor the VM is known to be here. */
+	{ FERRY_PHASE_DOUBT,	"only here" },
+	/* It may be gone. */
+	{ FERRY_PHASE_STRANDED,	"at the source" },
+};
+
+static void no_sentence_says_more_than_is_known(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(untrue); i++) {
+		for (enum ferry_ask ask = 0; ask < FERRY_ASKS; ask++) {
+			struct ferry_rule r = ferry_rule_for(untrue[i].phase,
+							     ask);
+
+			if ((r.why && strstr(r.why, untrue[i].untrue)) ||
+			    (r.then && strstr(r.then, untrue[i].untrue)))
+				fail_msg("row %zu, ask %d: %s; %s", i, ask,
+					 r.why, r.then);
+		}
 	}
 }
 
@@ -130,6 +179,7 @@ int main(void)
 		cmocka_unit_test(the_phase_follows_from_the_migration),
 		cmocka_unit_test(every_cell_is_decided_and_says_why),
 		cmocka_unit_test(a_committed_source_neither_runs_nor_ends),
+		cmocka_unit_test(no_sentence_says_more_than_is_known),
 		cmocka_unit_test(a_target_runs_nothing_before_it_has_the_vm),
 		cmocka_unit_test(only_a_vm_that_is_all_here_may_leave),
 	};
