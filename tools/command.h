@@ -49,6 +49,10 @@ int ferry_tool_fail(int code, const char *fmt, ...)
  * could not be written. */
 int ferry_tool_printed(int code);
 
+/* The end of a command whose code says where a VM is: that stays true, also
+ * when what it printed could not be written. */
+int ferry_tool_told(int code);
+
 /* Parse with argp; 0, or an exit code to end with. */
 int ferry_tool_parse(const struct argp *argp, int argc, char **argv,
 		     void *input);

@@ -6,9 +6,11 @@
 
 #include <ferry/version.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct ferry_tool tools[] = {
 	{ "run", "run a virtual machine", ferry_tool_run },
@@ -73,18 +75,36 @@ static int run_tool(const struct ferry_tool *tool, int argc, char **argv)
 	return tool->run(argc, argv);
 }
 
+/*
+ * Or what is opened next would be taken for stdin, stdout or stderr: words
+ * would end up in a socket, or what a peer says on a terminal.  What was closed
+ * stays unusable, as its owner wants it: reading 0 and writing 1 or 2 fails.
+ */
+static int have_stdio(void)
+{
+	static const int useless[] = { O_WRONLY, O_RDONLY, O_RDONLY };
+
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", useless[fd]) != fd)
+			return -1;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
 
+	if (have_stdio())
+		return FERRY_EXIT_FAILED;
 	if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
 		printf("ferry %s\n", ferry_version());
-		return 0;
+		return ferry_tool_printed(FERRY_EXIT_DONE);
 	}
 	if (!strcmp(name, "help") || !strcmp(name, "--help") ||
 	    !strcmp(name, "-h")) {
 		print_help(stdout);
-		return 0;
+		return ferry_tool_printed(FERRY_EXIT_DONE);
 	}
 	if (!*name) {
 		print_help(stderr);

@@ -323,5 +323,5 @@ int ferry_tool_migrate(int argc, char **argv)
 		code = migrate(&o);
 	}
 	ferry_params_free(o.params);
-	return code;
+	return ferry_tool_told(code);
 }

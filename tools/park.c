@@ -305,5 +305,5 @@ int ferry_tool_park(int argc, char **argv)
 	do
 		code = park_one(&o, uri, sizeof(uri), &again);
 	while (again);
-	return ferry_tool_printed(code);
+	return ferry_tool_told(code);
 }

@@ -30,6 +30,12 @@ int ferry_tool_printed(int code)
 			       strerror(errno));
 }
 
+int ferry_tool_told(int code)
+{
+	(void)!ferry_tool_printed(code);
+	return code;
+}
+
 int ferry_tool_parse(const struct argp *argp, int argc, char **argv,
 		     void *input)
 {

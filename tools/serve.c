@@ -245,7 +245,7 @@ static int serve_all(struct options *o, const struct ferry_image *img)
 		code = rc > code ? rc : code;
 		end(h);
 	}
-	return ferry_tool_printed(code);
+	return ferry_tool_told(code);
 }
 
 static int serve(struct options *o)

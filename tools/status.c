@@ -122,7 +122,8 @@ static int status(const struct options *o)
 		return ferry_tool_fail(followed ? FERRY_EXIT_LOST :
 				       FERRY_EXIT_NO_VM, "%s: %s", o->vm,
 				       err.msg);
-	return ferry_tool_printed(o->watch ? code : FERRY_EXIT_DONE);
+	return o->watch ? ferry_tool_told(code) :
+			  ferry_tool_printed(FERRY_EXIT_DONE);
 }
 
 int ferry_tool_status(int argc, char **argv)

@@ -515,6 +515,7 @@ def test_only_a_descriptor_that_was_given_can_be_migrated_through(
     for fd in descriptors(vm):
         with pytest.raises(QmpError, match="was not open"):
             vm.qmp("migrate", uri=f"fd:{fd}")
+    vm.serial.wait(lambda log: log.ready)
     for fd in descriptors(target):
         with pytest.raises(QmpError, match="was not open"):
             target.qmp("migrate-incoming", uri=f"fd:{fd}")
@@ -527,3 +528,93 @@ def test_a_descriptor_that_was_given_carries_a_vm(make_vm, guest, folder):
     vm.migrate("fd:9", "precopy")
     vm.wait_migration("completed")
     assert os.path.getsize(f"{folder}/image") > 0
+
+
+# ---- without stdin, stdout or stderr --------------------------------------------
+
+CLOSED = ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"]
+
+
+def closing(which):
+    """Words before a command, so that it starts without these."""
+    return ["sh", "-c", f'exec "$@" {which}', "sh"]
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_closed_standard_descriptors_stay_nobodys(make_vm, guest, closed):
+    vm = make_vm("a", ram="64M", vcpus=1, kernel=guest, append=GUEST,
+                 wrapper=closing(closed))
+    for fd in range(3):
+        at = os.readlink(f"/proc/{vm.process.pid}/fd/{fd}")
+        assert at == "/dev/null" or at.endswith(".stderr"), at
+    # What is typed before the guest has set its port up is lost.
+    vm.serial.wait(lambda log: log.ready)
+    check_pages(vm)
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_a_console_on_closed_descriptors_holds_nothing_up(make_vm, guest,
+                                                          closed):
+    vm = make_vm("a", ram="64M", vcpus=1, kernel=guest, serial="stdio",
+                 append=GUEST, wrapper=closing(closed))
+    target = make_vm("b", ram="64M", vcpus=1, incoming="tcp:127.0.0.1:0",
+                     serial="stdio", wrapper=closing(closed))
+    vm.migrate(target, "postcopy")
+    vm.wait_migration("completed")
+    assert target.status() == "running"
+    for each in vm, target:
+        each.qmp("quit")
+        assert each.wait_exit() == 0
+
+
+class Closed:
+    """The command line, started without some of 0, 1 and 2."""
+
+    def __init__(self, ferry, folder, closed):
+        self.ferry, self.folder, self.closed = str(ferry), folder, closed
+        self.silent = ">&-" in closed.split()
+
+    def __call__(self, *words):
+        done = subprocess.run(
+            [*closing(self.closed), self.ferry, *words], timeout=120,
+            env=dict(os.environ, FERRY_RUNTIME_DIR=self.folder),
+            capture_output=True, check=False)
+        self.said = done.stderr
+        assert not (self.silent and done.stdout)
+        return done.returncode
+
+    def prints(self, *words):
+        """A command that has nothing to do but to print."""
+        assert self(*words) == (1 if self.silent else 0), words
+        if self.closed == ">&-":
+            assert b"write the answer: Bad file descriptor" in self.said
+
+
+@pytest.fixture(params=CLOSED)
+def closed(request, ferry, folder):
+    return Closed(ferry, folder, request.param)
+
+
+def test_commands_without_standard_descriptors_end_as_they_should(
+        closed, make_vm, guest, folder):
+    """What could not be printed makes a command fail; where a VM is, is said
+    by the exit code all the same."""
+    source = make_vm("a", ram="64M", vcpus=1, kernel=guest, append=GUEST)
+    target = make_vm("b", ram="64M", vcpus=1, incoming="tcp:127.0.0.1:0")
+    source.serial.wait(lambda log: log.ready)
+    for words in (["status", "a"], ["list"], ["list", "--json"], ["params"],
+                  ["--version"], ["help"]):
+        closed.prints(*words)
+    assert closed("doctor") in (0, 1)
+    assert closed("status", "nobody") == 5
+    assert closed("migrate", "a", f"file:{folder}/stream",
+                  "--set", "x-ferry-peer=nobody") == 2
+    assert closed("migrate", "a", target.address()) == 0
+    check_pages(target)
+    assert closed("migrate", "b", f"file:{folder}/stream") == 0
+    closed.prints("dump", f"{folder}/stream")
+    assert closed("dump", "-") == 1
+    assert closed("serve", f"{folder}/stream", "tcp:127.0.0.1:1") == 1
+    assert closed("status", "--watch", "a") == 0
+    assert closed("quit", "a") == 0
+    assert source.wait_exit() == 0
