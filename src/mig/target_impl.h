@@ -9,8 +9,9 @@
  *   target_main.c    "ferry-target": reads the main stream, changes the state
  *   target_command.c the same thread: one function per command
  *   target_load.c    "ferry-load": loads devices, starts the VM
- *   target_adopt.c   the door, the reader and the loader: a VM that is not known
- *                    before it comes
+ *   target_adopt.c   the door, the reader: a VM that is not known before it
+ *                    comes
+ *   target_keep.c    the loader, the reader: that VM, when all of it is here
  *   target_tail.c    the reader: device state without lengths
  *   target_preempt.c "ferry-preempt": QEMU's second page channel
  *   target_watch.c   any of these: what failed, whose the VM is, how far
@@ -104,7 +105,8 @@ struct ferry_adoption {
 	uint8_t		 uuid[16];
 	bool		 fitted;	/* target->lock: there is a map */
 	bool		 modern;	/* reader: MULTIFD_FLUSH is the mark */
-	bool		 prepared;	/* loader, then reader */
+	bool		 prepared;	/* loader, then reader; */
+	bool		 committed;	/* the same */
 	const uint8_t	*vmdesc;	/* inside tail */
 	size_t		 vmdesc_bytes;
 };
@@ -275,6 +277,8 @@ FERRY_CHECKED int ferry_adopt_ferry(struct ferry_target *t,
 /* The reader's hooks into the RAM section of a QEMU. */
 void ferry_adopt_hook(struct ferry_target *t);
 
+/* ---- target_keep.c -------------------------------------------------------------- */
+
 /* The loader: device state is here.  In precopy all is. */
 FERRY_CHECKED int ferry_adopt_load(struct ferry_target *t,
 				   struct ferry_err *e);
@@ -284,7 +288,8 @@ FERRY_CHECKED int ferry_adopt_start(struct ferry_target *t,
 /* The reader, postcopy: nothing more will come on main. */
 FERRY_CHECKED int ferry_adopt_finish(struct ferry_target *t,
 				     struct ferry_err *e);
-/* The reader: says SHUT 0; -1 when what took effect was taken back. */
+/* The reader: says SHUT 0; -1 when what took effect was taken back, or stays
+ * aside. */
 FERRY_CHECKED int ferry_adopt_end(struct ferry_target *t,
 				  struct ferry_err *e);
 /* The reader: main broke when the VM was ours, in postcopy. */

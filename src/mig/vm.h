@@ -62,15 +62,17 @@ struct ferry_adopt_ops {
 	int (*prepare)(void *opaque, const struct ferry_adopt_state *state,
 		       struct ferry_err *e);
 
-	/* The VM is ours: let it take effect.  May be called again when it
-	 * failed. */
-	int (*commit)(void *opaque, struct ferry_err *e);
+	/* The VM is ours: let it take effect, durably.  aside: not quite yet,
+	 * for the source is still to be told; it counts as ours with settle,
+	 * and whoever finds it without that has to look at both sides.  May be
+	 * called again when it failed. */
+	int (*commit)(void *opaque, bool aside, struct ferry_err *e);
 
-	/* It is not: the source could not be told, and goes on. */
+	/* Behind commit aside: the source knows. */
+	int (*settle)(void *opaque, struct ferry_err *e);
+
+	/* Or: it could not be told, and goes on. */
 	void (*revoke)(void *opaque);
-
-	/* Nobody knows: put it aside, for somebody to look at both sides. */
-	void (*doubt)(void *opaque);
 };
 
 /* What cannot be seen from the stream in time. */

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "mig/vm.h"
 #include "park/unpack.h"
@@ -94,18 +93,35 @@ static int on_prepare(void *opaque, const struct ferry_adopt_state *s,
 	return 0;
 }
 
-static int on_commit(void *opaque, struct ferry_err *e)
+static void note_image(struct ferry_park *p, bool aside)
 {
-	struct ferry_park *p = opaque;
 	struct stat st = { 0 };
 
-	if (ferry_image_writer_commit(&p->w, e))
-		return -1;
-	(void)!stat(p->image, &st);
+	(void)!stat(p->w.name, &st);
 	pthread_mutex_lock(&p->lock);
-	p->parked.image_bytes = (uint64_t)st.st_size;
+	p->parked.undecided = aside;
+	p->parked.image_bytes = aside ? 0 : (uint64_t)st.st_size;
 	p->parked.disk_bytes = (uint64_t)st.st_blocks * 512;
 	pthread_mutex_unlock(&p->lock);
+}
+
+static int on_commit(void *opaque, bool aside, struct ferry_err *e)
+{
+	struct ferry_park *p = opaque;
+
+	if (ferry_image_writer_commit(&p->w, aside, e))
+		return -1;
+	note_image(p, aside);
+	return 0;
+}
+
+static int on_settle(void *opaque, struct ferry_err *e)
+{
+	struct ferry_park *p = opaque;
+
+	if (ferry_image_writer_settle(&p->w, e))
+		return -1;
+	note_image(p, false);
 	return 0;
 }
 
@@ -113,23 +129,9 @@ static void on_revoke(void *opaque)
 {
 	struct ferry_park *p = opaque;
 
-	unlink(p->image);
+	ferry_image_writer_revoke(&p->w);
 	pthread_mutex_lock(&p->lock);
-	p->parked.image_bytes = 0;
-	pthread_mutex_unlock(&p->lock);
-}
-
-static void on_doubt(void *opaque)
-{
-	struct ferry_park *p = opaque;
-	char aside[PATH_MAX + 16];
-
-	snprintf(aside, sizeof(aside), "%s.undecided", p->image);
-	if (rename(p->image, aside))
-		return;
-	pthread_mutex_lock(&p->lock);
-	p->parked.undecided = true;
-	p->parked.image_bytes = 0;
+	p->parked.undecided = false;
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -138,8 +140,8 @@ static const struct ferry_adopt_ops ops = {
 	.block = on_block,
 	.prepare = on_prepare,
 	.commit = on_commit,
+	.settle = on_settle,
 	.revoke = on_revoke,
-	.doubt = on_doubt,
 };
 
 static int init(struct ferry_park *p, const struct ferry_park_config *config,

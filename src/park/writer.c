@@ -18,6 +18,8 @@
 #include "park/hash.h"
 #include "park/seal.h"
 
+#define UNDECIDED	".undecided"
+
 /* ---- the part file -------------------------------------------------------- */
 
 static int name_it(struct ferry_image_writer *w, const char *path,
@@ -26,12 +28,12 @@ static int name_it(struct ferry_image_writer *w, const char *path,
 	const char *slash = strrchr(path, '/');
 	int dir = slash ? (int)(slash - path) : 0;
 
-	if (!*path || strlen(path) + sizeof(".part") > sizeof(w->part))
+	if (!*path || strlen(path) + sizeof(UNDECIDED) > sizeof(w->aside))
 		return ferry_err_set(e, FERRY_E_INVALID, 0, "'%.64s' cannot be "
 				     "the name of an image", path);
 	strcpy(w->path, path);
-	snprintf(w->part, sizeof(w->part), "%.*s.part",
-		 (int)(sizeof(w->part) - sizeof(".part")), path);
+	strcat(strcpy(w->part, path), ".part");
+	strcat(strcpy(w->aside, path), UNDECIDED);
 	snprintf(w->dir, sizeof(w->dir), "%.*s", slash ? dir + 1 : 1,
 		 slash ? path : ".");
 	return 0;
@@ -79,6 +81,10 @@ static int open_part(struct ferry_image_writer *w, struct ferry_err *e)
 	if (!access(w->path, F_OK))
 		return ferry_err_set(e, FERRY_E_STATE, 0, "%s exists; remove "
 				     "it or choose another name", w->path);
+	if (!access(w->aside, F_OK))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "%s exists: if its "
+				     "VM runs at the source remove it, else "
+				     "rename it", w->aside);
 	if (ftruncate(w->fd, 0))
 		return ferry_err_set(e, FERRY_E_IO, errno, "empty %s",
 				     w->part);
@@ -121,7 +127,7 @@ void ferry_image_writer_fini(struct ferry_image_writer *w)
 	if (w->fd >= 0) {
 		/* While the lock is held.  One that was not forced under its
 		 * name does not count. */
-		unlink(w->named ? w->path : w->part);
+		unlink(w->name ? w->name : w->part);
 		close(w->fd);
 	}
 	w->fd = w->memory_fd = -1;
@@ -255,24 +261,38 @@ static int force(struct ferry_image_writer *w, struct ferry_err *e)
 	return 0;
 }
 
-static int give_name(struct ferry_image_writer *w, struct ferry_err *e)
+static int rename_to(struct ferry_image_writer *w, const char *from,
+		     const char *to, struct ferry_err *e)
 {
-	FERRY_AUTO_FD dir = open(w->dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-	int rc = w->named ? 0 : renameat2(AT_FDCWD, w->part, AT_FDCWD, w->path,
-			   RENAME_NOREPLACE);
+	int rc = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
 
 	/* Not every file system can: then the look at the beginning is all
 	 * there is. */
 	if (rc && errno == EINVAL)
-		rc = rename(w->part, w->path);
+		rc = rename(from, to);
 	if (rc)
 		return ferry_err_set(e, FERRY_E_IO, errno, "rename %s to %s",
-				     w->part, w->path);
-	w->named = true;
+				     from, to);
+	w->name = to;
+	return 0;
+}
+
+static int force_name(struct ferry_image_writer *w, struct ferry_err *e)
+{
+	FERRY_AUTO_FD dir = open(w->dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+
 	if (dir < 0 || fsync(dir))
 		return ferry_err_set(e, FERRY_E_IO, errno, "force the name of "
-				     "%s to the disk", w->path);
+				     "%s to the disk", w->name);
 	return 0;
+}
+
+static int give_name(struct ferry_image_writer *w, const char *name,
+		     struct ferry_err *e)
+{
+	if (!w->name && rename_to(w, w->part, name, e))
+		return -1;
+	return force_name(w, e);
 }
 
 static int put_rest(struct ferry_image_writer *w, const struct ferry_map *map,
@@ -307,11 +327,12 @@ int ferry_image_writer_prepare(struct ferry_image_writer *w,
 	return rc ? ferry_err_wrap(e, "image") : 0;
 }
 
-int ferry_image_writer_commit(struct ferry_image_writer *w,
+int ferry_image_writer_commit(struct ferry_image_writer *w, bool aside,
 			      struct ferry_err *e)
 {
 	/* The head makes it an image: only when all else is on the disk. */
-	if (put_head(w, e) || force(w, e) || give_name(w, e))
+	if (put_head(w, e) || force(w, e) ||
+	    give_name(w, aside ? w->aside : w->path, e))
 		return ferry_err_wrap(e, "image");
 	if (w->memory_fd != w->fd)
 		close(w->memory_fd);
@@ -320,11 +341,26 @@ int ferry_image_writer_commit(struct ferry_image_writer *w,
 	return 0;
 }
 
+int ferry_image_writer_settle(struct ferry_image_writer *w,
+			      struct ferry_err *e)
+{
+	return rename_to(w, w->aside, w->path, e) || force_name(w, e) ?
+	       ferry_err_wrap(e, "image") : 0;
+}
+
+void ferry_image_writer_revoke(struct ferry_image_writer *w)
+{
+	struct ferry_err ignored;
+
+	unlink(w->aside);
+	(void)!force_name(w, &ignored);
+}
+
 int ferry_image_writer_seal(struct ferry_image_writer *w,
 			    const struct ferry_map *map,
 			    const struct ferry_image_vm *vm,
 			    struct ferry_err *e)
 {
 	return ferry_image_writer_prepare(w, map, vm, e) ||
-	       ferry_image_writer_commit(w, e) ? -1 : 0;
+	       ferry_image_writer_commit(w, false, e) ? -1 : 0;
 }

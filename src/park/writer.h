@@ -4,7 +4,8 @@
  * place where it will be read; when all is there, hashes, device state, index
  * and, last of all, the head are added, everything is forced to the disk, and
  * the file gets its name.  Whatever ends the process before that leaves no
- * image.
+ * image.  Between the two it may have a name that says that it is undecided
+ * whether it counts.
  *
  * Threads: blocks by one; memory may be written by any number meanwhile; seal
  *          by one, when nobody writes any more.
@@ -20,6 +21,7 @@
 struct ferry_image_writer {
 	char		 path[PATH_MAX];
 	char		 part[PATH_MAX];
+	char		 aside[PATH_MAX];
 	char		 dir[PATH_MAX];
 	int		 fd;		/* IMAGE.part, locked; or -1 */
 	int		 memory_fd;	/* where pages go: fd, or a scratch
@@ -28,15 +30,16 @@ struct ferry_image_writer {
 	uint64_t	 end;		/* of the memory laid out so far */
 	uint64_t	 file_bytes;	/* once prepared */
 	uint64_t	 chunks;
-	bool		 named;		/* renamed; not forced yet */
+	const char	*name;		/* that it has got: path, aside, or
+					 * NULL */
 	struct ferry_image_head head;
 	struct ferry_image_index index;
 };
 
 /*
  * Begin IMAGE.part in the folder of path.  Refused when the image exists, when
- * the folder cannot be written, or when another process is parking there now;
- * a part that a dead process left is written over.
+ * the folder cannot be written, when another process is parking there now, or
+ * while nobody has decided about what was parked there before (aside); a part that a dead process left is written over.
  */
 FERRY_CHECKED int ferry_image_writer_open(struct ferry_image_writer *w,
 					  const char *path, int zstd_level,
@@ -75,12 +78,18 @@ FERRY_CHECKED int ferry_image_writer_prepare(struct ferry_image_writer *w,
 					     const struct ferry_image_vm *vm,
 					     struct ferry_err *e);
 
-/* After that: on success the image is on the disk under its name.  May be
- * called again when it failed. */
+/* After that: on success the image is on the disk under its name, or, if
+ * `aside`, as IMAGE.undecided.  May be called again when it failed. */
 FERRY_CHECKED int ferry_image_writer_commit(struct ferry_image_writer *w,
-					    struct ferry_err *e);
+					    bool aside, struct ferry_err *e);
 
-/* Both. */
+/* What was committed aside gets its name. */
+FERRY_CHECKED int ferry_image_writer_settle(struct ferry_image_writer *w,
+					    struct ferry_err *e);
+/* Or is removed. */
+void ferry_image_writer_revoke(struct ferry_image_writer *w);
+
+/* prepare and commit. */
 FERRY_CHECKED int ferry_image_writer_seal(struct ferry_image_writer *w,
 					  const struct ferry_map *map,
 					  const struct ferry_image_vm *vm,

@@ -410,6 +410,24 @@ def test_a_source_that_does_not_read_shut_leaves_an_image_in_doubt(stream,
     assert os.path.exists(f"{one.image}.undecided")
 
 
+def test_until_the_source_has_heard_the_image_is_undecided(stream, park):
+    """Whoever kills park then leaves neither a second VM nor none."""
+    one = park("--once")
+    with say(one, stream) as sock:
+        assert sock.recv(100) == SHUT
+        assert not os.path.exists(one.image)
+        one.process.kill()
+        one.wait()
+    assert nothing_left(one)
+    aside = f"{one.image}.undecided"
+    found = subprocess.run([os.environ["FERRY_IMAGE_CAT"], aside, "pc.ram"],
+                           check=True, stdout=subprocess.PIPE).stdout
+    assert len(found) == 16 << 20
+    code, said = park().wait()
+    assert code == 1 and ".undecided exists: if its VM runs at the" in said
+    assert os.path.exists(aside)
+
+
 def test_a_source_that_leaves_at_the_end_has_no_second_vm(stream, park):
     for _ in range(5):
         one = park("--once")
