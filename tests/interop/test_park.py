@@ -15,7 +15,8 @@ from ferryvm import Vm
 # A migration of so little is done in a second or two.
 qemu.TIMEOUT = 40
 
-GUEST = "cpus=2 mode=random mem=25% report=100"
+# Without AVX: see test_guest_migration.py.
+GUEST = "cpus=2 mode=random mem=25% report=100 avx=0"
 RAM_MB = 128
 
 
@@ -270,7 +271,7 @@ def small_disk(folder):
 def test_a_full_disk_leaves_the_vm_at_the_source(folder, small_disk, park,
                                                  caps):
     qemu.require()
-    with qemu.Qemu(folder, "a", "cpus=1 mode=random mem=80% report=100",
+    with qemu.Qemu(folder, "a", "cpus=1 mode=random mem=80% report=100 avx=0",
                    ram_mb=RAM_MB) as vm:
         vm.wait_line("READY")
         one = park("--once", name="disk/vm", uri=f"unix:{folder}/s")
@@ -320,10 +321,6 @@ def test_a_parked_guest_goes_on_in_a_qemu(source, park, folder, how):
                                             "downtime-limit": 1000})
     migrate(source, one)
     check_parked(source, one, folder)
-    # A stop under KVM may itself leave a page that the guest calls bad: then
-    # the VM that was stopped finds the same.
-    source.qmp("cont")
-    had = source.verify()["bad"]
     with qemu.Qemu(folder, "b", GUEST, ram_mb=RAM_MB, args=["-incoming", "defer"]) as there:
         if how == "postcopy":
             capabilities(there, "postcopy-ram")
@@ -332,7 +329,7 @@ def test_a_parked_guest_goes_on_in_a_qemu(source, park, folder, how):
                      *["--precopy"] * (how == "precopy"))
         assert done.returncode == 0, done.stdout
         there.wait("it runs", lambda: there.qmp("query-status")["running"])
-        assert there.verify()["bad"] == had
+        assert there.verify()["bad"] == 0 and not there.log.bad
 
 
 # ---- a source that leaves ---------------------------------------------------------
@@ -346,7 +343,7 @@ def stream(folder):
     """What a QEMU with a return path says in precopy."""
     qemu.require()
     path = folder / "stream"
-    with qemu.Qemu(folder, "a", "cpus=1 mode=random mem=25% report=100",
+    with qemu.Qemu(folder, "a", "cpus=1 mode=random mem=25% report=100 avx=0",
                    ram_mb=16) as vm:
         vm.wait_line("READY")
         vm.qmp("migrate", uri=f"exec:cat > {path}")
@@ -439,6 +436,14 @@ def test_a_source_that_leaves_at_the_end_has_no_second_vm(stream, park):
             os.remove(f"{one.image}.undecided")
 
 
+def hear(sock):
+    """What it says before it hangs up, on unread octets or not."""
+    try:
+        return sock.recv(100)
+    except ConnectionResetError:
+        return b""
+
+
 def damaged(data, at):
     return data[:at] + bytes([data[at] ^ 0xff]) + data[at + 1:]
 
@@ -448,6 +453,6 @@ def test_a_damaged_stream_is_refused_or_kept_as_it_came(stream, park):
     for at in [0, 5, 8, 12, len(stream) - 3]:
         with say(one, damaged(stream, at)) as sock:
             sock.shutdown(socket.SHUT_WR)
-            assert SHUT not in sock.recv(100)
+            assert SHUT not in hear(sock)
         assert one.process.poll() is None
         assert not os.path.exists(one.image)
