@@ -26,22 +26,37 @@ static error_t option(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
-/* What the VM says of itself; NULL when it does not answer. */
+/* Its process is gone.  Removing the socket is the user's to do: to be sure
+ * that nobody is about to listen there takes more than a look. */
+static void add_dead(struct json_object *row, const char *name)
+{
+	struct ferry_err none;
+	char path[512];
+
+	ferry_json_add_str(row, "status", "dead");
+	if (!ferry_names_socket(name, path, sizeof(path), &none))
+		ferry_json_add_str(row, "socket", path);
+}
+
+/* What the VM says of itself, or that it says nothing. */
 static struct json_object *look(const char *name)
 {
 	struct json_object *row = json_object_new_object();
 	FERRY_AUTO_JSON *vm = NULL;
 	FERRY_AUTO_JSON *m = NULL;
-	struct ferry_err err;
+	struct ferry_err err = { 0 };
 	struct ferry_qmp_client *c;
 	const char *s;
 
 	ferry_json_add_str(row, "name", name);
-	c = ferry_names_open(name, &err);
-	if (!c || ferry_qmp_client_call(c, "query-status", NULL, ANSWER_MS,
-					&vm, &err) ||
-	    ferry_qmp_client_call(c, "query-migrate", NULL, ANSWER_MS, &m,
-				  &err)) {
+	c = ferry_names_open(name, ANSWER_MS, &err);
+	if (!c && ferry_names_is_dead(&err)) {
+		add_dead(row, name);
+	} else if (!c ||
+		   ferry_qmp_client_call(c, "query-status", NULL, ANSWER_MS,
+					 &vm, &err) ||
+		   ferry_qmp_client_call(c, "query-migrate", NULL, ANSWER_MS,
+					 &m, &err)) {
 		ferry_json_add_str(row, "status", "no answer");
 	} else {
 		s = ferry_json_str(vm, "status");
@@ -59,10 +74,13 @@ static struct json_object *look(const char *name)
 static void print_row(const struct json_object *row)
 {
 	const char *m = ferry_json_str(row, "migration");
+	const char *left = ferry_json_str(row, "socket");
 
-	printf("%-20s %8d  %-16s %s\n", ferry_json_str(row, "name"),
+	printf("%-20s %8d  %-16s %s%s\n", ferry_json_str(row, "name"),
 	       (int)ferry_json_u64(row, "pid", 0),
-	       ferry_json_str(row, "status"), m ? m : "");
+	       ferry_json_str(row, "status"),
+	       left ? "its process is gone; to clear it away: rm " :
+	       m ? m : "", left ? left : "");
 }
 
 static int by_name(const struct dirent **a, const struct dirent **b)

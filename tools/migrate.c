@@ -281,7 +281,8 @@ static int migrate(const struct options *o)
 {
 	FERRY_AUTO_JSON *m = NULL;
 	struct ferry_err err = { 0 };
-	struct ferry_qmp_client *c = ferry_names_open(o->vm, &err);
+	struct ferry_qmp_client *c =
+		ferry_names_open(o->vm, FERRY_QMP_TIMEOUT_MS, &err);
 	int code, rc;
 
 	if (!c)

@@ -70,8 +70,33 @@ int ferry_names_socket(const char *vm, char *buf, size_t bytes,
 	return 0;
 }
 
-struct ferry_qmp_client *ferry_names_open(const char *vm, struct ferry_err *e)
+bool ferry_names_is_dead(const struct ferry_err *e)
 {
+	return e->sys == ECONNREFUSED;
+}
+
+/* A socket stays behind when its process is killed.  What else refuses to be
+ * connected to is none. */
+static void explain_refusal(const char *vm, const char *path,
+			    struct ferry_err *e)
+{
+	struct stat st;
+
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
+		ferry_err_set(e, FERRY_E_CLOSED, 0, "VM '%s' is dead: nobody "
+			      "listens at its socket any more; starting it "
+			      "anew replaces that, or: rm %s", vm, path);
+		e->sys = ECONNREFUSED;
+	} else {
+		ferry_err_set(e, FERRY_E_INVALID, 0, "%s is no socket of a VM",
+			      path);
+	}
+}
+
+struct ferry_qmp_client *ferry_names_open(const char *vm, int timeout_ms,
+					  struct ferry_err *e)
+{
+	struct ferry_qmp_client *c;
 	char path[512];
 
 	if (ferry_names_socket(vm, path, sizeof(path), e))
@@ -87,7 +112,10 @@ struct ferry_qmp_client *ferry_names_open(const char *vm, struct ferry_err *e)
 			      "run", vm, path);
 		return NULL;
 	}
-	return ferry_qmp_client_open(path, FERRY_QMP_TIMEOUT_MS, e);
+	c = ferry_qmp_client_open(path, timeout_ms, e);
+	if (!c && e->sys == ECONNREFUSED)
+		explain_refusal(vm, path, e);
+	return c;
 }
 
 int ferry_names_command(const char *vm, const char *command,
@@ -95,7 +123,8 @@ int ferry_names_command(const char *vm, const char *command,
 				   struct ferry_err *e))
 {
 	struct ferry_err err = { 0 };
-	struct ferry_qmp_client *c = ferry_names_open(vm, &err);
+	struct ferry_qmp_client *c = ferry_names_open(vm, FERRY_QMP_TIMEOUT_MS,
+						      &err);
 	int rc;
 
 	if (!c)

@@ -7,6 +7,7 @@
 #ifndef FERRY_TOOLS_NAMES_H
 #define FERRY_TOOLS_NAMES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -25,9 +26,12 @@ FERRY_CHECKED int ferry_names_check(const char *name, struct ferry_err *e);
 FERRY_CHECKED int ferry_names_socket(const char *vm, char *buf, size_t bytes,
 				     struct ferry_err *e);
 
-/* Connect to a VM.  NULL and *e. */
-struct ferry_qmp_client *ferry_names_open(const char *vm,
+/* Connect to a VM, and hear its greeting in time.  NULL and *e. */
+struct ferry_qmp_client *ferry_names_open(const char *vm, int timeout_ms,
 					  struct ferry_err *e);
+
+/* By what ferry_names_open() said: its process is gone, the socket is left. */
+bool ferry_names_is_dead(const struct ferry_err *e);
 
 /* One command without arguments, if may() (NULL: always) agrees; prints why it
  * failed and returns an exit code. */

@@ -105,7 +105,8 @@ static int await_news(struct ferry_qmp_client *c, struct ferry_err *e)
 static int status(const struct options *o)
 {
 	struct ferry_err err = { 0 };
-	struct ferry_qmp_client *c = ferry_names_open(o->vm, &err);
+	struct ferry_qmp_client *c =
+		ferry_names_open(o->vm, FERRY_QMP_TIMEOUT_MS, &err);
 	int rc, code = FERRY_EXIT_DONE;
 	bool followed = false;
 

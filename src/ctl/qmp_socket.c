@@ -75,6 +75,22 @@ static int lock_folder(const char *path)
 	return fd;
 }
 
+/* A live socket: name who has it. */
+static int refuse_live(const struct sockaddr_un *sa, int fd,
+		       struct ferry_err *e)
+{
+	pid_t pid = ferry_qmp_peer_pid(fd);
+
+	close(fd);
+	if (pid)
+		return ferry_err_set(e, FERRY_E_STATE, 0,
+				     "process %d listens at %s already",
+				     (int)pid, sa->sun_path);
+	return ferry_err_set(e, FERRY_E_STATE, 0,
+			     "another process listens at %s already",
+			     sa->sun_path);
+}
+
 /* Make room at the path: 0 when nothing is there (any more). */
 static int clear_stale(const struct sockaddr_un *sa, struct ferry_err *e)
 {
@@ -88,11 +104,12 @@ static int clear_stale(const struct sockaddr_un *sa, struct ferry_err *e)
 		return ferry_err_set(e, FERRY_E_INVALID, EEXIST, "listen at %s",
 				     sa->sun_path);
 	fd = dial(sa, &why);
-	if (fd >= 0) {
-		close(fd);
-		return ferry_err_set(e, FERRY_E_STATE, EADDRINUSE,
-				     "listen at %s", sa->sun_path);
-	}
+	if (fd >= 0)
+		return refuse_live(sa, fd, e);
+	if (why.sys == EAGAIN)		/* its backlog is full */
+		return ferry_err_set(e, FERRY_E_STATE, 0, "a process that "
+				     "does not answer listens at %s already",
+				     sa->sun_path);
 	if (why.sys != ECONNREFUSED)
 		return ferry_err_set(e, FERRY_E_IO, why.sys, "listen at %s",
 				     sa->sun_path);

@@ -56,6 +56,16 @@ static int make_params(struct ferry_control *c, struct ferry_err *e)
 	return 0;
 }
 
+/* Somebody lives at our socket: say what can be done. */
+static int refuse_taken(struct ferry_err *e)
+{
+	struct ferry_err who = *e;
+
+	return ferry_err_set(e, FERRY_E_STATE, 0, "%s: end it (`ferry quit`), "
+			     "or give this VM another --name or --qmp",
+			     who.msg);
+}
+
 /* First of all: the socket is what makes a name unique. */
 static int make_qmp(struct ferry_control *c, struct ferry_err *e)
 {
@@ -71,6 +81,8 @@ static int make_qmp(struct ferry_control *c, struct ferry_err *e)
 	};
 
 	c->qmp = ferry_qmp_server_new(&config, e);
+	if (!c->qmp && e->code == FERRY_E_STATE)
+		return refuse_taken(e);
 	return c->qmp ? 0 : -1;
 }
 

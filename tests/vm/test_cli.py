@@ -96,13 +96,45 @@ def test_a_folder_that_may_not_be_read_is_no_empty_one(ferry, folder):
         assert "Permission denied" in done.stderr
 
 
-def test_a_vm_that_died_is_listed_as_that(two, cli):
+def test_a_vm_that_died_is_listed_as_that(two, cli, make_vm, guest, folder):
     source, _ = two
     source.kill()
+    with open(f"{folder}/notes.qmp", "w") as notes:
+        notes.write("no socket")
     rows = {row["name"]: row for row in json.loads(
         cli("list", "--json").stdout)}
-    assert rows["a"]["status"] == "no answer"
+    assert rows["a"] == {"name": "a", "status": "dead",
+                         "socket": source.qmp_path}
     assert rows["b"]["status"] == "inmigrate"
+    assert rows["notes"] == {"name": "notes", "status": "no answer"}
+    assert f"rm {source.qmp_path}\n" in cli("list").stdout
+    done = cli("status", "a")
+    assert done.returncode == 5
+    assert "is dead" in done.stderr and source.qmp_path in done.stderr
+    assert "no socket" in cli("status", "notes").stderr
+    # Nothing has to be cleared away first.
+    make_vm("a", ram="64M", kernel=guest, append="cpus=2")
+    assert cli("status", "a").returncode == 0
+
+
+def test_a_name_that_is_taken_says_by_whom(two, cli, guest):
+    source, _ = two
+    done = cli("run", "--name", "a", "--ram", "64M", "--kernel", str(guest))
+    assert done.returncode == 1
+    assert f"process {source.process.pid} listens at" in done.stderr
+    assert source.qmp_path in done.stderr
+    assert "another --name or --qmp" in done.stderr
+    assert source.status() == "running"
+
+
+def test_a_vm_that_hangs_is_no_dead_one(two, cli):
+    source, _ = two
+    source.signal(signal.SIGSTOP)
+    try:
+        row = json.loads(cli("list", "--json").stdout)[0]
+        assert row == {"name": "a", "status": "no answer"}
+    finally:
+        source.signal(signal.SIGCONT)
 
 
 def test_status(two, cli):

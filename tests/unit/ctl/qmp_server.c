@@ -584,10 +584,13 @@ static void a_live_socket_is_not_taken_over(void **state)
 	struct fixture *f = *state;
 	struct ferry_qmp_place place;
 	struct ferry_err e;
+	char says[200];
 
 	assert_int_equal(ferry_qmp_listen(f->path, &place, &e), -1);
 	assert_int_equal(e.code, FERRY_E_STATE);
-	assert_non_null(strstr(e.msg, "in use"));
+	snprintf(says, sizeof(says), "process %d listens at %s already",
+		 (int)getpid(), f->path);
+	assert_string_equal(e.msg, says);
 	assert_int_equal(access(f->path, F_OK), 0);
 }
 
