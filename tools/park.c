@@ -15,6 +15,7 @@
 
 #include "ctl/json.h"
 #include "park/park.h"
+#include "vmm/inherited.h"
 
 #define REFRESH_MS	200
 #define ZSTD_DEFAULT	3
@@ -24,6 +25,7 @@
 struct options {
 	const char	*uri;
 	struct ferry_park_config park;
+	struct ferry_inherited inherited;	/* what fd:N may name */
 	int		 json, quiet, once;
 };
 
@@ -297,10 +299,15 @@ int ferry_tool_park(int argc, char **argv)
 	};
 	struct options o = { 0 };
 	char uri[512] = "";
-	int again, code = ferry_tool_parse(&argp, argc, argv, &o);
+	struct ferry_err err;
+	int again, code;
 
+	ferry_inherited_note(&o.inherited);
+	code = ferry_tool_parse(&argp, argc, argv, &o);
 	if (code)
 		return code;
+	if (ferry_inherited_check(&o.inherited, o.uri, &err))
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
 	watch_signals();
 	do
 		code = park_one(&o, uri, sizeof(uri), &again);

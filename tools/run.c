@@ -41,8 +41,8 @@ static const struct argp_option list[] = {
 	{ "qmp", 'q', "PATH", 0, "where the QMP socket is (default: by "
 	  "name)", 2 },
 	{ "incoming", 'I', "URI", 0, "wait for a migration: tcp:HOST:PORT, "
-	  "unix:PATH, file:PATH, fd:N or defer; --kernel may be given too, "
-	  "without it the guest cannot reboot", 3 },
+	  "unix:PATH, file:PATH, fd:N (open when this was started) or defer; "
+	  "--kernel may be given too, without it the guest cannot reboot", 3 },
 	{ "set", 'S', "NAME=VALUE", 0, "a migration parameter", 3 },
 	{ "paused", 'p', NULL, 0, "do not run before `ferry cont`", 3 },
 	{ "no-shutdown", 'N', NULL, 0, "stay when the guest powers off", 3 },

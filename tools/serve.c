@@ -17,6 +17,7 @@
 
 #include "ctl/json.h"
 #include "park/serve.h"
+#include "vmm/inherited.h"
 
 #define HOSTS_MAX	64
 #define REFRESH_MS	200
@@ -31,6 +32,7 @@ struct options {
 	const char	*image;
 	struct ferry_params *params;
 	int		 json, quiet, verify;
+	struct ferry_inherited inherited;	/* what fd:N may name */
 	unsigned	 hosts;
 	struct host	 host[HOSTS_MAX];
 };
@@ -135,7 +137,8 @@ static error_t option(int key, char *arg, struct argp_state *state)
 static int begin(struct host *h, const struct options *o,
 		 const struct ferry_image *img, struct ferry_err *e)
 {
-	if (ferry_serve_init(&h->serve, img, e))
+	if (ferry_serve_init(&h->serve, img, e) ||
+	    ferry_inherited_check(&o->inherited, h->uri, e))
 		return -1;
 	h->source = ferry_source_new(h->serve.vm, o->params, NULL, e);
 	return h->source ? ferry_source_start(h->source, h->uri, e) : -1;
@@ -279,8 +282,10 @@ int ferry_tool_serve(int argc, char **argv)
 	struct ferry_err err;
 	int code;
 
-	if (o)
+	if (o) {
+		ferry_inherited_note(&o->inherited);
 		o->params = ferry_params_new();
+	}
 	if (!o || !o->params ||
 	    ferry_params_set(o->params, "x-ferry-precopy-passes", "0", &err)) {
 		free(o);

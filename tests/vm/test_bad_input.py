@@ -530,6 +530,26 @@ def test_a_descriptor_that_was_given_carries_a_vm(make_vm, guest, folder):
     assert os.path.getsize(f"{folder}/image") > 0
 
 
+def test_park_and_serve_take_only_a_descriptor_that_was_given(
+        make_vm, guest, cli, folder, ferry):
+    vm = make_vm("a", ram="64M", vcpus=1, kernel=guest, append=GUEST)
+    assert cli("migrate", "a", f"file:{folder}/stream").returncode == 0
+    assert vm.status() == "postmigrate"
+    image = f"{folder}/image"
+    for fd in range(16):
+        done = cli("park", f"fd:{fd}", image)
+        assert done.returncode == 1
+        assert "was not open" in sentence(done.stderr)
+    with open(f"{folder}/stream", "rb") as stream:
+        subprocess.run([ferry, "park", f"fd:{stream.fileno()}", image],
+                       pass_fds=[stream.fileno()], check=True, timeout=120)
+    for fd in range(16):
+        done = cli("serve", image, f"fd:{fd}")
+        assert done.returncode == 1
+        assert "was not open" in sentence(done.stderr)
+    assert cli("dump", "--verify", image).returncode == 0
+
+
 # ---- without stdin, stdout or stderr --------------------------------------------
 
 CLOSED = ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"]
