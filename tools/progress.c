@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Progress as a person wants to read it.  Percent counts distinct pages: a page
- * that is sent again does not count twice.
+ * that is sent again does not count twice.  A QEMU does not say those; there it
+ * is what the target has and that still holds.
  */
 #include "progress.h"
 
@@ -12,6 +13,7 @@
 #include <sys/ioctl.h>
 
 #include "command.h"
+#include "shape.h"
 
 #define PAGE_BYTES	4096u
 
@@ -58,29 +60,30 @@ static void add_pause(const struct json_object *m, char *buf, size_t bytes)
 }
 
 /* A target is not told of passes. */
-static void add_pass(const struct json_object *m, const struct json_object *ram,
-		     char *buf, size_t bytes)
+static void add_pass(const struct json_object *m, char *buf, size_t bytes)
 {
 	const char *role = ferry_json_str(m, "x-ferry-role");
 	size_t at = strlen(buf);
 
 	if (!role || strcmp(role, "target"))
 		snprintf(buf + at, bytes - at, "  pass %" PRIu64,
-			 ferry_json_u64(ram, "dirty-sync-count", 0) + 1);
+			 ferry_shape_passes(m) + 1);
 }
 
 void ferry_progress_line(const struct json_object *m, char *buf, size_t bytes)
 {
 	struct json_object *ram = ferry_json_obj(m, "ram");
 	uint64_t total = ferry_json_u64(ram, "total", 0);
-	uint64_t have = ferry_json_u64(ram, "x-ferry-distinct", 0);
+	uint64_t rest = ferry_json_u64(ram, "remaining", 0);
+	uint64_t have = ferry_json_u64(ram, "x-ferry-distinct",
+				       rest < total ? total - rest : 0);
 
 	snprintf(buf, bytes, "%-16s", status_of(m));
 	if (!ram || !total)
 		return;
 	snprintf(buf + strlen(buf), bytes - strlen(buf), " %3" PRIu64 "%%",
 		 have * 100 / total);
-	add_pass(m, ram, buf, bytes);
+	add_pass(m, buf, bytes);
 	add_rates(ram, buf, bytes);
 	add_pause(m, buf, bytes);
 }

@@ -56,7 +56,7 @@ int ferry_tool_start_postcopy(int argc, char **argv)
 }
 
 /* To QMP nothing to cancel is success, as in QEMU; who typed it wants to
- * know. */
+ * know.  And a QEMU before 10.0 obeys in postcopy, which loses the VM. */
 static int may_cancel(struct ferry_qmp_client *c, struct ferry_err *e)
 {
 	static const char *const over[] = {
@@ -69,6 +69,10 @@ static int may_cancel(struct ferry_qmp_client *c, struct ferry_err *e)
 				  FERRY_QMP_TIMEOUT_MS, &m, e))
 		return -1;
 	status = ferry_json_str(m, "status");
+	if (status && !strncmp(status, "postcopy-", 9))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "it cannot be "
+				     "cancelled any more: the target has taken "
+				     "over");
 	for (size_t i = 0; i < FERRY_LEN(over); i++)
 		if (!strcmp(status ? status : "none", over[i]))
 			return ferry_err_set(e, FERRY_E_STATE, 0, "there is "

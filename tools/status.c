@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "names.h"
+#include "peer.h"
 #include "progress.h"
 
 #define REFRESH_MS	500
@@ -67,17 +67,14 @@ static int outcome(const struct json_object *m)
 
 /* Prints it once; *code is the migration's exit code, -1 while it is under
  * way. */
-static int show(struct ferry_qmp_client *c, const struct options *o,
-		int *code, struct ferry_err *e)
+static int show(struct ferry_peer *p, const struct options *o, int *code,
+		struct ferry_err *e)
 {
 	FERRY_AUTO_JSON *vm = NULL;
 	FERRY_AUTO_JSON *m = NULL;
 	FERRY_AUTO_JSON *all = NULL;
 
-	if (ferry_qmp_client_call(c, "query-status", NULL,
-				  FERRY_QMP_TIMEOUT_MS, &vm, e) ||
-	    ferry_qmp_client_call(c, "query-migrate", NULL,
-				  FERRY_QMP_TIMEOUT_MS, &m, e))
+	if (ferry_peer_look(p, &m, &vm, e))
 		return -1;
 	*code = ferry_progress_ended(m) ? outcome(m) : -1;
 	if (!o->json) {
@@ -105,24 +102,24 @@ static int await_news(struct ferry_qmp_client *c, struct ferry_err *e)
 static int status(const struct options *o)
 {
 	struct ferry_err err = { 0 };
-	struct ferry_qmp_client *c =
-		ferry_names_open(o->vm, FERRY_QMP_TIMEOUT_MS, &err);
+	struct ferry_peer p;
 	int rc, code = FERRY_EXIT_DONE;
 	bool followed = false;
 
-	if (!c)
+	if (ferry_peer_open(&p, o->vm, &err)) {
+		ferry_peer_close(&p);
 		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
-	while (!(rc = show(c, o, &code, &err)) && o->watch && code < 0) {
+	}
+	while (!(rc = show(&p, o, &code, &err)) && o->watch && code < 0) {
 		followed = true;
-		rc = await_news(c, &err);
+		rc = await_news(p.qmp, &err);
 		if (rc)
 			break;
 	}
-	ferry_qmp_client_close(c);
+	ferry_peer_close(&p);
 	if (rc)		/* in the middle: nobody can tell any more */
 		return ferry_tool_fail(followed ? FERRY_EXIT_LOST :
-				       FERRY_EXIT_NO_VM, "%s: %s", o->vm,
-				       err.msg);
+				       FERRY_EXIT_NO_VM, "%s", err.msg);
 	return o->watch ? ferry_tool_told(code) :
 			  ferry_tool_printed(FERRY_EXIT_DONE);
 }

@@ -1,0 +1,507 @@
+# SPDX-License-Identifier: MIT
+"""`ferry migrate` and `ferry status` drive QEMUs.
+
+The guest says whether its memory is right, and counts on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+import qemu
+from ferryvm import Vm
+
+# A migration of so little is done in a second or two.
+qemu.TIMEOUT = 40
+
+# Some KVMs do not keep AVX from a guest whose QEMU knows nothing of it.
+GUEST = "cpus=2 mode=random mem=25% report=100 avx=0"
+# Faster than any link here: precopy alone gets nowhere.
+BUSY = "cpus=2 mode=seq mem=50% report=100 avx=0"
+RAM_MB = 128
+SLOW = ["--limit", "4M"]
+
+
+@pytest.fixture
+def vms(folder):
+    """Makes QEMUs; .ctl is the socket that ferry is given."""
+    qemu.require()
+    made = []
+
+    def make(name, *args, guest=GUEST, log=None, **how):
+        how.setdefault("ram_mb", RAM_MB)
+        ctl = f"{folder}/{name}.ctl"
+        vm = qemu.Qemu(folder, name, guest, log=log, args=[
+            "-qmp", f"unix:{ctl},server=on,wait=off", *args], **how)
+        vm.ctl = ctl
+        made.append(vm)
+        return vm
+
+    yield make
+    for vm in made:
+        vm.close()
+
+
+@pytest.fixture
+def two(vms):
+    """(QEMU with a busy guest, QEMU that waits for it)"""
+    def make(guest=GUEST, incoming="defer", **how):
+        source = vms("a", guest=guest)
+        target = vms("b", "-incoming", incoming, guest=guest, log=source.log,
+                     **how)
+        source.wait_line("FERRY", 3)
+        return source, target
+    return make
+
+
+@pytest.fixture
+def ferry(folder):
+    """The command, in the test's folder."""
+    started = []
+
+    def start(*words):
+        started.append(subprocess.Popen(
+            [os.environ["FERRY"], *words], text=True,
+            env=dict(os.environ, FERRY_RUNTIME_DIR=str(folder)),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE))
+        return started[-1]
+
+    def run(*words):
+        process = start(*words)
+        out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(words, process.returncode, out,
+                                           err)
+
+    run.start = start
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def runs(vm):
+    return vm.qmp("query-status")["running"]
+
+
+def lives(vm):
+    """It counts on, and every page is right."""
+    assert runs(vm)
+    before = len(vm.poll().all("FERRY"))
+    vm.wait_line("FERRY", before + 3)
+    assert vm.verify()["bad"] == 0
+    assert vm.log.bad_count == 0
+
+
+def moved(done, source, target):
+    assert done.returncode == 0, done.stderr
+    assert not runs(source)
+    lives(target)
+
+
+def caps(vm):
+    return {c["capability"] for c in vm.qmp("query-migrate-capabilities")
+            if c["state"]}
+
+
+def status(vm):
+    return vm.qmp("query-migrate").get("status")
+
+
+# ---- modes ------------------------------------------------------------------------
+
+MODES = {
+    # words; capabilities that both have then; the guest
+    "no words": ([], {"postcopy-ram"}, GUEST),
+    "precopy": (["--precopy"], set(), GUEST),
+    "one pass, then postcopy": (["--passes", "1", "--max-pause", "1ms",
+                                 "--limit", "20M"], {"postcopy-ram"}, BUSY),
+    "postcopy": (["--postcopy"], {"postcopy-ram"}, GUEST),
+    "preempt": (["--postcopy", "--set", "postcopy-preempt=on"],
+                {"postcopy-ram", "postcopy-preempt"}, GUEST),
+    "multifd": (["--set", "multifd=on", "--set", "multifd-channels=3"],
+                {"multifd"}, GUEST),
+    "multifd with zlib": (["--set", "multifd=on", "--set",
+                           "multifd-compression=zlib", "--max-pause", "60s"],
+                          {"multifd"}, GUEST),
+    "multifd with zstd": (["--set", "multifd=on", "--set",
+                           "multifd-compression=zstd", "--max-pause", "60s"],
+                          {"multifd"}, GUEST),
+    "xbzrle": (["--precopy", "--set", "xbzrle=on", "--set",
+                "xbzrle-cache-size=67108864"], set(), GUEST),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_qemu_moves_to_a_qemu(two, ferry, mode):
+    words, on, guest = MODES[mode]
+    source, target = two(guest)
+    done = ferry("migrate", *words, source.ctl, target.ctl)
+    moved(done, source, target)
+    assert re.fullmatch(rf"{source.ctl} runs at {target.ctl}; \d+ ms"
+                        r"(, pause \d+ ms)?\n", done.stdout)
+    assert done.stderr == ""
+    both = {"postcopy-ram", "postcopy-preempt", "multifd"}
+    assert caps(source) & both == caps(target) & both == on
+    said = source.qmp("query-migrate")["ram"]
+    # Which it is without words depends on who is faster.
+    if mode != "no words":
+        assert (said["postcopy-bytes"] > 0) == ("postcopy" in mode or
+                                                mode == "preempt")
+    assert (said["multifd-bytes"] > 0) == ("multifd" in mode)
+    if "multifd" in mode:
+        def of(vm):
+            p = vm.qmp("query-migrate-parameters")
+            return p["multifd-channels"], p["multifd-compression"]
+        assert of(source) == of(target)
+
+
+def test_precopy_that_gets_nowhere_becomes_postcopy(two, ferry):
+    source, target = two(BUSY)
+    done = ferry("migrate", "--limit", "20M", "--max-pause", "1ms",
+                 source.ctl, target.ctl, "--json")
+    moved(done, source, target)
+    said = json.loads(done.stdout)
+    assert said["ram"]["postcopy-bytes"] > 0
+    assert said["x-ferry-where"] == said["x-ferry-safe"] == "target"
+
+
+def test_it_runs_there_by_the_deadline(two, ferry):
+    source, target = two(BUSY)
+    began = time.monotonic()
+    process = ferry.start("migrate", *SLOW, "--by", "3s", "--passes", "900",
+                          source.ctl, target.ctl)
+    target.wait("it runs there", lambda: runs(target))
+    # Precopy alone takes 16 s.
+    assert time.monotonic() - began < 14
+    assert process.wait(60) == 0
+    lives(target)
+
+
+# ---- what cannot work -------------------------------------------------------------
+
+def refused(done, code, *sentences):
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 or lines[1].startswith("Try `ferry"), done.stderr
+    for text in sentences:
+        assert text in done.stderr
+
+
+@pytest.fixture
+def idle(vms):
+    """Two that have hardly any memory and are not busy."""
+    def make(*args, incoming="defer", ram_mb=16, **how):
+        return (vms("a", guest="cpus=2 idle=1", ram_mb=16),
+                vms("b", "-incoming", incoming, *args,
+                    guest="cpus=2 idle=1", ram_mb=ram_mb, **how))
+    return make
+
+
+SHAPES = {
+    # how the target is made; what is said of it
+    "another machine": (dict(args=["-machine", "q35"]),
+                        "is a pc-i440fx-7.2 and .* a pc-q35-7.2: start .*"
+                        " with -machine pc-i440fx-7.2"),
+    "more memory": (dict(ram_mb=32), "has 16 MiB of RAM and .* 32 MiB"),
+    "more vCPUs": (dict(cpus=3), "has 2 vCPUs and .* 3"),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_target_of_another_shape_is_refused(idle, ferry, shape):
+    how, why = SHAPES[shape]
+    how = dict(how)
+    source, target = idle(*how.pop("args", []), **how)
+    done = ferry("migrate", source.ctl, target.ctl)
+    refused(done, 1)
+    assert re.search(why, done.stderr), done.stderr
+    assert runs(source) and status(target) is None
+
+
+WORDS = [
+    # words; exit code; what is said of them
+    (["--set", "multifd=on", "--postcopy"], 1,
+     "multifd and postcopy together need QEMU 10.2"),
+    (["--set", "mapped-ram=on"], 1, "has no capability mapped-ram"),
+    (["--set", "zero-page-detection=none"], 1,
+     "has no parameter zero-page-detection"),
+    (["--set", "x-ferry-prefault-forward=1"], 2,
+     "x-ferry-prefault-forward is ferry run's; a QEMU does not have it"),
+    (["--set", "multifd=yes"], 2, "on or off"),
+    (["--set", "xbzrle-cache-size=big"], 2, "not a number"),
+    (["--set", "pause-before-switchover=on"], 2, "nothing that"),
+    (["--set", "multifd=on", "--set", "multifd-compression=lzma"], 1,
+     "QEMU 7.2."),
+    (["--set", "xbzrle-cache-size=5000"], 1, "QEMU 7.2."),
+    (["--listen", "tcp:0.0.0.0:0"], 2, "say one by which it can be reached"),
+    (["--listen", "unix:/nonexistent/socket"], 1, "QEMU 7.2."),
+    (["--listen", "pigeon:"], 1, "QEMU 7.2."),
+    (["--detach", "--passes", "3"], 2, "cannot be detached from"),
+]
+
+
+@pytest.mark.sanitize
+def test_words_that_cannot_be_obeyed_are_refused(idle, ferry):
+    source, target = idle()
+    for words, code, why in WORDS:
+        refused(ferry("migrate", *words, source.ctl, target.ctl), code, why)
+        assert runs(source) and status(source) is None, words
+    # None of this stands in the way of the next.
+    done = ferry("migrate", source.ctl, target.ctl)
+    assert done.returncode == 0 and runs(target), done.stderr
+
+
+@pytest.mark.sanitize
+def test_sides_that_are_not_what_they_should_be_are_refused(idle, ferry,
+                                                            folder):
+    source, target = idle()
+    refused(ferry("migrate", source.ctl, source.ctl), 2, "the same VM")
+    refused(ferry("migrate", target.ctl, source.ctl), 1,
+            "waits for one itself")
+    refused(ferry("migrate", target.ctl, "tcp:127.0.0.1:1"), 1,
+            "waits for one itself")
+    refused(ferry("migrate", source.ctl, f"{folder}/c.ctl"), 5,
+            "there is no VM")
+    refused(ferry("migrate", source.ctl, "tcp:127.0.0.1:1", "--listen",
+                  "tcp:127.0.0.1:2"), 2, "--listen is for a target")
+    assert ferry("migrate", source.ctl, target.ctl).returncode == 0
+    refused(ferry("migrate", target.ctl, source.ctl), 1,
+            "does not wait for a VM (it is: postmigrate)")
+    for where in target.ctl, "tcp:127.0.0.1:1":
+        refused(ferry("migrate", source.ctl, where), 1,
+                "has given its VM away (postmigrate)")
+
+
+# What the target was given before it was told to listen; what ferry says.
+LISTENS = {
+    "multifd": (["--set", "multifd=off"], "multifd is off at"),
+    "channels": (["--set", "multifd-channels=3"],
+                 "multifd-channels is 3 at .* and 2 at .*: pages would be "
+                 "lost without an error; it listens already"),
+    "compression": (["--set", "multifd-compression=zlib"],
+                    "multifd-compression is zlib at .* and none at"),
+}
+
+
+@pytest.mark.parametrize("what", LISTENS)
+def test_what_a_target_listens_with_cannot_be_changed(idle, ferry, what):
+    words, why = LISTENS[what]
+    source, target = idle()
+    target.qmp("migrate-set-capabilities", capabilities=[
+        {"capability": "multifd", "state": True}])
+    target.qmp("migrate-incoming", uri="tcp:127.0.0.1:0")
+    done = ferry("migrate", *words, source.ctl, target.ctl)
+    refused(done, 1)
+    assert re.search(why, done.stderr), done.stderr
+    # Without words the source does as the target does.
+    done = ferry("migrate", source.ctl, target.ctl)
+    assert done.returncode == 0 and runs(target), done.stderr
+    assert "multifd" in caps(source)
+    assert source.qmp("query-migrate")["ram"]["multifd-bytes"] > 0
+
+
+def test_a_target_that_listens_without_multifd_is_not_sent_it(idle, ferry):
+    source, target = idle(incoming="tcp:127.0.0.1:0")
+    done = ferry("migrate", "--set", "multifd=on", source.ctl, target.ctl)
+    refused(done, 1, "multifd is on at", "pages would be lost")
+    assert runs(source)
+
+
+# ---- an address, where nobody can be asked ------------------------------------------
+
+@pytest.mark.sanitize
+def test_multifd_left_on_is_not_sent_to_an_address(idle, ferry, folder):
+    source, target = idle(incoming=f"unix:{folder}/in")
+    source.qmp("migrate-set-capabilities", capabilities=[
+        {"capability": "multifd", "state": True}])
+    refused(ferry("migrate", source.ctl, f"unix:{folder}/in"), 1,
+            "multifd is on at", "lost without an error")
+    done = ferry("migrate", "--set", "multifd=off", source.ctl,
+                 f"unix:{folder}/in")
+    assert done.returncode == 0 and runs(target), done.stderr
+    assert done.stderr == ""
+
+
+def test_it_says_what_the_side_at_an_address_must_have(idle, ferry, folder):
+    source, target = idle()
+    target.qmp("migrate-set-capabilities", capabilities=[
+        {"capability": "multifd", "state": True}])
+    target.qmp("migrate-incoming", uri=f"unix:{folder}/in")
+    done = ferry("migrate", "--precopy", "--set", "multifd=on", source.ctl,
+                 f"unix:{folder}/in")
+    assert done.returncode == 0 and runs(target), done.stderr
+    assert done.stderr == ("ferry: the target must have: multifd on, "
+                           "multifd-channels 2, multifd-compression none\n")
+
+
+def test_postcopy_needs_somebody_who_answers(idle, ferry, folder):
+    source, _ = idle()
+    uri = f"exec:cat >{folder}/out"
+    refused(ferry("migrate", "--postcopy", source.ctl, uri), 1, "one-way")
+    done = ferry("migrate", source.ctl, uri)
+    assert done.returncode == 0, done.stderr
+    assert f"is in {uri}" in done.stdout
+
+
+def test_ferry_and_qemu_do_not_migrate_to_each_other(vms, ferry, folder):
+    qemu_vm = vms("a", guest="cpus=2 idle=1", ram_mb=16)
+    with Vm(os.environ["FERRY"], folder, "f", ram="16M",
+            incoming="defer") as waits:
+        refused(ferry("migrate", qemu_vm.ctl, "f"), 1,
+                "is a QEMU and f is ferry run", "`ferry park`")
+        refused(ferry("migrate", "--set", "multifd=on", "f", qemu_vm.ctl), 2,
+                "multifd is a QEMU's")
+        assert waits.alive()
+
+
+def test_one_vm_of_ferry_moves_to_another(ferry, folder):
+    qemu.require()
+    path = os.environ["FERRY"]
+    with Vm(path, folder, "f", ram="64M", kernel=os.environ["FERRY_GUEST"],
+            append=GUEST) as source, \
+            Vm(path, folder, "g", ram="64M", incoming="defer") as target:
+        source.serial.wait(lambda log: log.ready)
+        done = ferry("migrate", "f", "g", "--passes", "1")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("f runs at g; ")
+        assert target.serial.ask("v", "VERIFIED")["bad"] == 0
+        assert source.status() == "postmigrate"
+        back = ferry("migrate", "g", "f")
+        refused(back, 1, "f does not wait for a VM")
+
+
+# ---- what goes wrong on the way ---------------------------------------------------
+
+def start_slowly(ferry, source, target, *words):
+    process = ferry.start("migrate", *SLOW, *words, source.ctl, target.ctl)
+    source.wait("pages", lambda: source.qmp("query-migrate").get(
+        "ram", {}).get("transferred", 0) > 1 << 20)
+    return process
+
+
+def ended(process):
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess([], process.returncode, out, err)
+
+
+def test_a_target_that_dies_in_precopy_leaves_the_vm_where_it_is(two, ferry):
+    source, target = two()
+    process = start_slowly(ferry, source, target, "--precopy")
+    target.process.kill()
+    done = ended(process)
+    refused(done, 1, "migration failed", "the VM is: source")
+    lives(source)
+
+
+@pytest.mark.sanitize
+def test_a_target_that_dies_in_postcopy_takes_the_vm_with_it(two, ferry):
+    source, target = two()
+    process = ferry.start("migrate", "--postcopy", "--set",
+                          "max-postcopy-bandwidth=2M", source.ctl,
+                          target.ctl)
+    target.wait("it runs there", lambda: runs(target))
+    time.sleep(0.3)
+    target.process.kill()
+    done = ended(process)
+    refused(done, 4, "the VM is: lost", "which has ended")
+    assert not runs(source)
+
+
+def test_a_source_that_dies_under_the_command(two, ferry):
+    source, target = two()
+    process = start_slowly(ferry, source, target, "--precopy")
+    source.process.kill()
+    refused(ended(process), 4, "does not answer any more")
+
+
+def test_an_interrupt_in_precopy_cancels(two, ferry):
+    source, target = two()
+    process = start_slowly(ferry, source, target)
+    process.send_signal(signal.SIGINT)
+    refused(ended(process), 1, "migration cancelled", "the VM is: source")
+    assert status(source) == "cancelled"
+    lives(source)
+
+
+def test_an_interrupt_in_postcopy_only_stops_watching(two, ferry):
+    """This QEMU would obey, and the VM would be lost."""
+    source, target = two()
+    process = ferry.start("migrate", "--postcopy", "--set",
+                          "max-postcopy-bandwidth=8M", source.ctl, target.ctl)
+    target.wait("it runs there", lambda: runs(target))
+    process.send_signal(signal.SIGINT)
+    done = ended(process)
+    assert done.returncode == 3
+    assert "it cannot be cancelled any more" in done.stderr
+    assert "the migration goes on" in done.stderr
+    done = ferry("cancel", source.ctl)
+    assert done.returncode == 1, done.stderr
+    assert "the target has taken over" in done.stderr
+    source.qmp("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
+    source.wait("the end", lambda: status(source) == "completed")
+    lives(target)
+
+
+def test_a_command_that_is_killed_leaves_the_migration_alone(two, ferry):
+    source, target = two()
+    process = start_slowly(ferry, source, target, "--precopy")
+    process.kill()
+    source.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+    source.wait("the end", lambda: status(source) == "completed")
+    lives(target)
+
+
+def test_precopy_that_gets_nowhere_is_given_up(two, ferry):
+    source, target = two(BUSY)
+    done = ferry("migrate", "--precopy", *SLOW, "--by", "1s", source.ctl,
+                 target.ctl)
+    refused(done, 1, "precopy does not get there: after 0 passes",
+            "the VM is: source")
+    lives(source)
+
+
+# ---- status ---------------------------------------------------------------------------
+
+@pytest.mark.sanitize
+def test_status_of_a_qemu_has_the_shape_of_ferrys(two, ferry):
+    source, target = two()
+
+    def said(vm):
+        done = ferry("status", "--json", vm.ctl)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+    assert said(source)["migration"] == {}
+    assert said(target)["vm"]["status"] == "inmigrate"
+    text = ferry("status", source.ctl).stdout
+    assert re.match(r"VM +running\nmigration +none", text), text
+
+    process = ferry.start("migrate", "--postcopy", "--set",
+                          "max-postcopy-bandwidth=8M", source.ctl, target.ctl)
+    target.wait("it runs there", lambda: runs(target))
+    process.kill()
+    process.wait()
+    for vm, role in (source, "source"), (target, "target"):
+        m = said(vm)["migration"]
+        assert m["status"] == "postcopy-active"
+        assert (m["x-ferry-role"], m["x-ferry-where"], m["x-ferry-safe"]) == (
+            role, "split", "none")
+    source.wait("requests", lambda: source.qmp("query-migrate")["ram"][
+        "postcopy-requests"])
+    m = said(source)["migration"]
+    assert m["x-ferry-faults"]["count"] >= m["ram"]["postcopy-requests"] > 0
+    text = ferry("status", source.ctl).stdout
+    assert re.search(r"migration +postcopy-active +\d+%  pass \d ", text), text
+    assert "where      split (safe to start: none)" in text
+    watch = ferry.start("status", "--watch", source.ctl)
+    source.qmp("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
+    assert watch.wait(60) == 0
+    for vm in source, target:
+        assert said(vm)["migration"]["x-ferry-where"] == "target"
+    lives(target)

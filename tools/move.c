@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `ferry migrate` from the first question to the last sentence.  What follows a
+ * refusal is nothing: nothing was begun then.
+ */
+#include "move.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "command.h"
+#include "fit.h"
+#include "incoming.h"
+#include "migrate_params.h"
+#include "progress.h"
+#include "shape.h"
+
+/* An address has a ':' before any '/', which neither a name nor a path has. */
+static bool is_address(const char *to)
+{
+	return !*to || to[strcspn(to, ":/")] == ':';
+}
+
+static void note(const struct ferry_move *mv, const char *text)
+{
+	if (!mv->order->quiet)
+		ferry_tool_fail(0, "%s", text);
+}
+
+/* ---- prepare ------------------------------------------------------------------ */
+
+static int prepare_qemus(struct ferry_move *mv, struct ferry_view *s,
+			 struct ferry_view *t, struct ferry_err *e)
+{
+	struct ferry_err why = { 0 };
+
+	if (ferry_settle_pair(&mv->source, s, &mv->target, t,
+			      &mv->order->wish, &mv->plan, &why, e))
+		return -1;
+	if (why.code) {
+		ferry_err_wrap(&why, "precopy only, as postcopy cannot be "
+			       "had");
+		note(mv, why.msg);
+	}
+	return 0;
+}
+
+static int prepare_pair(struct ferry_move *mv, struct ferry_err *e)
+{
+	const struct ferry_params *params = mv->order->wish.params;
+	FERRY_AUTO_VIEW s = { 0 };
+	FERRY_AUTO_VIEW t = { 0 };
+
+	if (ferry_view_init(&s, &mv->source, e) ||
+	    ferry_view_init(&t, &mv->target, e) || ferry_fit_sides(&s, &t, e))
+		return -1;
+	mv->was_running = !strcmp(s.state, "running");
+	if (mv->source.kind == FERRY_PEER_QEMU) {
+		if (prepare_qemus(mv, &s, &t, e))
+			return -1;
+	} else if (ferry_migrate_params_send(mv->source.qmp, params, e) ||
+		   (!t.listens && ferry_migrate_params_send(mv->target.qmp,
+							    params, e))) {
+		return -1;
+	}
+	return ferry_incoming(&mv->target, mv->order->listen, mv->uri,
+			      sizeof(mv->uri), e);
+}
+
+static int prepare_qemu(struct ferry_move *mv, struct ferry_err *e)
+{
+	FERRY_AUTO_VIEW s = { 0 };
+	char needs[160], text[220];
+
+	if (ferry_view_init(&s, &mv->source, e))
+		return -1;
+	mv->was_running = !strcmp(s.state, "running");
+	mv->plan.one_way = ferry_fit_is_one_way(mv->uri);
+	if (ferry_settle_source(&mv->source, &s, &mv->order->wish, &mv->plan,
+				e) ||
+	    ferry_fit_address(&s, &mv->order->wish, mv->uri, e))
+		return -1;
+	if (ferry_fit_needs(&s, needs, sizeof(needs))) {
+		snprintf(text, sizeof(text), "the target must have: %s",
+			 needs);
+		note(mv, text);
+	}
+	return 0;
+}
+
+static int prepare_address(struct ferry_move *mv, struct ferry_err *e)
+{
+	size_t n = strlen(mv->order->to);
+
+	if (mv->order->listen)
+		return ferry_err_set(e, FERRY_E_INVALID, 0, "--listen is for "
+				     "a target that is a VM, not an address");
+	if (n >= sizeof(mv->uri))
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "the address is too long");
+	memcpy(mv->uri, mv->order->to, n + 1);
+	if (mv->source.kind == FERRY_PEER_QEMU)
+		return prepare_qemu(mv, e);
+	return ferry_migrate_params_send(mv->source.qmp,
+					 mv->order->wish.params, e);
+}
+
+/* Nobody steers a QEMU that is left alone. */
+static int check_detached(const struct ferry_move *mv, struct ferry_err *e)
+{
+	if (!mv->order->detach || mv->source.kind != FERRY_PEER_QEMU)
+		return 0;
+	if (mv->plan.by_ms || (mv->plan.must_postcopy && mv->plan.passes))
+		return ferry_err_set(e, FERRY_E_INVALID, 0, "a QEMU is told "
+				     "when to go to postcopy by this command: "
+				     "it cannot be detached from");
+	return 0;
+}
+
+static int check_words(const struct ferry_move *mv, struct ferry_err *e)
+{
+	const struct ferry_wish *w = &mv->order->wish;
+	int rc = mv->source.kind == FERRY_PEER_QEMU ?
+		 ferry_wish_for_qemu(w, e) : ferry_wish_for_ferry(w, e);
+
+	return rc || check_detached(mv, e) ? -1 : 0;
+}
+
+/* ---- begin -------------------------------------------------------------------- */
+
+static int begin(struct ferry_move *mv, struct ferry_err *e)
+{
+	struct json_object *args = json_object_new_object();
+
+	ferry_json_add_str(args, "uri", mv->uri);
+	if (ferry_peer_call(&mv->source, "migrate", args, NULL, e))
+		return -1;
+	if (mv->source.kind == FERRY_PEER_FERRY || !mv->plan.must_postcopy ||
+	    mv->plan.passes)
+		return 0;
+	mv->postcopy = true;
+	return ferry_peer_call(&mv->source, "migrate-start-postcopy", NULL,
+			       NULL, e);
+}
+
+/* ---- the last sentence ---------------------------------------------------------- */
+
+/* ferry run knows where its VM is; the target may know more. */
+static struct ferry_outcome outcome_of(const struct ferry_move *mv)
+{
+	struct ferry_outcome o = ferry_outcome(&mv->from, &mv->to,
+					       mv->was_running);
+
+	if (mv->source.kind != FERRY_PEER_FERRY || mv->from.gone ||
+	    o.code == FERRY_EXIT_DONE)
+		return o;
+	o.code = ferry_progress_exit(mv->m);
+	o.where = ferry_json_str(mv->m, "x-ferry-where");
+	o.advice = "";
+	if (!o.where)
+		o.where = "unknown";
+	return o;
+}
+
+static void say_done(const struct ferry_move *mv)
+{
+	uint64_t total = ferry_json_u64(mv->m, "total-time", 0);
+	uint64_t pause = ferry_json_u64(mv->m, "downtime", 0);
+	bool file = !strncmp(mv->uri, "file:", 5) ||
+		    !strncmp(mv->uri, "exec:", 5);
+
+	printf("%s %s %s; %d ms", mv->source.name,
+	       file ? "is in" : "runs at", mv->order->to, (int)total);
+	/* Some QEMUs say nonsense, docs/QEMU.md. */
+	if (pause <= total)
+		printf(", pause %d ms", (int)pause);
+	putchar('\n');
+}
+
+static void say_failed(const struct ferry_move *mv,
+		       const struct ferry_outcome *o)
+{
+	const char *status = ferry_json_str(mv->m, "status");
+	const char *why = ferry_json_str(mv->t, "error-desc");
+	bool theirs = why != NULL;
+
+	if (!theirs)
+		why = ferry_json_str(mv->m, "error-desc");
+	if (*mv->why)
+		why = mv->why;
+	ferry_tool_fail(0, "%s: migration %s: %s%s%s; the VM is: %s%s%s%s",
+			mv->source.name, status ? status : "ended",
+			theirs && why != mv->why ? mv->target.name : "",
+			theirs && why != mv->why ? ": " : "",
+			why ? why : "no reason given", o->where,
+			*o->advice ? " (" : "", o->advice,
+			*o->advice ? ")" : "");
+}
+
+static int tell(struct ferry_move *mv)
+{
+	struct ferry_outcome o = outcome_of(mv);
+
+	if (!mv->order->quiet && isatty(STDERR_FILENO))
+		fputc('\n', stderr);
+	if (mv->from.gone && o.code != FERRY_EXIT_DONE)
+		return ferry_tool_fail(o.code, "%s does not answer any more: "
+				       "%s", mv->source.name, mv->why);
+	if (mv->source.kind == FERRY_PEER_QEMU)
+		ferry_shape_where(mv->m, o.where);
+	if (mv->order->json)
+		puts(ferry_json_text(mv->m));
+	if (o.code != FERRY_EXIT_DONE)
+		say_failed(mv, &o);
+	else if (!mv->order->json)
+		say_done(mv);
+	if (o.code == FERRY_EXIT_DONE && *o.advice)
+		note(mv, o.advice);
+	return o.code;
+}
+
+/* ---- all of it ------------------------------------------------------------------ */
+
+/* Nothing has begun, or it was refused. */
+static int refused(const struct ferry_err *err)
+{
+	static const struct {
+		int err, exit;
+	} codes[] = {
+		{ FERRY_E_IO,		FERRY_EXIT_NO_VM },
+		{ FERRY_E_CLOSED,	FERRY_EXIT_NO_VM },
+		{ FERRY_E_TIMEOUT,	FERRY_EXIT_NO_VM },
+		{ FERRY_E_PROTO,	FERRY_EXIT_NO_VM },
+		{ FERRY_E_INVALID,	FERRY_EXIT_USAGE },
+	};
+
+	for (size_t i = 0; i < FERRY_LEN(codes); i++)
+		if (err->code == codes[i].err)
+			return ferry_tool_fail(codes[i].exit, "%s", err->msg);
+	return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err->msg);
+}
+
+static int open_both(struct ferry_move *mv, struct ferry_err *e)
+{
+	if (ferry_peer_open(&mv->source, mv->order->vm, e))
+		return -1;
+	if (is_address(mv->order->to))
+		return 0;
+	mv->to.known = true;
+	return ferry_peer_open(&mv->target, mv->order->to, e);
+}
+
+static int run(struct ferry_move *mv)
+{
+	struct ferry_err err = { 0 };
+
+	if (!strcmp(mv->order->vm, mv->order->to))
+		return ferry_tool_fail(FERRY_EXIT_USAGE, "source and target "
+				       "are the same VM: %s", mv->order->vm);
+	if (open_both(mv, &err))
+		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
+	ferry_plan_of(&mv->plan, &mv->order->wish);
+	if (check_words(mv, &err))
+		return ferry_tool_fail(FERRY_EXIT_USAGE, "%s", err.msg);
+	if (mv->to.known ? prepare_pair(mv, &err) : prepare_address(mv, &err))
+		return refused(&err);
+	if (begin(mv, &err))
+		return refused(&err);
+	if (mv->order->detach)
+		return FERRY_EXIT_DONE;
+	if (ferry_watch(mv))
+		return mv->from.gone ? FERRY_EXIT_LOST :
+				       ferry_progress_exit(mv->m);
+	return tell(mv);
+}
+
+int ferry_move(const struct ferry_order *order)
+{
+	struct ferry_move mv = { .order = order };
+	int code = run(&mv);
+
+	ferry_peer_close(&mv.source);
+	ferry_peer_close(&mv.target);
+	json_object_put(mv.m);
+	json_object_put(mv.t);
+	return code;
+}
