@@ -8,8 +8,9 @@
  *
  * and as the source keeps the connection open until it is answered, that end
  * must be told by looking: the description ends with the last octet that has
- * come, and is JSON.  Where it is empty (n = 0), the octets before it are those
- * of a footer, and nothing follows for a while.
+ * come, is JSON, and names the sections before it, octet for octet.  Where it
+ * does not, or is empty (n = 0), the octets before it are those of a footer,
+ * and nothing follows for a while.
  *
  * Thread: the reader.
  */
@@ -21,7 +22,7 @@
 #include "base/clock.h"
 
 #define END_WIRE	6u	/* 00 06 be32 */
-#define QUIET_MS	300
+#define QUIET_MS	1000
 
 /* One object, from its first brace to its last, strings apart. */
 static bool is_json(const uint8_t *p, size_t n)
@@ -95,10 +96,15 @@ static int read_more(struct ferry_target *t, struct ferry_err *e)
 	return 1;
 }
 
-/* An empty description may be anything, if more follows. */
-static bool is_quiet(struct ferry_target *t, const uint8_t *end)
+/* What cannot be told by its octets is the end if nothing follows. */
+static bool is_all(struct ferry_target *t, const uint8_t *end)
 {
-	return t->tail.data + t->tail.bytes != end + END_WIRE ||
+	const uint8_t *text = end + END_WIRE;
+	size_t sections = (size_t)(end - t->tail.data);
+	size_t n = t->tail.bytes - sections - END_WIRE;
+
+	return t->vm->adopt->is_whole(t->vm->opaque, t->tail.data, sections,
+				      text, n) ||
 	       t->main->ops->wait(t->main, POLLIN, QUIET_MS) == 0;
 }
 
@@ -117,7 +123,7 @@ int ferry_tail_read(struct ferry_target *t, struct ferry_err *e)
 	const uint8_t *end = NULL;
 	int more = 1;
 
-	while (more > 0 && (!end || !is_quiet(t, end))) {
+	while (more > 0 && (!end || !is_all(t, end))) {
 		more = read_more(t, e);
 		if (more < 0)
 			return ferry_err_wrap(e, "device state");

@@ -57,6 +57,12 @@ struct ferry_adopt_ops {
 	int (*block)(void *opaque, const struct ferry_mem_block *b, int *fd,
 		     uint64_t *offset, struct ferry_err *e);
 
+	/* Does the description name just these sections, to the last octet?
+	 * If not, nothing is wrong yet: it may not be all of it. */
+	bool (*is_whole)(void *opaque, const void *sections,
+			 size_t sections_bytes, const void *vmdesc,
+			 size_t vmdesc_bytes);
+
 	/* All is here: make it durable, short of taking effect.  May be
 	 * called again when it failed. */
 	int (*prepare)(void *opaque, const struct ferry_adopt_state *state,

@@ -15,6 +15,7 @@
 
 #include "mig/vm.h"
 #include "park/unpack.h"
+#include "park/vmdesc.h"
 #include "park/writer.h"
 
 struct ferry_park {
@@ -51,6 +52,20 @@ static int on_block(void *opaque, const struct ferry_mem_block *b, int *fd,
 	*fd = p->w.memory_fd;
 	return ferry_image_writer_block(&p->w, b->name, b->bytes,
 					b->page_bytes, b->gpa, offset, e);
+}
+
+static bool on_is_whole(void *opaque, const void *sections,
+			size_t sections_bytes, const void *vmdesc,
+			size_t vmdesc_bytes)
+{
+	struct ferry_vmdesc v = { 0 };
+	struct ferry_err ignored;
+	bool whole = !ferry_vmdesc_parse(vmdesc, vmdesc_bytes, &v, &ignored) &&
+		     ferry_vmdesc_covers(&v, sections, sections_bytes);
+
+	(void)opaque;
+	ferry_vmdesc_fini(&v);
+	return whole;
 }
 
 /* Once: prepare may come again. */
@@ -138,6 +153,7 @@ static void on_revoke(void *opaque)
 static const struct ferry_adopt_ops ops = {
 	.begin = on_begin,
 	.block = on_block,
+	.is_whole = on_is_whole,
 	.prepare = on_prepare,
 	.commit = on_commit,
 	.settle = on_settle,

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "wire/section.h"
+
 #define DEPTH_MAX	64u
 
 struct text {
@@ -305,4 +307,30 @@ bool ferry_vmdesc_find(const struct ferry_vmdesc *v, const char *name,
 		return true;
 	}
 	return false;
+}
+
+static bool skip_section(const struct ferry_vmdesc *v, struct ferry_rd *r)
+{
+	struct ferry_section s = { 0 };
+	struct ferry_err ignored;
+	uint64_t bytes;
+
+	if (ferry_section_decode(r, &s, &ignored) != FERRY_DECODE_DONE ||
+	    s.type != FERRY_SECTION_FULL ||
+	    !ferry_vmdesc_find(v, s.name, s.instance, &bytes) ||
+	    bytes > ferry_rd_left(r))
+		return false;
+	ferry_rd_bytes(r, (size_t)bytes);
+	return ferry_footer_decode(r, s.id, &ignored) == FERRY_DECODE_DONE;
+}
+
+bool ferry_vmdesc_covers(const struct ferry_vmdesc *v, const void *sections,
+			 size_t bytes)
+{
+	struct ferry_rd r = ferry_rd_over(sections, bytes);
+
+	while (ferry_rd_left(&r))
+		if (!skip_section(v, &r))
+			return false;
+	return true;
 }

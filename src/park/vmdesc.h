@@ -36,4 +36,9 @@ void ferry_vmdesc_fini(struct ferry_vmdesc *v);
 bool ferry_vmdesc_find(const struct ferry_vmdesc *v, const char *name,
 		       uint32_t instance, uint64_t *bytes);
 
+/* FULL sections that lie end to end, each as long as it says, and nothing
+ * else. */
+bool ferry_vmdesc_covers(const struct ferry_vmdesc *v, const void *sections,
+			 size_t bytes);
+
 #endif

@@ -12,6 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vm"))
 
+import qemu  # noqa: E402
+
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "sanitize: runs in the builds with "
@@ -32,7 +34,8 @@ class Park:
     def __init__(self, folder, *options, name="vm", uri=None):
         self.image = folder / name
         self.uri = uri or f"unix:{folder}/{name}.sock"
-        self.errors = open(folder / f"{self.image.name}.err", "a+", encoding="utf-8")
+        self.errors = open(folder / f"{self.image.name}.err", "a+",
+                           encoding="utf-8")
         self.process = subprocess.Popen(
             [os.environ["FERRY"], "park", "--quiet", *options, self.uri,
              str(self.image)], stdin=subprocess.DEVNULL,
@@ -42,6 +45,19 @@ class Park:
         """(exit code, what it said)."""
         out, _ = self.process.communicate(timeout=timeout)
         return self.process.returncode, out + self.said()
+
+    def wait_listening(self):
+        """Who comes before that is refused.  One that never listened has
+        ended."""
+        path = self.uri.removeprefix("unix:")
+
+        def listening():
+            with open("/proc/net/unix", encoding="utf-8") as sockets:
+                return any(line.split()[3] == "00010000" and
+                           line.rstrip().endswith(path) for line in sockets)
+
+        qemu.wait_until("park listens", lambda: listening() or
+                        self.process.poll() is not None)
 
     def said(self):
         self.errors.seek(0)

@@ -38,15 +38,8 @@ def status(vm):
     return vm.qmp("query-migrate").get("status")
 
 
-def wait_listening(one):
-    """A socket that does not exist yet would end the migration."""
-    path = one.uri.removeprefix("unix:")
-    qemu.wait_until("park listens", lambda: os.path.exists(path) or
-                    one.process.poll() is not None)
-
-
 def migrate(vm, one):
-    wait_listening(one)
+    one.wait_listening()
     vm.qmp("migrate", uri=one.uri)
     ended = vm.wait("the end of migration", lambda: status(vm) in
                     ("completed", "failed", "cancelled") and status(vm))
@@ -82,9 +75,11 @@ MODES = {
     "multifd": (["return-path", "multifd"], ["--multifd=3"],
                 {"multifd-channels": 3}),
     "multifd-zlib": (["return-path", "multifd"], ["--multifd=2"],
-                     {"multifd-compression": "zlib", "downtime-limit": 100000}),
+                     {"multifd-compression": "zlib",
+                      "downtime-limit": 100000}),
     "multifd-zstd": (["return-path", "multifd"], ["--multifd=2"],
-                     {"multifd-compression": "zstd", "downtime-limit": 100000}),
+                     {"multifd-compression": "zstd",
+                      "downtime-limit": 100000}),
     "xbzrle": (["return-path", "xbzrle"], [],
                {"xbzrle-cache-size": 64 << 20}),
 }
@@ -110,7 +105,7 @@ def test_a_guest_that_runs_is_parked_in_postcopy(source, park, folder,
     capabilities(source, "postcopy-ram",
                  *["postcopy-preempt"] * len(options))
     source.qmp("migrate-set-parameters", **{"max-bandwidth": 20 << 20})
-    wait_listening(one)
+    one.wait_listening()
     source.qmp("migrate", uri=one.uri)
     source.wait("pages", lambda: status(source) == "active")
     source.qmp("migrate-start-postcopy")
@@ -144,7 +139,7 @@ def ferry(folder, *words):
 def test_a_vm_of_ferry_is_parked_and_goes_on_elsewhere(ferry_source, park,
                                                        folder, how):
     one = park()
-    wait_listening(one)
+    one.wait_listening()
     done = ferry(folder, "migrate", how, "f", one.uri)
     assert done.returncode == 0, done.stdout
     code, said = one.wait()
@@ -164,7 +159,7 @@ def test_a_vm_of_ferry_is_parked_and_goes_on_elsewhere(ferry_source, park,
         there.close()
 
 
-# ---- what goes wrong ----------------------------------------------------------
+# ---- what goes wrong --------------------------------------------------------
 
 
 def lives(vm):
@@ -181,7 +176,7 @@ def nothing_left(one):
 def start_slowly(vm, one, *caps):
     capabilities(vm, "return-path", *caps)
     vm.qmp("migrate-set-parameters", **{"max-bandwidth": 10 << 20})
-    wait_listening(one)
+    one.wait_listening()
     vm.qmp("migrate", uri=one.uri)
     vm.wait("pages", lambda: vm.qmp("query-migrate").get("ram", {}).get(
         "transferred", 0) > 1 << 20)
@@ -199,7 +194,7 @@ def test_an_image_that_exists_is_not_written_over(park, folder):
 @pytest.mark.sanitize
 def test_two_parks_into_one_image_are_one_too_many(park, folder):
     one = park()
-    wait_listening(one)
+    one.wait_listening()
     code, said = park(uri=f"unix:{folder}/other").wait()
     assert code == 1 and "another process is parking a VM in" in said
     one.process.terminate()
@@ -244,7 +239,7 @@ def test_a_park_that_is_killed_leaves_no_image(source, park):
 def test_multifd_that_was_not_announced_is_refused(source, park):
     one = park()
     capabilities(source, "return-path", "multifd")
-    wait_listening(one)
+    one.wait_listening()
     source.qmp("migrate", uri=one.uri)
     source.wait("the end", lambda: status(source) == "failed")
     one.process.terminate()
@@ -276,7 +271,7 @@ def test_a_full_disk_leaves_the_vm_at_the_source(folder, small_disk, park,
         vm.wait_line("READY")
         one = park("--once", name="disk/vm", uri=f"unix:{folder}/s")
         capabilities(vm, *caps)
-        wait_listening(one)
+        one.wait_listening()
         vm.qmp("migrate", uri=one.uri)
         vm.wait("the end", lambda: status(vm) == "failed")
         code, said = one.wait()
@@ -299,7 +294,7 @@ STRANGERS = {
 @pytest.mark.parametrize("what", STRANGERS)
 def test_a_stranger_does_not_disturb_the_wait(park, what):
     one = park()
-    wait_listening(one)
+    one.wait_listening()
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.connect(one.uri.removeprefix("unix:"))
         stranger.sendall(STRANGERS[what])
@@ -310,7 +305,7 @@ def test_a_stranger_does_not_disturb_the_wait(park, what):
     assert nothing_left(one)
 
 
-# ---- there and back -------------------------------------------------------------
+# ---- there and back ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["precopy", "postcopy"])
@@ -321,7 +316,8 @@ def test_a_parked_guest_goes_on_in_a_qemu(source, park, folder, how):
                                             "downtime-limit": 1000})
     migrate(source, one)
     check_parked(source, one, folder)
-    with qemu.Qemu(folder, "b", GUEST, ram_mb=RAM_MB, args=["-incoming", "defer"]) as there:
+    with qemu.Qemu(folder, "b", GUEST, ram_mb=RAM_MB,
+                   args=["-incoming", "defer"]) as there:
         if how == "postcopy":
             capabilities(there, "postcopy-ram")
         there.qmp("migrate-incoming", uri=f"unix:{folder}/b.in")
@@ -332,7 +328,7 @@ def test_a_parked_guest_goes_on_in_a_qemu(source, park, folder, how):
         assert there.verify()["bad"] == 0 and not there.log.bad
 
 
-# ---- a source that leaves ---------------------------------------------------------
+# ---- a source that leaves ---------------------------------------------------
 
 OPEN_RETURN_PATH = b"\x08\0\1\0\0"
 SHUT = b"\0\1\0\4\0\0\0\0"

@@ -107,12 +107,37 @@ static void more_devices_than_there_can_be_are_refused(void **state)
 	assert_refused(text, n + 5, "one too many");
 }
 
+/* Three sections: two devices, and one that is not named. */
+static void a_description_covers_sections_octet_for_octet(void **state)
+{
+	static const uint8_t first[] = "\4\0\0\0\1\1d\0\0\0\7\0\0\0\1"
+				       "AB\x7e\0\0\0\1";
+	static const uint8_t more[] = "\4\0\0\0\2\1d\0\0\0\7\0\0\0\1"
+				      "AB\x7e\0\0\0\2"
+				      "\4\0\0\0\3\1e\0\0\0\7\0\0\0\1"
+				      "\x7e\0\0\0\3";
+	const char *text = DEVICE("\"size\": 2");
+	struct ferry_vmdesc v = { 0 };
+	struct ferry_err e = { 0 };
+
+	(void)state;
+	assert_ok(ferry_vmdesc_parse(text, strlen(text), &v, &e));
+	for (size_t n = 0; n < sizeof(first); n++)
+		assert_int_equal(ferry_vmdesc_covers(&v, first, n),
+				 n == 0 || n == sizeof(first) - 1);
+	for (size_t n = 0; n < sizeof(more); n++)
+		assert_int_equal(ferry_vmdesc_covers(&v, more, n),
+				 n == 0 || n == 22);
+	ferry_vmdesc_fini(&v);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_body_is_the_sum_of_what_is_in_it),
 		cmocka_unit_test(what_is_no_description_is_refused),
 		cmocka_unit_test(more_devices_than_there_can_be_are_refused),
+		cmocka_unit_test(a_description_covers_sections_octet_for_octet),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
