@@ -296,10 +296,21 @@ void ferry_source_stats(struct ferry_source *s, struct ferry_stats *out)
 	memcpy(out, &all, out->size < sizeof(all) ? out->size : sizeof(all));
 }
 
+/* No other thread uses it any more: cancel does so only where there was no
+ * commit. */
+void ferry_source_close_main(struct ferry_source *s)
+{
+	struct ferry_chan *main = atomic_exchange(&s->main, NULL);
+
+	if (!main)
+		return;
+	ferry_inbuf_fini(&s->main_in);
+	s->speak.chan = NULL;
+	ferry_chan_close(main);
+}
+
 void ferry_source_free(struct ferry_source *s)
 {
-	struct ferry_chan *main;
-
 	if (!s)
 		return;
 	atomic_store(&s->orders.quit, true);
@@ -314,11 +325,7 @@ void ferry_source_free(struct ferry_source *s)
 	ferry_outflow_stop(s);
 	ferry_outflow_stop_tracking(s);
 	ferry_outflow_fini(s);
-	main = s->main;
-	if (main) {
-		ferry_inbuf_fini(&s->main_in);
-		ferry_chan_close(main);
-	}
+	ferry_source_close_main(s);
 	ferry_speaker_fini(&s->speak);
 	ferry_replies_fini(&s->replies);
 	ferry_status_fini(&s->status);

@@ -157,6 +157,12 @@ struct ferry_dialect_ops {
 extern const struct ferry_dialect_ops ferry_dialect_ferry;
 extern const struct ferry_dialect_ops ferry_dialect_qemu;
 
+/* ---- source.c --------------------------------------------------------------- */
+
+/* By the conductor once nothing is to be said or heard any more, or by who
+ * frees. */
+void ferry_source_close_main(struct ferry_source *s);
+
 /* ---- source_run.c ---------------------------------------------------------- */
 
 void ferry_source_conduct(void *source);
@@ -196,7 +202,8 @@ FERRY_CHECKED int ferry_source_listen_back(struct ferry_source *s,
 
 FERRY_CHECKED int ferry_outflow_init(struct ferry_source *s,
 				     struct ferry_err *e);
-/* Breaks all channels but main, joins all threads. */
+/* Breaks the channels of pages (which with a QEMU is main), joins all
+ * threads. */
 void ferry_outflow_stop(struct ferry_source *s);
 void ferry_outflow_fini(struct ferry_source *s);
 

@@ -540,10 +540,22 @@ static void fall_back(struct ferry_source *s, const struct ferry_err *err)
 			  FERRY_STATE_FAILED, err);
 }
 
-static void complete(struct ferry_source *s)
+/*
+ * The target reads on until it has said SHUT: nothing is closed before that was
+ * heard, or before it is known that it will not be.  Then all is closed, here
+ * first: that is how the target knows that SHUT has arrived.
+ */
+static void hang_up(struct ferry_source *s)
 {
 	ferry_heart_stop(&s->heart);
+	ferry_returns_stop(&s->out.returns);
 	ferry_outflow_stop(s);
+	ferry_source_close_main(s);
+}
+
+static void complete(struct ferry_source *s)
+{
+	hang_up(s);
 	ferry_outflow_stop_tracking(s);
 	throttle(s, 0);
 	ferry_status_set(&s->status, FERRY_STATE_COMPLETED);

@@ -350,7 +350,8 @@ int ferry_admit_other(struct ferry_target *t, struct ferry_inbuf *in,
 			    h->index);
 	pthread_mutex_lock(&t->lock);
 	r = await_place(t, h);
-	if (!r || r->chan || t->end.quit || t->end.done) {
+	/* In this order: who has ended may be closing it. */
+	if (t->end.quit || t->end.done || !r || r->chan) {
 		rc = ferry_err_set(e, FERRY_E_PROTO, 0,
 				   "channel %s %u belongs to no migration "
 				   "that is coming in",

@@ -197,8 +197,8 @@ int ferry_adopt_finish(struct ferry_target *t, struct ferry_err *e)
 /* ---- the end ---------------------------------------------------------------------------- */
 
 /*
- * A QEMU that has read SHUT closes; one that closed without reading it resets
- * the connection.  A ferry may keep it open: it has heard when it gives no more
+ * Who has read SHUT closes; a QEMU that closed without reading it resets the
+ * connection.  A ferry that should keep it open has heard when it gives no more
  * signs of life.  What it says until then is read, for closing on it would take
  * SHUT back.
  */

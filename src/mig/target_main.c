@@ -386,8 +386,11 @@ static void complete(struct ferry_target *t)
 	if (t->in.answer.open)
 		(void)!ferry_answer_say(&t->in.answer, FERRY_RP_SHUT, 0, &err);
 	ferry_status_set(&t->status, FERRY_STATE_COMPLETED);
-	if (t->in.answer.open)
-		await_close(t);
+	if (!t->in.answer.open)
+		return;
+	await_close(t);
+	t->main->ops->shutdown(t->main);
+	stop_receivers(t);
 }
 
 /* What another thread noted first is the cause; what the reader saw is often

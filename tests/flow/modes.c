@@ -72,6 +72,21 @@ static void expect_told(const struct ferry_stats *st, const char *what)
 			 st->sent_bytes);
 }
 
+/* Only after the target's last word, and then by itself: the engine is not
+ * freed yet. */
+static void expect_hung_up(const struct rig *r, const char *what)
+{
+	uint64_t octets[2];
+
+	if (!rig_has_hung_up(r))
+		fail_msg("%s: the source has left a connection open", what);
+	rig_carried(r, 0, octets);
+	if (r->heard != octets[1] + 1)
+		fail_msg("%s: the source broke a connection off when it had "
+			 "heard %" PRIu64 " of %" PRIu64 " octets", what,
+			 r->heard - 1, octets[1]);
+}
+
 static void every_mode_moves_the_vm_whole(void **state)
 {
 	(void)state;
@@ -81,6 +96,7 @@ static void every_mode_moves_the_vm_whole(void **state)
 		rig_run(&r, &modes[i].cfg);
 		rig_expect_moved(&r, modes[i].what);
 		expect_told(&r.target_stats, modes[i].what);
+		expect_hung_up(&r, modes[i].what);
 		if (!r.source_stats.rate_bytes_per_s)
 			fail_msg("%s: at no rate", modes[i].what);
 		rig_fini(&r);

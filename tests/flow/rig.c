@@ -22,11 +22,31 @@
 
 /* ---- channels ------------------------------------------------------------------ */
 
+static struct rig_counter *counter_of(struct ferry_chan *c)
+{
+	return (struct rig_counter *)(uintptr_t)c->ops;
+}
+
+static void note_hang_up(struct rig *r)
+{
+	uint64_t none = 0, octets[2];
+
+	rig_carried(r, 0, octets);
+	atomic_compare_exchange_strong(&r->heard, &none, octets[1] + 1);
+}
+
+static void noting_shutdown(struct ferry_chan *c)
+{
+	note_hang_up(counter_of(c)->rig);
+	counter_of(c)->shutdown(c);
+}
+
 /* The engine closes its channels: note before that what they carried. */
 static void counting_close(struct ferry_chan *c)
 {
-	struct rig_counter *k = (struct rig_counter *)(uintptr_t)c->ops;
+	struct rig_counter *k = counter_of(c);
 
+	note_hang_up(k->rig);
 	k->written = atomic_load(&c->written_bytes);
 	k->read = atomic_load(&c->read_bytes);
 	k->chan = NULL;
@@ -41,6 +61,14 @@ void rig_carried(const struct rig *r, unsigned channel, uint64_t octets[2])
 	octets[1] = k->chan ? atomic_load(&k->chan->read_bytes) : k->read;
 }
 
+bool rig_has_hung_up(const struct rig *r)
+{
+	for (unsigned i = 0; i < r->channels; i++)
+		if (r->counter[i].chan)
+			return false;
+	return true;
+}
+
 static void count(struct rig *r, struct ferry_chan *c, unsigned n)
 {
 	struct rig_counter *k = &r->counter[n];
@@ -48,6 +76,9 @@ static void count(struct rig *r, struct ferry_chan *c, unsigned n)
 	k->ops = *c->ops;
 	k->close = c->ops->close;
 	k->ops.close = counting_close;
+	k->shutdown = c->ops->shutdown;
+	k->ops.shutdown = noting_shutdown;
+	k->rig = r;
 	k->chan = c;
 	c->ops = &k->ops;
 }

@@ -78,6 +78,8 @@ struct rig_config {
 struct rig_counter {
 	struct ferry_chan_ops ops;
 	void		(*close)(struct ferry_chan *c);
+	void		(*shutdown)(struct ferry_chan *c);
+	struct rig	*rig;
 	struct ferry_chan *chan;	/* NULL: closed, and what it had: */
 	uint64_t	 written, read;
 };
@@ -106,6 +108,8 @@ struct rig {
 	pthread_t	 offer[RIG_CHANNELS_MAX];
 	unsigned	 channels, joined;
 	struct rig_counter counter[RIG_CHANNELS_MAX];
+	_Atomic uint64_t heard;		/* on main, + 1, when the source first
+					 * broke a channel off or closed it */
 	_Atomic unsigned both;		/* times both sides ran */
 	_Atomic unsigned torn;		/* wrong pages seen by the reader */
 	_Atomic unsigned lost;		/* its guest was told that a page is */
@@ -146,6 +150,9 @@ const char *rig_unix_uri(void);
 /* Octets that a channel of the source has written [0] and read [1] until now.
  * In a hook of the source's thread, or when the source is gone. */
 void rig_carried(const struct rig *r, unsigned channel, uint64_t octets[2]);
+
+/* All that the source has opened is closed. */
+bool rig_has_hung_up(const struct rig *r);
 
 /* Pages that differ between the two sides. */
 uint64_t rig_differs(struct rig *r);
