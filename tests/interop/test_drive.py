@@ -6,9 +6,11 @@ The guest says whether its memory is right, and counts on."""
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -32,10 +34,10 @@ def vms(folder):
     qemu.require()
     made = []
 
-    def make(name, *args, guest=GUEST, log=None, **how):
+    def make(name, *args, guest=GUEST, **how):
         how.setdefault("ram_mb", RAM_MB)
         ctl = f"{folder}/{name}.ctl"
-        vm = qemu.Qemu(folder, name, guest, log=log, args=[
+        vm = qemu.Qemu(folder, name, guest, args=[
             "-qmp", f"unix:{ctl},server=on,wait=off", *args], **how)
         vm.ctl = ctl
         made.append(vm)
@@ -51,8 +53,7 @@ def two(vms):
     """(QEMU with a busy guest, QEMU that waits for it)"""
     def make(guest=GUEST, incoming="defer", **how):
         source = vms("a", guest=guest)
-        target = vms("b", "-incoming", incoming, guest=guest, log=source.log,
-                     **how)
+        target = vms("b", "-incoming", incoming, guest=guest, **how)
         source.wait_line("FERRY", 3)
         return source, target
     return make
@@ -504,4 +505,82 @@ def test_status_of_a_qemu_has_the_shape_of_ferrys(two, ferry):
     assert watch.wait(60) == 0
     for vm in source, target:
         assert said(vm)["migration"]["x-ferry-where"] == "target"
+    lives(target)
+
+
+# ---- what the documentation tells to type ---------------------------------------------
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/QEMU.md"
+
+
+def lines_of(section):
+    """The commands of a section, in order."""
+    text = PAGE.read_text(encoding="utf-8").split(f"\n## {section}\n")[1]
+    return re.findall(r"^    (\S.*)", text.split("\n## ")[0], re.M)
+
+
+class Operator:
+    """Does what a line says; hosts and files are the test's folder's."""
+
+    def __init__(self, folder, vms, ferry):
+        self.folder, self.vms, self.ferry = folder, vms, ferry
+        self.vm, self.background = None, []
+
+    def here(self, line):
+        line = re.sub(r"tcp:host(\d):\d+", rf"unix:{self.folder}/in\1", line)
+        line = line.replace("web.ferry", f"{self.folder}/web.ferry")
+        return re.sub(r"/run/(\w)\.qmp", rf"{self.folder}/\1.ctl", line)
+
+    def do(self, line):
+        if line.startswith("qemu-system-x86_64 ... "):
+            name = re.search(r"/run/(\w)\.qmp", line)[1]
+            args = re.findall(r"-incoming \S+", line)
+            self.vm = self.vms(name, *" ".join(args).split())
+            return
+        if line.startswith("{"):
+            order = json.loads(self.here(line))
+            self.vm.qmp(order["execute"], **order["arguments"])
+            return
+        assert line.startswith("ferry "), line
+        words = shlex.split(self.here(line))[1:]
+        if words[-1] == "&":
+            self.background.append(self.ferry.start(*words[:-1]))
+            qemu.wait_until("it listens", lambda: os.path.exists(
+                words[-3].removeprefix("unix:")))
+            return
+        done = self.ferry(*words)
+        assert done.returncode == 0, done.stderr
+
+    def wait(self):
+        for process in self.background:
+            _, err = process.communicate(timeout=60)
+            assert process.returncode == 0, err
+
+
+def test_the_commands_to_park_and_resume_do_what_the_page_says(vms, ferry,
+                                                               folder):
+    operator = Operator(folder, vms, ferry)
+    [start] = lines_of("Before")
+    operator.do(start)
+    source = operator.vm
+    source.wait_line("FERRY", 3)
+    for line in lines_of("Park and resume"):
+        if line.startswith("qemu"):     # the image is ready by then
+            operator.wait()
+        operator.do(line)
+    assert operator.vm is not source and not runs(source)
+    lives(operator.vm)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_commands_to_move_do_what_the_page_says(two, ferry, folder,
+                                                    number):
+    source, target = two()
+    line = lines_of("From QEMU to QEMU")[number]
+    if "b.qmp" not in line:
+        target.qmp("migrate-set-capabilities", capabilities=[
+            {"capability": "multifd", "state": True}])
+        target.qmp("migrate-incoming", uri=f"unix:{folder}/in2")
+    Operator(folder, None, ferry).do(line)
+    assert not runs(source)
     lives(target)
