@@ -91,7 +91,7 @@ int ferry_tool_doctor(int argc, char **argv)
 		       "VMs run here and both precopy and postcopy work, else "
 		       "1.\vExample: ferry doctor",
 	};
-	struct ferry_probe_row row[ROWS_MAX];
+	struct ferry_probe_row row[ROWS_MAX] = { FERRY_PROBE_ROW_INIT };
 	int json = 0, works, code;
 	size_t n;
 

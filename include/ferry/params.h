@@ -27,9 +27,11 @@ enum ferry_param_type {
 	FERRY_PARAM_CHOICE,	/* one of `choices`; its index */
 };
 
+/* Made by the library: `size` says which fields it knows. */
 struct ferry_param_info {
-	const char *name;
+	uint32_t size;
 	enum ferry_param_type type;
+	const char *name;
 	const char *unit;	/* "bytes/s", "ms", "pages", ... or "" */
 	const char *const *choices;	/* CHOICE: NULL-terminated, else NULL */
 	uint64_t def, min, max;

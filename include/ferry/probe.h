@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <ferry/sized.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -20,16 +22,24 @@ enum ferry_probe_verdict {
 };
 
 struct ferry_probe_row {
-	const char *name;	/* stable key, such as "userfaultfd" */
+	uint32_t size;
 	enum ferry_probe_verdict verdict;
+	const char *name;	/* stable key, such as "userfaultfd" */
 	char found[160];	/* what was seen */
 	char lost[160];		/* what is lost by it, or "" */
 	char fix[240];		/* the exact command or setting, or "" */
 };
 
+#define FERRY_PROBE_ROW_INIT FERRY_SIZED(ferry_probe_row)
+
 /*
  * Probe everything, in a fixed order; fills at most n rows and returns how
  * many there are.  Opens and closes descriptors, changes nothing.
+ *
+ * The size of the first row, set by FERRY_PROBE_ROW_INIT, is taken for that of
+ * all; the library fills what both know of a row, and 0 is no row at all:
+ *
+ *	struct ferry_probe_row rows[16] = { FERRY_PROBE_ROW_INIT };
  */
 size_t ferry_probe(struct ferry_probe_row *rows, size_t n);
 

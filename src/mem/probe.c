@@ -402,9 +402,18 @@ static const struct {
 
 size_t ferry_probe(struct ferry_probe_row *rows, size_t n)
 {
-	for (size_t i = 0; i < n && i < FERRY_LEN(table); i++) {
-		rows[i] = (struct ferry_probe_row){ .name = table[i].name };
-		table[i].probe(&rows[i]);
+	size_t stride = n ? rows->size : 0;
+	size_t known = stride < sizeof(*rows) ? stride : sizeof(*rows);
+	uint8_t *at = (uint8_t *)rows;
+
+	for (size_t i = 0; i < n && i < FERRY_LEN(table); i++, at += stride) {
+		struct ferry_probe_row r = {
+			.size = (uint32_t)stride, .name = table[i].name,
+		};
+
+		table[i].probe(&r);
+		memset(at, 0, stride);
+		memcpy(at, &r, known);
 	}
 	return FERRY_LEN(table);
 }

@@ -18,84 +18,86 @@
 static const char *const orders[] = { "linear", "near", "hot", NULL };
 static const char *const peers[] = { "ferry", "qemu", NULL };
 
+#define ROW(n)	.size = sizeof(struct ferry_param_info), .name = (n)
 #define BOOL	.type = FERRY_PARAM_BOOL, .unit = "", .max = 1
 #define UINT	.type = FERRY_PARAM_UINT
 #define CAP	.is_capability = 1
 #define LIVE	.while_running = 1
 
 static const struct ferry_param_info table[FERRY_PARAMS] = {
-	[FERRY_P_POSTCOPY_RAM] = { "postcopy-ram", BOOL, CAP, .def = 1,
+	[FERRY_P_POSTCOPY_RAM] = { ROW("postcopy-ram"), BOOL, CAP, .def = 1,
 		.help = "Postcopy may be used: by request, after a number of "
 			"passes, or when precopy does not converge." },
-	[FERRY_P_AUTO_CONVERGE] = { "auto-converge", BOOL, CAP, LIVE,
+	[FERRY_P_AUTO_CONVERGE] = { ROW("auto-converge"), BOOL, CAP, LIVE,
 		.help = "Slow the vCPUs down when precopy does not converge, "
 			"instead of going to postcopy." },
-	[FERRY_P_RELEASE_RAM] = { "release-ram", BOOL, CAP,
+	[FERRY_P_RELEASE_RAM] = { ROW("release-ram"), BOOL, CAP,
 		.help = "Free pages at the source once they are sent in "
 			"postcopy; recovery is then impossible." },
-	[FERRY_P_DOWNTIME_LIMIT] = { "downtime-limit", UINT, .unit = "ms",
+	[FERRY_P_DOWNTIME_LIMIT] = { ROW("downtime-limit"), UINT, .unit = "ms",
 		LIVE, .def = 300, .max = 2000000,
 		.help = "Longest pause that precopy may end with." },
-	[FERRY_P_MAX_BANDWIDTH] = { "max-bandwidth", UINT, .unit = "bytes/s",
-		LIVE, .max = UINT64_MAX >> 1,
-		.help = "Most that precopy passes send; 0: no limit." },
-	[FERRY_P_MAX_POSTCOPY_BANDWIDTH] = { "max-postcopy-bandwidth", UINT,
+	[FERRY_P_MAX_BANDWIDTH] = { ROW("max-bandwidth"), UINT,
 		.unit = "bytes/s", LIVE, .max = UINT64_MAX >> 1,
+		.help = "Most that precopy passes send; 0: no limit." },
+	[FERRY_P_MAX_POSTCOPY_BANDWIDTH] = { ROW("max-postcopy-bandwidth"),
+		UINT, .unit = "bytes/s", LIVE, .max = UINT64_MAX >> 1,
 		.help = "Most that the background push of postcopy sends; "
 			"requested pages are not held back; 0: no limit." },
-	[FERRY_P_CHANNELS] = { "multifd-channels", UINT, .unit = "channels",
-		.def = 1, .min = 1, .max = FERRY_DATA_CHANNELS_MAX,
+	[FERRY_P_CHANNELS] = { ROW("multifd-channels"), UINT,
+		.unit = "channels", .def = 1, .min = 1,
+		.max = FERRY_DATA_CHANNELS_MAX,
 		.help = "Connections that carry bulk pages." },
-	[FERRY_P_THROTTLE_INITIAL] = { "cpu-throttle-initial", UINT,
+	[FERRY_P_THROTTLE_INITIAL] = { ROW("cpu-throttle-initial"), UINT,
 		.unit = "percent", LIVE, .def = 20, .min = 1, .max = 99,
 		.help = "First step of slowing the vCPUs down." },
-	[FERRY_P_THROTTLE_INCREMENT] = { "cpu-throttle-increment", UINT,
+	[FERRY_P_THROTTLE_INCREMENT] = { ROW("cpu-throttle-increment"), UINT,
 		.unit = "percent", LIVE, .def = 10, .min = 1, .max = 99,
 		.help = "Each further step." },
-	[FERRY_P_THROTTLE_MAX] = { "max-cpu-throttle", UINT,
+	[FERRY_P_THROTTLE_MAX] = { ROW("max-cpu-throttle"), UINT,
 		.unit = "percent", LIVE, .def = 99, .min = 1, .max = 99,
 		.help = "Last step." },
-	[FERRY_P_PASSES] = { "x-ferry-precopy-passes", UINT,
+	[FERRY_P_PASSES] = { ROW("x-ferry-precopy-passes"), UINT,
 		.unit = "passes", LIVE, .def = FERRY_PASSES_AUTO,
 		.max = FERRY_PASSES_AUTO,
 		.help = "Passes of precopy before postcopy: 0 is postcopy at "
 			"once, 1000 leaves it to the policy." },
-	[FERRY_P_MAX_PASSES] = { "x-ferry-max-passes", UINT,
+	[FERRY_P_MAX_PASSES] = { ROW("x-ferry-max-passes"), UINT,
 		.unit = "passes", LIVE, .def = 30, .min = 1, .max = 1000000,
 		.help = "Precopy that has not converged after so many passes "
 			"fails, VM goes on at the source." },
-	[FERRY_P_BY] = { "x-ferry-by", UINT, .unit = "ms", LIVE,
+	[FERRY_P_BY] = { ROW("x-ferry-by"), UINT, .unit = "ms", LIVE,
 		.max = UINT32_MAX,
 		.help = "Deadline, from the start: the VM runs at the target "
 			"by then, by postcopy if need be, or the migration "
 			"fails; 0: none." },
-	[FERRY_P_PUSH] = { "x-ferry-background-push", BOOL, LIVE, .def = 1,
+	[FERRY_P_PUSH] = { ROW("x-ferry-background-push"), BOOL, LIVE, .def = 1,
 		.help = "In postcopy send also what nobody asked for; off is "
 			"for measurement." },
-	[FERRY_P_PUSH_ORDER] = { "x-ferry-push-order",
+	[FERRY_P_PUSH_ORDER] = { ROW("x-ferry-push-order"),
 		.type = FERRY_PARAM_CHOICE, .unit = "", .choices = orders,
 		.def = FERRY_PUSH_NEAR, .max = FERRY_PUSH_HOT,
 		.help = "What the background push sends next: the next "
 			"address, what lies near the last fault, or what was "
 			"written last first." },
-	[FERRY_P_PREFAULT_FORWARD] = { "x-ferry-prefault-forward", UINT,
+	[FERRY_P_PREFAULT_FORWARD] = { ROW("x-ferry-prefault-forward"), UINT,
 		.unit = "pages", LIVE, .def = 8, .max = 4096,
 		.help = "Pages after a requested one that are sent with it." },
-	[FERRY_P_PREFAULT_BACKWARD] = { "x-ferry-prefault-backward", UINT,
+	[FERRY_P_PREFAULT_BACKWARD] = { ROW("x-ferry-prefault-backward"), UINT,
 		.unit = "pages", LIVE, .def = 0, .max = 4096,
 		.help = "Pages before a requested one that are sent with it." },
-	[FERRY_P_URGENT] = { "postcopy-preempt", BOOL, CAP, .def = 1,
+	[FERRY_P_URGENT] = { ROW("postcopy-preempt"), BOOL, CAP, .def = 1,
 		.help = "Requested pages travel on a connection of their "
 			"own." },
-	[FERRY_P_PEER] = { "x-ferry-peer", .type = FERRY_PARAM_CHOICE,
+	[FERRY_P_PEER] = { ROW("x-ferry-peer"), .type = FERRY_PARAM_CHOICE,
 		.unit = "", .choices = peers, .def = FERRY_PEER_FERRY,
 		.max = FERRY_PEER_QEMU,
 		.help = "Who is at the other end; a source cannot find out." },
-	[FERRY_P_QEMU_PREEMPT] = { "x-ferry-qemu-preempt", BOOL,
+	[FERRY_P_QEMU_PREEMPT] = { ROW("x-ferry-qemu-preempt"), BOOL,
 		.help = "Towards a QEMU: requested pages travel on a "
 			"connection of their own; its capability "
 			"postcopy-preempt must be on." },
-	[FERRY_P_TIMEOUT] = { "x-ferry-timeout", UINT, .unit = "ms",
+	[FERRY_P_TIMEOUT] = { ROW("x-ferry-timeout"), UINT, .unit = "ms",
 		.def = 10000, .min = 5 * FERRY_HEARTBEAT_MS, .max = 3600000,
 		.help = "A peer that is silent for longer is given up." },
 };

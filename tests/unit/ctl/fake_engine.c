@@ -17,14 +17,19 @@ struct ferry_params { uint64_t v[5]; };
 
 static const char *const peers[] = { "ferry", "qemu", NULL };
 
+#define SIZE	sizeof(struct ferry_param_info)
+
 static const struct ferry_param_info rows[] = {
-	{ "postcopy-ram", FERRY_PARAM_BOOL, "", NULL, 0, 0, 1, 1, 0, "" },
-	{ "release-ram", FERRY_PARAM_BOOL, "", NULL, 0, 0, 1, 1, 0, "" },
-	{ "max-bandwidth", FERRY_PARAM_UINT, "bytes/s", NULL, 0, 0,
+	{ SIZE, FERRY_PARAM_BOOL, "postcopy-ram", "", NULL, 0, 0, 1, 1, 0,
+	  "" },
+	{ SIZE, FERRY_PARAM_BOOL, "release-ram", "", NULL, 0, 0, 1, 1, 0,
+	  "" },
+	{ SIZE, FERRY_PARAM_UINT, "max-bandwidth", "bytes/s", NULL, 0, 0,
 	  1000000000, 0, 1, "" },
-	{ "downtime-limit", FERRY_PARAM_UINT, "ms", NULL, 300, 0, 2000000, 0,
-	  1, "" },
-	{ "x-ferry-peer", FERRY_PARAM_CHOICE, "", peers, 0, 0, 1, 0, 0, "" },
+	{ SIZE, FERRY_PARAM_UINT, "downtime-limit", "ms", NULL, 300, 0,
+	  2000000, 0, 1, "" },
+	{ SIZE, FERRY_PARAM_CHOICE, "x-ferry-peer", "", peers, 0, 0, 1, 0, 0,
+	  "" },
 };
 
 const struct ferry_param_info *ferry_param_info(size_t i)

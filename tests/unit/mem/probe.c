@@ -33,7 +33,7 @@ static const struct ferry_probe_row *row(const struct ferry_probe_row *r,
 
 static void rows_have_stable_names_and_say_something(void **state)
 {
-	struct ferry_probe_row r[MOST];
+	struct ferry_probe_row r[MOST] = { FERRY_PROBE_ROW_INIT };
 	size_t n = ferry_probe(r, MOST);
 
 	(void)state;
@@ -54,7 +54,7 @@ static void rows_have_stable_names_and_say_something(void **state)
 
 static void no_more_rows_are_filled_than_there_is_room_for(void **state)
 {
-	struct ferry_probe_row r[3] = { { 0 } };
+	struct ferry_probe_row r[3] = { FERRY_PROBE_ROW_INIT };
 
 	(void)state;
 	assert_int_equal(ferry_probe(NULL, 0), NAMES);
@@ -63,11 +63,42 @@ static void no_more_rows_are_filled_than_there_is_room_for(void **state)
 	assert_null(r[2].name);
 }
 
+/* As a program knows it that was built with an older header, or a newer. */
+struct shorter { uint32_t size; enum ferry_probe_verdict verdict;
+		 const char *name; };
+struct longer { struct ferry_probe_row row; uint64_t more; };
+
+static void a_row_is_as_long_as_its_owner_says(void **state)
+{
+	struct shorter s[MOST] = { { .size = sizeof(s[0]) } };
+	struct longer l[MOST];
+	struct ferry_probe_row none = { 0 };
+
+	(void)state;
+	memset(l, 0xff, sizeof(l));
+	l[0].row.size = sizeof(l[0]);
+	assert_int_equal(ferry_probe((struct ferry_probe_row *)s, NAMES),
+			 NAMES);
+	assert_int_equal(ferry_probe(&l[0].row, NAMES), NAMES);
+	for (size_t i = 0; i < NAMES; i++) {
+		assert_string_equal(s[i].name, names[i]);
+		assert_string_equal(l[i].row.name, names[i]);
+		assert_int_equal(s[i].size, sizeof(s[0]));
+		assert_int_equal(l[i].row.size, sizeof(l[0]));
+		assert_int_equal(s[i].verdict, l[i].row.verdict);
+		assert_int_equal(l[i].more, 0);
+	}
+	assert_int_equal(s[NAMES].size, 0);
+	assert_int_equal(l[NAMES].row.size, UINT32_MAX);
+	assert_int_equal(ferry_probe(&none, 1), NAMES);
+	assert_null(none.name);
+}
+
 /* 0 when every verdict is what one gets by trying. */
 static int disagreements(void)
 {
 	const struct ferry_mem nothing = { 0 };
-	struct ferry_probe_row r[MOST];
+	struct ferry_probe_row r[MOST] = { FERRY_PROBE_ROW_INIT };
 	struct ferry_err e;
 	struct ferry_uffd u;
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -131,6 +162,7 @@ int main(void)
 		cmocka_unit_test(rows_have_stable_names_and_say_something),
 		cmocka_unit_test(
 			no_more_rows_are_filled_than_there_is_room_for),
+		cmocka_unit_test(a_row_is_as_long_as_its_owner_says),
 		cmocka_unit_test(verdicts_are_what_one_gets_by_trying),
 		cmocka_unit_test(they_are_right_for_another_user_too),
 	};

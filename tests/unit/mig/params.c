@@ -43,6 +43,7 @@ static void every_row_makes_sense(void **state)
 
 	(void)state;
 	for (size_t i = 0; (t = ferry_param_info(i)); i++) {
+		assert_int_equal(t->size, sizeof(*t));
 		assert_non_null(t->name);
 		assert_non_null(t->unit);
 		assert_true(t->help && t->help[strlen(t->help) - 1] == '.');
