@@ -44,8 +44,8 @@ static int check_has(const struct ferry_view *s, struct ferry_err *e)
 	if (s->kind == FERRY_PEER_QEMU && !strcmp(s->state, "postmigrate"))
 		return ferry_err_set(e, FERRY_E_STATE, 0, "%s has given its "
 				     "VM away (postmigrate); only if that "
-				     "runs nowhere else, `ferry cont` takes "
-				     "it back", s->name);
+				     "runs nowhere else, QMP's cont takes it "
+				     "back", s->name);
 	return 0;
 }
 

@@ -117,25 +117,3 @@ struct ferry_qmp_client *ferry_names_open(const char *vm, int timeout_ms,
 		explain_refusal(vm, path, e);
 	return c;
 }
-
-int ferry_names_command(const char *vm, const char *command,
-			int (*may)(struct ferry_qmp_client *c,
-				   struct ferry_err *e))
-{
-	struct ferry_err err = { 0 };
-	struct ferry_qmp_client *c = ferry_names_open(vm, FERRY_QMP_TIMEOUT_MS,
-						      &err);
-	int rc;
-
-	if (!c)
-		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
-	rc = may && may(c, &err) ? -1 :
-	     ferry_qmp_client_call(c, command, NULL, FERRY_QMP_TIMEOUT_MS,
-				   NULL, &err);
-	ferry_qmp_client_close(c);
-	if (!rc)
-		return FERRY_EXIT_DONE;
-	return ferry_tool_fail(err.code == FERRY_E_PEER ||
-			       err.code == FERRY_E_STATE ? FERRY_EXIT_FAILED :
-			       FERRY_EXIT_NO_VM, "%s: %s", vm, err.msg);
-}

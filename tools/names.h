@@ -33,10 +33,4 @@ struct ferry_qmp_client *ferry_names_open(const char *vm, int timeout_ms,
 /* By what ferry_names_open() said: its process is gone, the socket is left. */
 bool ferry_names_is_dead(const struct ferry_err *e);
 
-/* One command without arguments, if may() (NULL: always) agrees; prints why it
- * failed and returns an exit code. */
-int ferry_names_command(const char *vm, const char *command,
-			int (*may)(struct ferry_qmp_client *c,
-				   struct ferry_err *e));
-
 #endif

@@ -51,6 +51,10 @@ static const char *where_of(const struct json_object *m, bool source,
 {
 	const char *state = ferry_json_str(m, "status");
 
+	/* Somebody took back what was given away (postmigrate). */
+	if (source && is(state, "completed") &&
+	    (is(run_state, "running") || is(run_state, "paused")))
+		return UNDECIDED;
 	/* 7.2 stops the guest and still calls it active. */
 	if (source && is(state, "active") && is(run_state, "finish-migrate"))
 		return UNDECIDED;

@@ -4,10 +4,11 @@
  */
 #include "command.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "names.h"
+#include "peer.h"
 
 static error_t one_vm(int key, char *arg, struct argp_state *state)
 {
@@ -26,10 +27,37 @@ static error_t one_vm(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
+/* May it, as things stand?  0, or -1 and why not. */
+typedef int may_fn(struct ferry_peer *p, struct ferry_err *e);
+
+static int call(struct ferry_peer *p, const char *command, may_fn *may,
+		struct ferry_err *e)
+{
+	if (may && may(p, e))
+		return ferry_err_wrap(e, "%s", p->name);
+	return ferry_peer_call(p, command, NULL, NULL, e);
+}
+
+static int open_and_call(const char *vm, const char *command, may_fn *may)
+{
+	struct ferry_err err = { 0 };
+	struct ferry_peer p;
+	int rc = ferry_peer_open(&p, vm, &err);
+	bool there = !rc;
+
+	if (there)
+		rc = call(&p, command, may, &err);
+	ferry_peer_close(&p);
+	if (!rc)
+		return FERRY_EXIT_DONE;
+	return ferry_tool_fail(there && (err.code == FERRY_E_PEER ||
+					 err.code == FERRY_E_STATE) ?
+			       FERRY_EXIT_FAILED : FERRY_EXIT_NO_VM, "%s",
+			       err.msg);
+}
+
 static int simple_if(int argc, char **argv, const char *doc,
-		     const char *command,
-		     int (*may)(struct ferry_qmp_client *c,
-				struct ferry_err *e))
+		     const char *command, may_fn *may)
 {
 	const struct argp argp = {
 		.parser = one_vm, .args_doc = "VM", .doc = doc,
@@ -37,7 +65,7 @@ static int simple_if(int argc, char **argv, const char *doc,
 	const char *vm = NULL;
 	int code = ferry_tool_parse(&argp, argc, argv, &vm);
 
-	return code ? code : ferry_names_command(vm, command, may);
+	return code ? code : open_and_call(vm, command, may);
 }
 
 static int simple(int argc, char **argv, const char *doc, const char *command)
@@ -55,29 +83,83 @@ int ferry_tool_start_postcopy(int argc, char **argv)
 		      "migrate-start-postcopy");
 }
 
+/* ---- where ferry run refuses by itself, and a QEMU would obey ------------------ */
+
+struct place {
+	char status[24], role[8], where[12];
+};
+
+static void copy(char *to, size_t bytes, const char *text)
+{
+	snprintf(to, bytes, "%s", text ? text : "none");
+}
+
+static int look(struct ferry_peer *p, struct place *at, struct ferry_err *e)
+{
+	FERRY_AUTO_JSON *m = NULL;
+	FERRY_AUTO_JSON *vm = NULL;
+
+	if (ferry_peer_look(p, &m, &vm, e))
+		return -1;
+	copy(at->status, sizeof(at->status), ferry_json_str(m, "status"));
+	copy(at->role, sizeof(at->role), ferry_json_str(m, "x-ferry-role"));
+	copy(at->where, sizeof(at->where), ferry_json_str(m, "x-ferry-where"));
+	return 0;
+}
+
 /* To QMP nothing to cancel is success, as in QEMU; who typed it wants to
- * know.  And a QEMU before 10.0 obeys in postcopy, which loses the VM. */
-static int may_cancel(struct ferry_qmp_client *c, struct ferry_err *e)
+ * know.  A QEMU before 10.0 obeys in postcopy, which loses the VM. */
+static int may_cancel(struct ferry_peer *p, struct ferry_err *e)
 {
 	static const char *const over[] = {
 		"none", "completed", "failed", "cancelled",
 	};
-	FERRY_AUTO_JSON *m = NULL;
-	const char *status;
+	struct place at;
 
-	if (ferry_qmp_client_call(c, "query-migrate", NULL,
-				  FERRY_QMP_TIMEOUT_MS, &m, e))
+	if (look(p, &at, e))
 		return -1;
-	status = ferry_json_str(m, "status");
-	if (status && !strncmp(status, "postcopy-", 9))
-		return ferry_err_set(e, FERRY_E_STATE, 0, "it cannot be "
-				     "cancelled any more: the target has taken "
-				     "over");
 	for (size_t i = 0; i < FERRY_LEN(over); i++)
-		if (!strcmp(status ? status : "none", over[i]))
+		if (!strcmp(at.status, over[i]))
 			return ferry_err_set(e, FERRY_E_STATE, 0, "there is "
 					     "nothing to cancel: the "
 					     "migration is %s", over[i]);
+	if (p->kind == FERRY_PEER_QEMU && strcmp(at.where, "source"))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "it cannot be "
+				     "cancelled any more: the target has taken "
+				     "over, or is about to");
+	return 0;
+}
+
+/* What was given away is not run again, not by accident. */
+static int may_cont(struct ferry_peer *p, struct ferry_err *e)
+{
+	struct place at;
+
+	if (p->kind == FERRY_PEER_FERRY)
+		return 0;
+	if (look(p, &at, e))
+		return -1;
+	if (!strcmp(at.role, "source") &&
+	    (!strcmp(at.where, "target") || !strcmp(at.where, "split")))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "the VM was given "
+				     "to the target; only QMP's own cont "
+				     "takes it back, if it runs nowhere else");
+	return 0;
+}
+
+static int may_quit(struct ferry_peer *p, struct ferry_err *e)
+{
+	struct place at;
+
+	if (p->kind == FERRY_PEER_FERRY)
+		return 0;
+	if (look(p, &at, e))
+		return -1;
+	if (!strcmp(at.where, "split") ||
+	    (!strcmp(at.where, "undecided") && !strcmp(at.status, "device")))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "part of the VM is "
+				     "here and part at the other side: that "
+				     "would lose it");
 	return 0;
 }
 
@@ -99,14 +181,16 @@ int ferry_tool_stop(int argc, char **argv)
 
 int ferry_tool_cont(int argc, char **argv)
 {
-	return simple(argc, argv,
-		      "Let a paused VM go on.  Refused where another side "
-		      "runs it.\vExample: ferry cont web", "cont");
+	return simple_if(argc, argv,
+			 "Let a paused VM go on.  Refused where another side "
+			 "runs it.\vExample: ferry cont web", "cont",
+			 may_cont);
 }
 
 int ferry_tool_quit(int argc, char **argv)
 {
-	return simple(argc, argv,
-		      "End the process of VM.  Refused while that would lose "
-		      "it.\vExample: ferry quit web", "quit");
+	return simple_if(argc, argv,
+			 "End the process of VM.  Refused while that would "
+			 "lose it.\vExample: ferry quit web", "quit",
+			 may_quit);
 }

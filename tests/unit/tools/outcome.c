@@ -104,6 +104,8 @@ static const struct {
 	  "undecided" },
 	{ "postmigrate", "{\"status\":\"completed\",\"ram\":{}}", "source",
 	  "target" },
+	{ "running", "{\"status\":\"completed\",\"ram\":{}}", "source",
+	  "undecided" },
 	{ "running", "{\"status\":\"failed\",\"ram\":{}}", "source",
 	  "source" },
 	{ "running", "{\"status\":\"failed\",\"ram\":{\"postcopy-bytes\":1}}",
