@@ -36,7 +36,7 @@ static int check_kinds(const struct ferry_view *s, const struct ferry_view *t,
 			     kind_of(s), t->name, kind_of(t));
 }
 
-static int check_has(const struct ferry_view *s, struct ferry_err *e)
+int ferry_fit_source(const struct ferry_view *s, struct ferry_err *e)
 {
 	if (s->waits)
 		return ferry_err_set(e, FERRY_E_STATE, 0, "%s has no VM to "
@@ -46,13 +46,16 @@ static int check_has(const struct ferry_view *s, struct ferry_err *e)
 				     "VM away (postmigrate); only if that "
 				     "runs nowhere else, QMP's cont takes it "
 				     "back", s->name);
+	if (*s->blocked)
+		return ferry_err_set(e, FERRY_E_STATE, 0, "%s cannot migrate; "
+				     "QEMU says: %s", s->name, s->blocked);
 	return 0;
 }
 
 static int check_waits(const struct ferry_view *s, const struct ferry_view *t,
 		       struct ferry_err *e)
 {
-	if (check_has(s, e))
+	if (ferry_fit_source(s, e))
 		return -1;
 	if (!t->waits)
 		return ferry_err_set(e, FERRY_E_STATE, 0, "%s does not wait "
@@ -248,8 +251,6 @@ bool ferry_fit_is_one_way(const char *uri)
 int ferry_fit_address(const struct ferry_view *s, const struct ferry_wish *w,
 		      const char *uri, struct ferry_err *e)
 {
-	if (check_has(s, e))
-		return -1;
 	if (ferry_fit_is_one_way(uri) && ferry_view_cap(s, "postcopy-ram"))
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "postcopy "
 				     "needs somebody who answers, and %s is "

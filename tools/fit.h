@@ -10,6 +10,10 @@
 #include "view.h"
 #include "wish.h"
 
+/* A VM to be moved: is it there, and may it? */
+FERRY_CHECKED int ferry_fit_source(const struct ferry_view *source,
+				   struct ferry_err *e);
+
 /* Two VMs, before anything is set: can it work at all? */
 FERRY_CHECKED int ferry_fit_sides(const struct ferry_view *source,
 				  const struct ferry_view *target,

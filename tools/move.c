@@ -74,7 +74,7 @@ static int prepare_qemu(struct ferry_move *mv, struct ferry_err *e)
 	FERRY_AUTO_VIEW s = { 0 };
 	char needs[160], text[220];
 
-	if (ferry_view_init(&s, &mv->source, e))
+	if (ferry_view_init(&s, &mv->source, e) || ferry_fit_source(&s, e))
 		return -1;
 	mv->was_running = !strcmp(s.state, "running");
 	mv->plan.one_way = ferry_fit_is_one_way(mv->uri);

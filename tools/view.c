@@ -85,6 +85,20 @@ int ferry_view_settings(struct ferry_view *v, struct ferry_peer *p,
 	return 0;
 }
 
+/* The first reason, in QEMU's words. */
+static void look_blocked(struct ferry_view *v, const struct json_object *m)
+{
+	struct json_object *list = NULL;
+	const char *why = NULL;
+
+	json_object_object_get_ex(m, "blocked-reasons", &list);
+	if (json_object_is_type(list, json_type_array) &&
+	    json_object_array_length(list))
+		why = json_object_get_string(json_object_array_get_idx(list,
+								       0));
+	snprintf(v->blocked, sizeof(v->blocked), "%s", why ? why : "");
+}
+
 int ferry_view_init(struct ferry_view *v, struct ferry_peer *p,
 		    struct ferry_err *e)
 {
@@ -100,6 +114,7 @@ int ferry_view_init(struct ferry_view *v, struct ferry_peer *p,
 	snprintf(v->state, sizeof(v->state), "%s", state ? state : "unknown");
 	v->waits = !strcmp(v->state, "inmigrate");
 	v->listens = v->waits && ferry_shape_listens(m);
+	look_blocked(v, m);
 	if (v->kind == FERRY_PEER_QEMU) {
 		look_machine(v, p);
 		look_size(v, p);

@@ -16,6 +16,7 @@ struct ferry_view {
 	bool		 waits;		/* for a VM (inmigrate) */
 	bool		 listens;	/* and somebody may connect already */
 	char		 state[24];	/* query-status */
+	char		 blocked[160];	/* why it cannot migrate now, or "" */
 
 	/* of a QEMU; zero or empty when it does not say */
 	char		 machine[64];	/* "pc-i440fx-7.2" */

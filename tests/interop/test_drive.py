@@ -280,6 +280,20 @@ def test_sides_that_are_not_what_they_should_be_are_refused(idle, ferry,
                 "has given its VM away (postmigrate)")
 
 
+def test_what_blocks_a_migration_is_said_in_qemus_words(vms, ferry):
+    """And before anything is set or told to listen."""
+    disk = ["-drive", "file=null-co://,if=none,id=n", "-device",
+            "nvme,serial=1,drive=n"]
+    source = vms("a", *disk, guest="cpus=2 idle=1", ram_mb=16)
+    target = vms("b", "-incoming", "defer", *disk, guest="cpus=2 idle=1",
+                 ram_mb=16)
+    for where in target.ctl, "tcp:127.0.0.1:1":
+        refused(ferry("migrate", source.ctl, where), 1, "QEMU says: ",
+                "nvme")
+    assert "socket-address" not in target.qmp("query-migrate")
+    assert not caps(source) and not caps(target) and runs(source)
+
+
 # What the target was given before it was told to listen; what ferry says.
 LISTENS = {
     "multifd": (["--set", "multifd=off"], "multifd is off at"),
@@ -413,6 +427,24 @@ def test_a_target_that_dies_in_postcopy_takes_the_vm_with_it(two, ferry):
     done = ended(process)
     refused(done, 4, "the VM is: lost", "which has ended")
     assert not runs(source)
+
+
+@pytest.mark.parametrize("tenths", [0, 1, 2, 4, 8, 16, 24])
+def test_whenever_the_target_dies_the_code_says_where_the_vm_is(two, ferry,
+                                                                tenths):
+    source, target = two(BUSY)
+    process = ferry.start("migrate", "--passes", "1", "--limit", "60M",
+                          "--set", "max-postcopy-bandwidth=20M", source.ctl,
+                          target.ctl)
+    time.sleep(tenths / 10)
+    ran = runs(target)
+    target.process.kill()
+    done = ended(process)
+    assert done.returncode in ([0, 4] if ran else [1, 3, 4, 5]), done.stderr
+    if done.returncode in (1, 5):
+        lives(source)
+    else:
+        assert not runs(source), done.stderr
 
 
 def test_a_source_that_dies_under_the_command(two, ferry):

@@ -155,6 +155,22 @@ static void sides_must_be_of_one_kind_and_shape(void **state)
 	}
 }
 
+static void what_blocks_is_said_in_qemus_words(void **state)
+{
+	const struct side side = { 702 };
+	FERRY_AUTO_VIEW a = view_of("a", &side, false);
+	struct ferry_err err = { 0 };
+
+	(void)state;
+	check(ferry_fit_source(&a, &err), &err, NULL);
+	snprintf(a.blocked, sizeof(a.blocked), "a device is in the way");
+	check(ferry_fit_source(&a, &err), &err, "a cannot migrate; QEMU says: "
+	      "a device is in the way");
+	*a.blocked = '\0';
+	snprintf(a.state, sizeof(a.state), "postmigrate");
+	check(ferry_fit_source(&a, &err), &err, "has given its VM away");
+}
+
 static const struct {
 	struct side a;
 	const char *uri, *said, *why, *needs;
@@ -200,6 +216,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_qemus_must_be_set_alike),
 		cmocka_unit_test(sides_must_be_of_one_kind_and_shape),
+		cmocka_unit_test(what_blocks_is_said_in_qemus_words),
 		cmocka_unit_test(an_address_gets_what_it_is_known_to_take),
 	};
 
