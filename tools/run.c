@@ -57,9 +57,10 @@ static const char doc[] =
 	"  ferry run --name web2 --vcpus 2 --ram 1G --incoming "
 	"tcp:0.0.0.0:4444 \\\n"
 	"        --kernel vmlinuz --initrd initrd.gz --append console=ttyS0\n\n"
-	"Exit codes: 0 power-off, quit or signal; 1 it could not be run, "
-	"could not reboot, or the incoming migration failed; 2 wrong words; 4 ended by force while "
-	"its memory was still arriving.";
+	"Exit codes: 0 power-off, quit or signal; 1 it could not be run "
+	"here, a vCPU failed, it could not reboot, or the incoming migration "
+	"failed; 2 wrong words, that no host could obey; 4 ended by a second "
+	"signal while it was at two places: it may be lost.";
 
 static uint64_t size_of(struct argp_state *state, const char *text)
 {
@@ -173,6 +174,15 @@ static error_t option(int key, char *arg, struct argp_state *state)
 	return machine_option(key, arg, state);
 }
 
+/* What no host could obey; nothing is opened or made before. */
+static int check_words(const struct options *o, struct ferry_err *e)
+{
+	if (o->control.name && ferry_names_check(o->control.name, e))
+		return -1;
+	return ferry_machine_check(&o->machine, e) ||
+	       ferry_control_check_words(&o->control, e) ? -1 : 0;
+}
+
 /* A name and a socket, where none were given. */
 static int settle_names(struct options *o, struct ferry_err *e)
 {
@@ -182,8 +192,6 @@ static int settle_names(struct options *o, struct ferry_err *e)
 		snprintf(o->name, sizeof(o->name), "vm-%d", (int)getpid());
 		o->control.name = o->name;
 	}
-	if (ferry_names_check(o->control.name, e))
-		return -1;
 	o->machine.name = o->control.name;
 	if (o->control.qmp_path)
 		return 0;
@@ -212,8 +220,10 @@ int ferry_tool_run(int argc, char **argv)
 	if (code)
 		return code;
 	o.control.params = o.params;
+	if (check_words(&o, &err))
+		return ferry_tool_fail(FERRY_EXIT_USAGE, "%s", err.msg);
 	if (settle_names(&o, &err) ||
 	    ferry_control_run(&o.control, &o.machine, &exit_code, &err))
-		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
+		return ferry_tool_fail(exit_code, "%s", err.msg);
 	return exit_code;
 }

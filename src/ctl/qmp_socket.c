@@ -32,6 +32,13 @@ static int address(const char *path, struct sockaddr_un *sa,
 	return 0;
 }
 
+int ferry_qmp_check_path(const char *path, struct ferry_err *e)
+{
+	struct sockaddr_un sa;
+
+	return address(path, &sa, e);
+}
+
 static int new_socket(struct ferry_err *e)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

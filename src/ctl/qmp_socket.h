@@ -16,6 +16,9 @@ struct ferry_qmp_place {
 	ino_t	ino;
 };
 
+/* It is as long as the path of a socket may be. */
+FERRY_CHECKED int ferry_qmp_check_path(const char *path, struct ferry_err *e);
+
 /*
  * Listen at a path, for this user only, without blocking.  A socket that
  * nobody listens at any more is replaced; a live one, and anything that is

@@ -219,6 +219,13 @@ static void console_main(void *arg)
 		serve(c, 20);
 }
 
+int ferry_console_check(const char *where, struct ferry_err *e)
+{
+	if (!ferry_console_end_check(where, e))
+		return 0;
+	return ferry_err_wrap(e, "serial %.80s", where);
+}
+
 struct ferry_console *ferry_console_open(const char *where,
 					 struct ferry_err *e)
 {
@@ -239,7 +246,7 @@ struct ferry_console *ferry_console_open(const char *where,
 		c->connected = c->end.out_fd >= 0;
 		return c;
 	} else {
-		ferry_err_wrap(e, "serial %s", where);
+		ferry_err_wrap(e, "serial %.80s", where);
 	}
 	ferry_console_close(c);
 	return NULL;

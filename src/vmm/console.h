@@ -25,6 +25,9 @@
 struct ferry_console;
 struct ferry_uart;
 
+/* It is one of the above; nothing is opened. */
+FERRY_CHECKED int ferry_console_check(const char *where, struct ferry_err *e);
+
 /* where: as above; NULL: null. */
 struct ferry_console *ferry_console_open(const char *where,
 					 struct ferry_err *e);

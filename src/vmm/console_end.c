@@ -77,9 +77,6 @@ static int open_unix(struct ferry_console_end *end, const char *path,
 
 	if (fd < 0)
 		return ferry_err_set(e, FERRY_E_IO, errno, "socket");
-	if (strlen(path) >= sizeof(sa.sun_path))
-		return ferry_err_set(e, FERRY_E_INVALID, ENAMETOOLONG,
-				     "socket path");
 	strcpy(sa.sun_path, path);
 	err = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
 	if (err && errno == EADDRINUSE && is_stale(&sa)) {
@@ -93,21 +90,37 @@ static int open_unix(struct ferry_console_end *end, const char *path,
 	return 0;
 }
 
-static const struct {
+static int check_unix(const char *path, struct ferry_err *e)
+{
+	if (strlen(path) < sizeof(((struct sockaddr_un *)0)->sun_path))
+		return 0;
+	return ferry_err_set(e, FERRY_E_INVALID, ENAMETOOLONG, "socket path");
+}
+
+static int any(const char *rest, struct ferry_err *e)
+{
+	(void)rest;
+	(void)e;
+	return 0;
+}
+
+static const struct end {
 	const char	*prefix;
 	enum ferry_console_kind kind;
 	bool		 takes_path;
+	int (*check)(const char *rest, struct ferry_err *e);
 	int (*open)(struct ferry_console_end *end, const char *rest,
 		    struct ferry_err *e);
 } ends[] = {
-	{ "null",  FERRY_CONSOLE_NULL,	false,	open_null },
-	{ "stdio", FERRY_CONSOLE_STDIO,	false,	open_stdio },
-	{ "file:", FERRY_CONSOLE_FILE,	true,	open_file },
-	{ "unix:", FERRY_CONSOLE_UNIX,	true,	open_unix },
+	{ "null",  FERRY_CONSOLE_NULL,	false,	any,	    open_null },
+	{ "stdio", FERRY_CONSOLE_STDIO,	false,	any,	    open_stdio },
+	{ "file:", FERRY_CONSOLE_FILE,	true,	any,	    open_file },
+	{ "unix:", FERRY_CONSOLE_UNIX,	true,	check_unix, open_unix },
 };
 
-int ferry_console_end_open(struct ferry_console_end *end, const char *where,
-			   struct ferry_err *e)
+/* *rest: what the word says behind its kind. */
+static const struct end *find_end(const char *where, const char **rest,
+				  struct ferry_err *e)
 {
 	for (size_t i = 0; i < FERRY_LEN(ends); i++) {
 		size_t n = strlen(ends[i].prefix);
@@ -115,11 +128,31 @@ int ferry_console_end_open(struct ferry_console_end *end, const char *where,
 		if (strncmp(where, ends[i].prefix, n) ||
 		    ends[i].takes_path != (where[n] != '\0'))
 			continue;
-		end->kind = ends[i].kind;
-		return ends[i].open(end, where + n, e);
+		*rest = where + n;
+		return ends[i].check(*rest, e) ? NULL : &ends[i];
 	}
-	return ferry_err_set(e, FERRY_E_INVALID, 0,
-			     "none of null, stdio, file:PATH, unix:PATH");
+	ferry_err_set(e, FERRY_E_INVALID, 0,
+		      "none of null, stdio, file:PATH, unix:PATH");
+	return NULL;
+}
+
+int ferry_console_end_check(const char *where, struct ferry_err *e)
+{
+	const char *rest;
+
+	return find_end(where, &rest, e) ? 0 : -1;
+}
+
+int ferry_console_end_open(struct ferry_console_end *end, const char *where,
+			   struct ferry_err *e)
+{
+	const char *rest;
+	const struct end *found = find_end(where, &rest, e);
+
+	if (!found)
+		return -1;
+	end->kind = found->kind;
+	return found->open(end, rest, e);
 }
 
 void ferry_console_end_close(struct ferry_console_end *end)

@@ -33,6 +33,10 @@ struct ferry_console_end {
 #define FERRY_CONSOLE_END_NONE \
 	{ .in_fd = -1, .out_fd = -1, .listen_fd = -1 }
 
+/* It is one of the known ends; nothing is opened. */
+FERRY_CHECKED int ferry_console_end_check(const char *where,
+					  struct ferry_err *e);
+
 FERRY_CHECKED int ferry_console_end_open(struct ferry_console_end *end,
 					 const char *where,
 					 struct ferry_err *e);

@@ -18,6 +18,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "ctl/qmp_socket.h"
 #include "vmm/control_priv.h"
 
 #define TEXT_(x)	#x
@@ -44,16 +45,40 @@ static int open_fds(struct ferry_control *c, struct ferry_err *e)
 	return 0;
 }
 
+static struct ferry_params *
+new_params(const struct ferry_control_config *config, struct ferry_err *e)
+{
+	struct ferry_params *p = ferry_params_new();
+
+	if (!p) {
+		ferry_err_set(e, FERRY_E_NOMEM, 0, "parameters");
+		return NULL;
+	}
+	for (size_t i = 0; i < config->n_params; i++) {
+		if (!ferry_control_set_pair(p, config->params[i], e))
+			continue;
+		ferry_params_free(p);
+		return NULL;
+	}
+	return p;
+}
+
 static int make_params(struct ferry_control *c, struct ferry_err *e)
 {
-	c->params = ferry_params_new();
-	if (!c->params)
-		return ferry_err_set(e, FERRY_E_NOMEM, 0, "parameters");
-	for (size_t i = 0; i < c->config->n_params; i++) {
-		if (ferry_control_set_pair(c->params, c->config->params[i], e))
-			return -1;
-	}
-	return 0;
+	c->params = new_params(c->config, e);
+	return c->params ? 0 : -1;
+}
+
+int ferry_control_check_words(const struct ferry_control_config *config,
+			      struct ferry_err *e)
+{
+	struct ferry_params *p = new_params(config, e);
+
+	ferry_params_free(p);
+	if (!p)
+		return -1;
+	return config->qmp_path ? ferry_qmp_check_path(config->qmp_path, e) :
+				  0;
 }
 
 /* Somebody lives at our socket: say what can be done. */
@@ -112,7 +137,12 @@ static int launch(struct ferry_control *c, struct ferry_err *e)
 		return c->config->paused ? 0 : ferry_control_cont(c, e);
 	if (!strcmp(incoming, "defer"))
 		return 0;
-	return ferry_control_incoming(c, incoming, true, e);
+	if (!ferry_control_incoming(c, incoming, true, e))
+		return 0;
+	/* Only the library can tell what an address is. */
+	if (e->code == FERRY_E_INVALID)
+		c->end.code = FERRY_CONTROL_EXIT_WORDS;
+	return -1;
 }
 
 static int start(struct ferry_control *c,
@@ -217,9 +247,12 @@ int ferry_control_run(const struct ferry_control_config *config,
 	struct termios tty;
 	bool has_tty = !tcgetattr(STDIN_FILENO, &tty);
 
+	*exit_code = FERRY_CONTROL_EXIT_FAILED;
 	if (!c)
 		return ferry_err_set(e, FERRY_E_NOMEM, 0, "control");
+	c->end.code = FERRY_CONTROL_EXIT_FAILED;
 	if (start(c, machine, e)) {
+		*exit_code = c->end.code;
 		release(c);
 		return -1;
 	}

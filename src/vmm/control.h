@@ -15,7 +15,9 @@
 
 /* How the process of a VM ends. */
 #define FERRY_CONTROL_EXIT_OK		0	/* power-off, quit, signal */
-#define FERRY_CONTROL_EXIT_FAILED	1	/* vCPU, reset, incoming */
+#define FERRY_CONTROL_EXIT_FAILED	1	/* not started; vCPU, reset,
+						 * incoming */
+#define FERRY_CONTROL_EXIT_WORDS	2	/* not started: no host could */
 #define FERRY_CONTROL_EXIT_LOST		4	/* ended by force in postcopy */
 
 /* Strings are borrowed for the time of the run. */
@@ -30,11 +32,16 @@ struct ferry_control_config {
 	size_t		 n_params;
 };
 
+/* What can be said of the words alone, on whatever host; nothing is opened. */
+FERRY_CHECKED int
+ferry_control_check_words(const struct ferry_control_config *config,
+			  struct ferry_err *e);
+
 /*
  * Makes the machine, runs it, returns when the process is to end.  Blocks
  * SIGTERM, SIGINT and SIGHUP in the calling thread, whose loop this is; says
  * what a person should know on stderr.  The machine's callbacks are set here.
- * 0 and *exit_code, or -1 when it could not be started.
+ * 0, or -1 when it could not be started; *exit_code in any case.
  */
 FERRY_CHECKED int
 ferry_control_run(const struct ferry_control_config *config,

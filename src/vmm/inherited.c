@@ -29,7 +29,7 @@ int ferry_inherited_check(const struct ferry_inherited *in, const char *uri,
 	if (fd >= 0 && fd < FERRY_INHERITED_MAX &&
 	    in->bits[fd / 64] >> fd % 64 & 1)
 		return 0;
-	return ferry_err_set(e, FERRY_E_INVALID, 0,
+	return ferry_err_set(e, FERRY_E_PERM, 0,
 			     "address '%.32s': descriptor %ld was not open "
 			     "when this process was started: only one that it "
 			     "was given, from 3 on, can be used", uri, fd);

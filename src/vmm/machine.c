@@ -123,6 +123,21 @@ static char *copy(const char *s)
 	return s ? strdup(s) : NULL;
 }
 
+int ferry_machine_check(const struct ferry_machine_config *c,
+			struct ferry_err *e)
+{
+	struct kvm_cpuid2 none = { 0 };
+
+	if (c->vcpus == 0 || c->vcpus > FERRY_VMM_VCPUS_MAX)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "%u vCPUs: 1 to %u are possible",
+				     c->vcpus, FERRY_VMM_VCPUS_MAX);
+	if (ferry_ram_check(c->ram_bytes, e) ||
+	    (c->cpu_mask && ferry_cpuid_mask(&none, c->cpu_mask, e)))
+		return -1;
+	return c->serial ? ferry_console_check(c->serial, e) : 0;
+}
+
 static int stage_config(struct ferry_machine *m, struct ferry_err *e)
 {
 	struct ferry_machine_config *c = &m->config;
@@ -133,11 +148,7 @@ static int stage_config(struct ferry_machine *m, struct ferry_err *e)
 	c->cmdline = copy(c->cmdline);
 	c->serial = copy(c->serial);
 	c->cpu_mask = copy(c->cpu_mask);
-	if (c->vcpus == 0 || c->vcpus > FERRY_VMM_VCPUS_MAX)
-		return ferry_err_set(e, FERRY_E_INVALID, 0,
-				     "%u vCPUs: 1 to %u are possible",
-				     c->vcpus, FERRY_VMM_VCPUS_MAX);
-	return 0;
+	return ferry_machine_check(c, e);
 }
 
 static int stage_memory(struct ferry_machine *m, struct ferry_err *e)

@@ -60,6 +60,10 @@ struct ferry_machine_config {
 	void *opaque;
 };
 
+/* What can be said of the words alone, on whatever host; nothing is opened. */
+FERRY_CHECKED int ferry_machine_check(const struct ferry_machine_config *c,
+				      struct ferry_err *e);
+
 /*
  * Everything is checked and made; no vCPU runs.  RAM is one block "pc.ram"
  * (one mapping; the part above the hole is mapped at 4 GiB).

@@ -19,11 +19,8 @@
 
 #define GIB	((double)(1u << 30))
 
-static int check_size(uint64_t bytes, struct ferry_err *e)
+int ferry_ram_check(uint64_t bytes, struct ferry_err *e)
 {
-	struct sysinfo si;
-	uint64_t host = 0;
-
 	if (bytes == 0)
 		return ferry_err_set(e, FERRY_E_INVALID, 0,
 				     "RAM of 0 bytes: a VM needs 2 MiB or more");
@@ -36,6 +33,16 @@ static int check_size(uint64_t bytes, struct ferry_err *e)
 				     "RAM of %.1f GiB: the most is %.0f GiB",
 				     (double)bytes / GIB,
 				     (double)FERRY_VMM_RAM_MAX / GIB);
+	return 0;
+}
+
+static int check_size(uint64_t bytes, struct ferry_err *e)
+{
+	struct sysinfo si;
+	uint64_t host = 0;
+
+	if (ferry_ram_check(bytes, e))
+		return -1;
 	if (sysinfo(&si) == 0)
 		host = (uint64_t)si.totalram * si.mem_unit;
 	if (bytes > host)

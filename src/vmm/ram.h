@@ -38,6 +38,9 @@ struct ferry_ram {
 
 #define FERRY_RAM_NONE { .fd = -1 }
 
+/* So much, on whatever host. */
+FERRY_CHECKED int ferry_ram_check(uint64_t bytes, struct ferry_err *e);
+
 FERRY_CHECKED int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes,
 				 enum ferry_ram_kind kind,
 				 struct ferry_err *e);

@@ -87,6 +87,16 @@ def check_pages(vm):
     return said
 
 
+def sentence(text):
+    """What a command said on stderr: one line, but for argp's hint where to
+    read on."""
+    lines = [line for line in text.splitlines()
+             if not line.startswith("Try `ferry ")]
+    assert len(lines) == 1, text
+    assert lines[0].startswith("ferry"), text
+    return lines[0]
+
+
 HUGE = Path("/proc/sys/vm/nr_hugepages")
 
 

@@ -11,19 +11,10 @@ import time
 
 import pytest
 
-from conftest import check_pages
+from conftest import check_pages, sentence
 from ferryvm import QmpError
 
 GUEST = "cpus=1 mode=random mem=8M report=100"
-
-
-def sentence(text):
-    """What was said: one line, but for argp's hint where to read on."""
-    lines = [line for line in text.splitlines()
-             if not line.startswith("Try `ferry ")]
-    assert len(lines) == 1, text
-    assert lines[0].startswith("ferry"), text
-    return lines[0]
 
 
 # ---- ferry run ------------------------------------------------------------------
@@ -88,45 +79,6 @@ def test_what_is_no_kernel_is_refused(kvm, cli, guest, folder, make, reason):
     assert reason in sentence(done.stderr)
 
 
-RUNS = [
-    # words, exit code, part of the sentence
-    (["--ram", "0"], 1, "2 MiB or more"),
-    (["--ram", "1"], 1, "not a multiple of 2 MiB"),
-    (["--ram", "123456789"], 1, "not a multiple of 2 MiB"),
-    (["--ram", "65G"], 1, "the most is 64 GiB"),
-    (["--ram", "999999999999T"], 2, "is no size"),
-    (["--ram", "-1M"], 2, "is no size"),
-    (["--ram", "many"], 2, "is no size"),
-    (["--vcpus", "0"], 1, "1 to 16"),
-    (["--vcpus", "17"], 1, "1 to 16"),
-    (["--vcpus", "-1"], 2, "no number of vCPUs"),
-    (["--hugepages", "1G"], 2, "only 2M"),
-    (["--cpu-mask", "warp-drive"], 1, "no CPU feature"),
-    (["--initrd", "/nonexistent/initrd"], 1, "No such file"),
-    (["--serial", "pigeon"], 1, "none of null, stdio"),
-    (["--serial", "file:/nonexistent/x"], 1, "No such file"),
-    (["--qmp", "/nonexistent/x"], 1, "No such file"),
-    (["--name", "a b"], 1, "no name for a VM"),
-    (["--name", "../a"], 1, "no name for a VM"),
-    (["--set", "warp=9"], 1, "no parameter 'warp'"),
-    (["--set", "downtime-limit=long"], 1, "is not a number"),
-    (["--set", "downtime-limit"], 1, "name=value"),
-    (["--incoming", "defer", "--kernel", "/etc/passwd"], 1, "not a kernel"),
-    (["--incoming", "defer", "--initrd", "/nonexistent/initrd"], 1,
-     "No such file"),
-    (["--warp"], 2, "unrecognized option"),
-    (["word"], 2, "one word too many"),
-]
-
-
-@pytest.mark.parametrize("words, code, reason", RUNS)
-def test_what_makes_no_vm_is_refused(kvm, cli, guest, words, code, reason):
-    done = cli("run", "--serial", "null", "--ram", "64M", "--kernel",
-               str(guest), *words)
-    assert done.returncode == code
-    assert reason in sentence(done.stderr)
-
-
 def test_more_memory_than_the_machine_has_is_refused(kvm, cli, guest):
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     gib = (total >> 30) + 2
@@ -136,25 +88,6 @@ def test_more_memory_than_the_machine_has_is_refused(kvm, cli, guest):
                f"{gib}G")
     assert done.returncode == 1
     assert "this machine has only" in sentence(done.stderr)
-
-
-INCOMING = [
-    ("", "is none of"), ("tcp", "is none of"), ("pigeon:loft", "is none of"),
-    ("tcp:1", "no port"), ("tcp:127.0.0.1:99999", "up to 65535"),
-    ("tcp:[::1:5", "without"), ("unix:", "no path"), ("fd:99", "was not open"),
-    ("fd:x", "not the number"), ("unix:/nonexistent/x", "No such file"),
-    ("file:/nonexistent/x", "No such file"),
-    ("tcp:198.51.100.1:1", "assign"), ("unix:/" + 200 * "x", "at most 107"),
-    ("file:/etc/hostname,offset=-1", "offset"),
-]
-
-
-@pytest.mark.parametrize("uri, reason", INCOMING)
-def test_where_nobody_can_wait_is_refused(kvm, cli, uri, reason):
-    done = cli("run", "--name", "b", "--serial", "null", "--ram", "64M",
-               "--incoming", uri)
-    assert done.returncode == 1
-    assert reason in sentence(done.stderr)
 
 
 @pytest.mark.parametrize("content", [b"", b"What is this?\n" * 1000,
