@@ -18,6 +18,7 @@ LIMIT_S, LIMIT_S_PER_GIB = 20, 5
 TRACE_MS = 20
 POOL = 1.2              # of the guest's size
 WEIGH_EVERY_S = 0.02
+MADV_POPULATE_WRITE = 23
 
 
 class Failed(Exception):
@@ -50,9 +51,11 @@ class Pool:
 
     def hold(self, part, mib):
         if mib and part not in self.parts:
-            self.parts[part] = mmap.mmap(
-                -1, mib << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS |
-                mmap.MAP_POPULATE)
+            memory = mmap.mmap(-1, mib << 20,
+                               mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory.madvise(mmap.MADV_HUGEPAGE)
+            memory.madvise(MADV_POPULATE_WRITE)
+            self.parts[part] = memory
 
     def make_way(self, part, other, mib):
         """For one process, while keeping what the other will need."""
