@@ -191,6 +191,14 @@ int ferry_extent_drop(struct ferry_mem_block *b, uint64_t first,
 	return 0;
 }
 
+void ferry_extent_allow_huge(const struct ferry_mem_block *b, bool allow)
+{
+	/* EINVAL: this kernel has none. */
+	if (b->page_bytes == FERRY_PAGE_BYTES && !b->store)
+		(void)madvise(b->host, b->bytes,
+			      allow ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
 /* ---- reserving huge pages ----------------------------------------------- */
 
 /*

@@ -28,6 +28,19 @@ FERRY_CHECKED int ferry_extent_drop(struct ferry_mem_block *b, uint64_t first,
 				    uint64_t pages, struct ferry_err *e);
 
 /*
+ * Private memory of 4 KiB pages may lie in transparent huge ones, which appear
+ * as a whole when one octet is written: what nobody wrote may be there, too.
+ */
+static inline bool ferry_extent_may_be_huge(const struct ferry_mem_block *b)
+{
+	return b->fd < 0 && b->page_bytes == FERRY_PAGE_BYTES && !b->store;
+}
+
+/* Let new ones come (MADV_HUGEPAGE), or not (MADV_NOHUGEPAGE); those that are
+ * there stay.  No-op for other host pages than 4 KiB. */
+void ferry_extent_allow_huge(const struct ferry_mem_block *b, bool allow);
+
+/*
  * Make sure that dropped and never-touched huge pages can be had when needed:
  * restores the reservation that punching lost (a second mmap).  No-op for
  * 4 KiB pages.  FERRY_E_NOMEM with the number that lacks.

@@ -34,11 +34,6 @@ int ferry_uffd_register(struct ferry_uffd *u, struct ferry_mem_block *b,
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
 
-	/* A transparent huge page would appear over pages that are missing.
-	 * EINVAL: this kernel has none, nothing to forbid. */
-	if (b->page_bytes == FERRY_PAGE_BYTES)
-		(void)madvise(b->host, b->bytes, MADV_NOHUGEPAGE);
-
 	if (ioctl(u->fd, UFFDIO_REGISTER, &reg))
 		return ferry_err_set(e, errno == EINVAL ? FERRY_E_UNSUPPORTED :
 				     FERRY_E_IO, errno,
@@ -62,8 +57,6 @@ void ferry_uffd_unregister(struct ferry_uffd *u, struct ferry_mem_block *b)
 	/* Seen on Linux 6.18: who faults while the kernel unregisters may
 	 * begin to wait after it has woken all that wait. */
 	(void)ioctl(u->fd, UFFDIO_WAKE, &r);
-	if (b->page_bytes == FERRY_PAGE_BYTES)
-		(void)madvise(b->host, b->bytes, MADV_HUGEPAGE);
 }
 
 /* One UFFDIO_COPY: octets placed, or -errno. */

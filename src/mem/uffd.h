@@ -27,9 +27,8 @@ FERRY_CHECKED int ferry_uffd_open(struct ferry_uffd *u, uint64_t want,
 void ferry_uffd_close(struct ferry_uffd *u);
 
 /*
- * Faults on missing pages of the block become messages.  Small pages: no
- * transparent huge pages from here on (MADV_NOHUGEPAGE); unregister allows
- * them (MADV_HUGEPAGE).
+ * Faults on missing pages of the block become messages.  No transparent huge
+ * page may appear over them: ferry_extent_allow_huge().
  */
 FERRY_CHECKED int ferry_uffd_register(struct ferry_uffd *u,
 				      struct ferry_mem_block *b,

@@ -116,6 +116,16 @@ bool ferry_map_next_missing(const struct ferry_map *m, uint32_t *block,
 	return false;
 }
 
+uint64_t ferry_map_missing_end(const struct ferry_map *m, uint32_t block,
+			       uint64_t page)
+{
+	uint64_t pages = m->mem->block[block].pages;
+	uint64_t here = ferry_bitmap_next_set_before(&m->here[block], page,
+						     pages);
+
+	return ferry_bitmap_next_set_before(&m->zero[block], page, here);
+}
+
 uint64_t ferry_map_missing(const struct ferry_map *m)
 {
 	uint64_t n = 0;

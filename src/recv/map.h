@@ -54,6 +54,9 @@ uint64_t ferry_map_run(const struct ferry_map *m, uint32_t block,
 /* First page at or after *page of *block that is missing; false if none. */
 bool ferry_map_next_missing(const struct ferry_map *m, uint32_t *block,
 			    uint64_t *page);
+/* The end of the run of missing pages that begins with `page`. */
+uint64_t ferry_map_missing_end(const struct ferry_map *m, uint32_t block,
+			       uint64_t page);
 uint64_t ferry_map_missing(const struct ferry_map *m);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Placing: what surrounds the hot ways of place_ops.c - registration, discards
- * and who waits for what.
+ * Placing: what surrounds the hot ways of place_ops.c - its beginning and end,
+ * and who waits for what.  place_arm.c has registration and discards.
  */
 #include "recv/place.h"
 
@@ -9,10 +9,21 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
-#include "mem/extent.h"
 #include "recv/place_ops.h"
 
 #define PATIENCE_NS	(5 * FERRY_NS_PER_S)
+
+/* Receivers read all the time: who wants to write must get a turn. */
+static void init_shape(struct ferry_place *p)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(
+		&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&p->shape, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
 
 static int init(struct ferry_place *p, struct ferry_mem *mem,
 		struct ferry_map *map, const struct ferry_place_ops *ops,
@@ -25,6 +36,7 @@ static int init(struct ferry_place *p, struct ferry_mem *mem,
 	};
 	atomic_init(&p->ops, ops);
 	pthread_mutex_init(&p->lock, NULL);
+	init_shape(p);
 	if (!p->registered)
 		return ferry_err_set(e, FERRY_E_NOMEM, errno, "placing");
 	return 0;
@@ -53,99 +65,8 @@ void ferry_place_fini(struct ferry_place *p)
 	if (p->uffd.fd >= 0)
 		ferry_uffd_close(&p->uffd);
 	free((void *)p->registered);
+	pthread_rwlock_destroy(&p->shape);
 	pthread_mutex_destroy(&p->lock);
-}
-
-static int register_blocks(struct ferry_place *p, uint32_t host_pages_max,
-			   struct ferry_err *e)
-{
-	for (uint32_t i = 0; i < p->mem->blocks; i++) {
-		struct ferry_mem_block *b = &p->mem->block[i];
-
-		if (p->registered[i] || b->host_pages > host_pages_max)
-			continue;
-		if (ferry_uffd_register(&p->uffd, b, e))
-			return -1;
-		p->registered[i] = true;
-	}
-	return 0;
-}
-
-int ferry_place_begin(struct ferry_place *p, struct ferry_err *e)
-{
-	if (p->in_file)		/* a new one */
-		return 0;
-	for (uint32_t i = 0; i < p->mem->blocks; i++) {
-		struct ferry_mem_block *b = &p->mem->block[i];
-
-		if (ferry_extent_drop(b, 0, b->pages, e) ||
-		    ferry_extent_reserve(b, e))
-			return -1;
-	}
-	if (p->uffd.fd < 0 && ferry_uffd_open(&p->uffd, 0, &p->no_uffd))
-		return 0;
-	return register_blocks(p, 1, e);
-}
-
-int ferry_place_can_listen(const struct ferry_place *p, struct ferry_err *why)
-{
-	if (p->uffd.fd >= 0 || p->in_file)
-		return 0;
-	if (why)
-		*why = p->no_uffd;
-	return -1;
-}
-
-/* A host page is missing as a whole or not at all: a page that is partly here
- * would never fault. */
-static int check_whole(struct ferry_place *p, struct ferry_err *e)
-{
-	uint32_t block = 0;
-	uint64_t page = 0;
-
-	while (ferry_map_next_missing(p->map, &block, &page)) {
-		struct ferry_mem_block *b = &p->mem->block[block];
-
-		if (b->host_pages == 1) {	/* nothing to be torn */
-			block++;
-			page = 0;
-			continue;
-		}
-		for (uint64_t i = page - page % b->host_pages, end =
-		     i + b->host_pages; i < end; i++)
-			if (ferry_map_is_here(p->map, block, i))
-				return ferry_err_set(e, FERRY_E_PROTO, 0,
-						     "block %s: a host page "
-						     "is owed in part only",
-						     b->name);
-		page += b->host_pages - page % b->host_pages;
-	}
-	return 0;
-}
-
-int ferry_place_listen(struct ferry_place *p, struct ferry_err *e)
-{
-	if (p->in_file)
-		return ferry_place_file_listen(p, e);
-	if (check_whole(p, e) || ferry_place_can_listen(p, e) ||
-	    register_blocks(p, UINT32_MAX, e))
-		return -1;
-	atomic_store(&p->ops, &ferry_place_postcopy);
-	return 0;
-}
-
-static void unregister(struct ferry_place *p)
-{
-	for (uint32_t i = 0; i < p->mem->blocks; i++) {
-		if (p->registered[i])
-			ferry_uffd_unregister(&p->uffd, &p->mem->block[i]);
-		p->registered[i] = false;
-	}
-}
-
-void ferry_place_complete(struct ferry_place *p)
-{
-	unregister(p);
 }
 
 void ferry_place_stop_waiting(struct ferry_place *p)
@@ -162,7 +83,7 @@ void ferry_place_end(struct ferry_place *p)
 {
 	ferry_place_stop_waiting(p);
 	atomic_store(&p->ops, &ferry_place_done);
-	unregister(p);
+	ferry_place_disarm(p);
 }
 
 static void forbid(struct ferry_mem_block *b, uint64_t first, uint64_t end)
@@ -194,30 +115,6 @@ void ferry_place_abandon(struct ferry_place *p)
 		page = end;
 	}
 	ferry_place_end(p);
-}
-
-/*
- * Only what is here occupies memory.  Runs of it are dropped together, across
- * gaps that are absent anyway: a system call costs more than a few pages.
- */
-int ferry_place_discard(struct ferry_place *p, struct ferry_mem_block *b,
-			uint64_t first, uint64_t n, struct ferry_err *e)
-{
-	struct ferry_bitmap *here = &p->map->here[b->index];
-	uint64_t from = ferry_bitmap_next_set_before(here, first, first + n);
-
-	if (from < first + n) {
-		uint64_t to = first + n;
-
-		while (!ferry_bitmap_test(here, to - 1))
-			to--;
-		from -= from % b->host_pages;
-		to += (b->host_pages - to % b->host_pages) % b->host_pages;
-		if (ferry_extent_drop(b, from, to - from, e))
-			return -1;
-	}
-	ferry_map_set_missing(p->map, b->index, first, n);
-	return 0;
 }
 
 void ferry_place_wait_begins(struct ferry_place *p, uint32_t block,

@@ -2,20 +2,28 @@
 /*
  * Placing: pages that have arrived become guest memory.
  *
- * Before the VM runs here (`precopy`) nobody else looks: pages that are
- * missing are placed by UFFDIO_COPY where userfaultfd is at hand (it saves
- * zeroing them first), pages that are here are written over.  From LISTEN on
- * (`postcopy`) a page appears whole or not at all: UFFDIO_COPY and
- * UFFDIO_ZEROPAGE only; one that is here already is a second copy and is
- * dropped.  A VM that is parked has no memory here: its pages are written to a
- * file.  The ways stand behind one ops table.
+ * Before the VM runs here (`precopy`) nobody else looks.  Private memory is
+ * plainly written, so that it comes in huge pages, in which the VM then runs
+ * faster; in files, which seldom have any, pages that are missing are placed
+ * by UFFDIO_COPY where userfaultfd is at hand (it saves zeroing them first).
+ * Pages that are here are written over.  From LISTEN on (`postcopy`) a page
+ * appears whole or not at all: UFFDIO_COPY and UFFDIO_ZEROPAGE only; one that
+ * is here already is a second copy and is dropped.  A VM that is parked has no
+ * memory here: its pages are written to a file.  The ways stand behind one ops
+ * table.
+ *
+ * A huge page is there as a whole when one page of it was written.  So once
+ * pages may be owed to a VM that runs - with the first discard, or LISTEN - no
+ * new ones are allowed, and what is missing is dropped: from there on memory
+ * is `exact`, what the map calls missing is absent.
  *
  * Where memory lacks (a full tmpfs, no free huge page), placing pauses and
  * tries again: in postcopy until there is some, for the page exists nowhere
  * else by then; before, for a few seconds.
  *
  * Threads: any number of receivers, each with its own ferry_placer; before
- *          LISTEN no two of them get the same page.
+ *          LISTEN no two of them get the same page.  What begins, discards,
+ *          listens and ends: one thread at a time.
  */
 #ifndef FERRY_RECV_PLACE_H
 #define FERRY_RECV_PLACE_H
@@ -60,6 +68,11 @@ struct ferry_place {
 	struct ferry_map *map;
 	struct ferry_uffd uffd;		/* fd -1: none */
 	_Atomic bool	*registered;	/* per block */
+	_Atomic bool	 exact;		/* see above */
+
+	/* For writing: missing pages are being dropped.  For reading: some
+	 * are being written and noted as here. */
+	pthread_rwlock_t shape;
 
 	bool		 in_file;	/* see ferry_place_init_file() */
 
@@ -92,8 +105,8 @@ void ferry_place_fini(struct ferry_place *p);
  * promised to them.  When all pages are here.  0 or -errno. */
 int ferry_place_trim(struct ferry_place *p);
 
-/* Empty all blocks and, when userfaultfd is at hand, register those of 4 KiB
- * pages.  It is no error when it is not. */
+/* Empty all blocks and, when userfaultfd is at hand, register files of 4 KiB
+ * pages and see that other memory could be.  It is no error when it is not. */
 FERRY_CHECKED int ferry_place_begin(struct ferry_place *p,
 				    struct ferry_err *e);
 
@@ -102,7 +115,8 @@ FERRY_CHECKED int ferry_place_begin(struct ferry_place *p,
 FERRY_CHECKED int ferry_place_can_listen(const struct ferry_place *p,
 					 struct ferry_err *why);
 
-/* Register the rest: missing pages fault from now on, for everyone. */
+/* Make exact, and register the rest: missing pages fault from now on, for
+ * everyone. */
 FERRY_CHECKED int ferry_place_listen(struct ferry_place *p,
 				     struct ferry_err *e);
 
@@ -124,7 +138,8 @@ void ferry_place_abandon(struct ferry_place *p);
  * devices may touch what is known to be zero. */
 void ferry_place_complete(struct ferry_place *p);
 
-/* Forget pages: they become missing.  Before LISTEN only. */
+/* Forget pages: they become missing.  Before LISTEN only; others may be placed
+ * meanwhile. */
 FERRY_CHECKED int ferry_place_discard(struct ferry_place *p,
 				      struct ferry_mem_block *b,
 				      uint64_t first, uint64_t n,

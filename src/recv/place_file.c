@@ -159,17 +159,6 @@ const struct ferry_place_ops ferry_place_file_late = {
 	.read = file_read,
 };
 
-/* The end of the run of missing pages from `page` on. */
-static uint64_t missing_end(const struct ferry_map *m, uint32_t block,
-			    uint64_t page)
-{
-	uint64_t pages = m->mem->block[block].pages;
-	uint64_t here = ferry_bitmap_next_set_before(&m->here[block], page,
-						     pages);
-
-	return ferry_bitmap_next_set_before(&m->zero[block], page, here);
-}
-
 int ferry_place_file_listen(struct ferry_place *p, struct ferry_err *e)
 {
 	uint64_t page = 0, end;
@@ -178,7 +167,7 @@ int ferry_place_file_listen(struct ferry_place *p, struct ferry_err *e)
 	while (ferry_map_next_missing(p->map, &block, &page)) {
 		const struct ferry_mem_block *b = &p->mem->block[block];
 
-		end = missing_end(p->map, block, page);
+		end = ferry_map_missing_end(p->map, block, page);
 		/* Some file systems cannot promise: then it is tried again
 		 * later, if need be. */
 		if (fallocate(b->fd, FALLOC_FL_KEEP_SIZE, offset_of(b, page),

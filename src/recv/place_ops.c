@@ -139,8 +139,8 @@ static int fill_absent(struct ferry_place *p, struct ferry_mem_block *b,
 	return 0;
 }
 
-static int precopy_pages(struct ferry_place *p, struct ferry_mem_block *b,
-			 uint64_t first, uint64_t n, const uint8_t *data)
+static int precopy_runs(struct ferry_place *p, struct ferry_mem_block *b,
+			uint64_t first, uint64_t n, const uint8_t *data)
 {
 	for (uint64_t done = 0, run; done < n; done += run) {
 		const uint8_t *src = data + done * FERRY_PAGE_BYTES;
@@ -159,6 +159,18 @@ static int precopy_pages(struct ferry_place *p, struct ferry_mem_block *b,
 		ferry_map_set_here(p->map, b->index, first + done, run);
 	}
 	return 0;
+}
+
+/* What is missing may be dropped as long as it is not noted as here. */
+static int precopy_pages(struct ferry_place *p, struct ferry_mem_block *b,
+			 uint64_t first, uint64_t n, const uint8_t *data)
+{
+	int rc;
+
+	pthread_rwlock_rdlock(&p->shape);
+	rc = precopy_runs(p, b, first, n, data);
+	pthread_rwlock_unlock(&p->shape);
+	return rc;
 }
 
 /* Zero pages that were never here stay unallocated. */

@@ -32,4 +32,7 @@ int64_t ferry_place_zero(struct ferry_place *p, struct ferry_mem_block *b,
 void ferry_place_arrived(struct ferry_place *p, struct ferry_mem_block *b,
 			 uint64_t first, uint64_t n);
 
+/* Faults are normal from here on, and huge pages allowed.  Any thread. */
+void ferry_place_disarm(struct ferry_place *p);
+
 #endif

@@ -53,11 +53,11 @@ static void check_values(struct model *m)
 	assert_int_equal(ferry_map_missing(&m->map), missing);
 }
 
-/* From every page on, the next missing one. */
+/* From every page on, the next missing one, and how far its run goes. */
 static void check_next(struct model *m)
 {
 	uint32_t want_block = BLOCKS;
-	uint64_t want_page = 0;
+	uint64_t want_page = 0, want_end = 0;
 
 	for (uint32_t i = BLOCKS; i--;)
 		for (uint64_t p = sizes[i] + 1; p--;) {
@@ -67,6 +67,8 @@ static void check_next(struct model *m)
 							    &page);
 
 			if (p < sizes[i] && is_missing(m, i, p)) {
+				if (want_block != i || want_page != p + 1)
+					want_end = p + 1;
 				want_block = i;
 				want_page = p;
 			}
@@ -75,6 +77,8 @@ static void check_next(struct model *m)
 				continue;
 			assert_int_equal(block, want_block);
 			assert_int_equal(page, want_page);
+			assert_int_equal(ferry_map_missing_end(&m->map, block,
+							       page), want_end);
 		}
 }
 
