@@ -5,6 +5,7 @@
 #include "command.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ static const struct argp_option list[] = {
 	{ "zstd", 'z', "LEVEL", OPTION_ARG_OPTIONAL, "compress the image "
 	  "(level 1 to 19, default 3)", 0 },
 	{ "once", 'o', NULL, 0, "end when a source fails, instead of waiting "
-	  "for the next", 0 },
+	  "for the next, or for one that resumes its migration", 0 },
 	{ "preempt", 'p', NULL, 0, "the source has postcopy-preempt on", 1 },
 	{ "multifd", 'm', "N", 0, "the source has multifd on, with N "
 	  "channels", 1 },
@@ -167,28 +168,38 @@ static void try_cancel(struct ferry_target *t)
 		ferry_tool_fail(0, "%s", err.msg);
 }
 
-static int has_ended(const struct ferry_stats *st)
+/* A QEMU may come back; until somebody gives up waiting. */
+static int is_waiting(struct ferry_park *p)
+{
+	if (!ferry_park_awaits_source(p) || interrupted)
+		return 0;
+	poll(NULL, 0, REFRESH_MS);
+	return 1;
+}
+
+static int has_ended(struct ferry_park *p, const struct ferry_stats *st)
 {
 	return st->state == FERRY_STATE_COMPLETED ||
 	       st->state == FERRY_STATE_FAILED ||
 	       st->state == FERRY_STATE_CANCELLED ||
-	       st->state == FERRY_STATE_POSTCOPY_PAUSED;
+	       (st->state == FERRY_STATE_POSTCOPY_PAUSED && !is_waiting(p));
 }
 
 /* Until it has ended; true when it was cancelled. */
-static int await(struct ferry_target *t, const struct options *o,
+static int await(struct ferry_park *p, const struct options *o,
 		 struct ferry_stats *st)
 {
+	struct ferry_target *t = ferry_park_target(p);
 	int progress = !o->quiet && !o->json && isatty(STDERR_FILENO);
 
 	do {
 		(void)!ferry_target_wait(t, REFRESH_MS, NULL);
-		if (interrupted)
+		if (interrupted && !ferry_park_awaits_source(p))
 			try_cancel(t);
 		ferry_target_stats(t, st);
 		if (progress && st->state >= FERRY_STATE_ACTIVE)
 			show(st);
-	} while (!has_ended(st));
+	} while (!has_ended(p, st));
 	if (progress)
 		fputs("\r\033[K", stderr);
 	return st->state == FERRY_STATE_CANCELLED;
@@ -281,7 +292,7 @@ static int park_one(struct options *o, char *uri, size_t bytes, int *again)
 		ferry_park_free(p);
 		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
 	}
-	cancelled = await(ferry_park_target(p), o, &st);
+	cancelled = await(p, o, &st);
 	ferry_park_stats(p, &parked);
 	/* Who reads that it failed finds nobody listening before the next
 	 * try does. */
@@ -308,6 +319,7 @@ int ferry_tool_park(int argc, char **argv)
 		return code;
 	if (ferry_inherited_check(&o.inherited, o.uri, &err))
 		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
+	o.park.recover = !o.once;
 	watch_signals();
 	do
 		code = park_one(&o, uri, sizeof(uri), &again);

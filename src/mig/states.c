@@ -43,6 +43,12 @@ static const struct ferry_transition transitions[] = {
 	{ T, AT(DEVICE), AT(CANCELLING), "cancel was called before RUN" },
 	{ T, AT(POSTCOPY_ACTIVE), AT(COMPLETED), "all pages are here" },
 	{ T, AT(POSTCOPY_ACTIVE), AT(POSTCOPY_PAUSED), "the link broke" },
+	{ T, AT(POSTCOPY_PAUSED), AT(POSTCOPY_RECOVER), "park: a QEMU came "
+							"back" },
+	{ T, AT(POSTCOPY_RECOVER), AT(POSTCOPY_ACTIVE), "it was told what is "
+							"missing" },
+	{ T, AT(POSTCOPY_RECOVER), AT(POSTCOPY_PAUSED), "the link broke "
+							"again" },
 	{ T, AT(CANCELLING), AT(CANCELLED), "threads have ended" },
 };
 

@@ -66,6 +66,8 @@ static void change(struct ferry_status *s, enum ferry_state to,
 	s->state = to;
 	if (why && !s->why.code)
 		s->why = *why;
+	if (to == FERRY_STATE_POSTCOPY_RECOVER)		/* it goes on */
+		s->why = (struct ferry_err){ 0 };
 	if (!s->since_ns[to])
 		s->since_ns[to] = now;
 	if (ferry_state_is_final(to))

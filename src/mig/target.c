@@ -152,19 +152,19 @@ int ferry_target_uri(struct ferry_target *t, char *buf, size_t bytes,
 /* Make all threads end soon, and the source know why. */
 static void break_off(struct ferry_target *t, bool may_speak)
 {
-	struct ferry_chan *main;
 	struct ferry_err why;
 
 	pthread_mutex_lock(&t->lock);
-	main = t->main;
 	why = t->end.why;
 	pthread_mutex_unlock(&t->lock);
 	if (may_speak)
 		ferry_answer_give_up(&t->in.answer, why.msg);
 	ferry_place_stop_waiting(&t->in.place);
 	ferry_marks_close(&t->in.gate);
-	if (main)
-		main->ops->shutdown(main);
+	pthread_mutex_lock(&t->lock);
+	if (t->main)
+		t->main->ops->shutdown(t->main);
+	pthread_mutex_unlock(&t->lock);
 }
 
 int ferry_target_cancel(struct ferry_target *t, struct ferry_err *e)

@@ -234,12 +234,10 @@ static int listen_for_pages(struct ferry_target *t, struct ferry_err *e)
 				     "POSTCOPY_LISTEN without POSTCOPY_ADVISE");
 	t->postcopy = true;
 	t->in.body.postcopy = true;
+	if (t->vm->adopt)	/* nobody can touch what is missing */
+		return ferry_adopt_listen(t, e);
 	if (ferry_place_listen(&t->in.place, e))
 		return -1;
-	if (t->vm->adopt) {	/* nobody can touch what is missing */
-		ferry_preempt_listen(t);
-		return 0;
-	}
 	return ferry_fault_start(&t->in.fault, e);
 }
 
@@ -261,7 +259,8 @@ static int on_packaged(struct ferry_target *t, struct ferry_rd *rd,
 	} else {
 		ferry_place_complete(&t->in.place);
 	}
-	ferry_status_set(&t->status, FERRY_STATE_DEVICE);
+	ferry_status_advance(&t->status, FERRY_STATE_ACTIVE,
+			     FERRY_STATE_DEVICE);
 	t->phase = t->loader.run_at_once ? FERRY_PHASE_RUNNING :
 					   FERRY_PHASE_LOADING;
 	return ferry_load_start(t, e);
@@ -304,6 +303,10 @@ static const struct {
 	{ FERRY_COMMAND_SWITCHOVER_START, FERRY_PHASE_PAGES,
 		on_switchover_start },
 	{ FERRY_COMMAND_POSTCOPY_RUN, FERRY_PHASE_LOADING, on_run },
+	{ FERRY_COMMAND_RECV_BITMAP, FERRY_PHASE_RUNNING,
+		ferry_recover_bitmap },
+	{ FERRY_COMMAND_POSTCOPY_RESUME, FERRY_PHASE_RUNNING,
+		ferry_recover_resume },
 	{ FERRY_COMMAND_ABORT, FERRY_PHASE_BEGIN | FERRY_PHASE_PAGES |
 		FERRY_PHASE_COMPLETE | FERRY_PHASE_LOADING, on_abort },
 };

@@ -94,9 +94,7 @@ static int decide(struct ferry_target *t, struct ferry_inbuf *in,
 	case FERRY_CONN_QEMU_MULTIFD:
 		return ferry_admit_lane(t, in, e);
 	case FERRY_CONN_QEMU_RECOVERY:
-		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
-				     "a recovery connection of a QEMU is not "
-				     "supported here");
+		return ferry_recover_admit(t, in, e);
 	case FERRY_CONN_UNKNOWN:
 		if (t->vm->how.preempt && ferry_preempt_wanted(t))
 			return ferry_preempt_admit(t, in, e);

@@ -14,6 +14,7 @@
  *   target_keep.c    the loader, the reader: that VM, when all of it is here
  *   target_tail.c    the reader: device state without lengths
  *   target_preempt.c "ferry-preempt": QEMU's second page channel
+ *   target_recover.c the reader, the door: a source that comes back
  *   target_watch.c   any of these: what failed, whose the VM is, how far
  *                    loading has come
  *   recv/            data, urgent and fault threads
@@ -96,6 +97,14 @@ struct ferry_preempt {
 	struct ferry_thread thread;
 };
 
+/* A source that lost the connection in postcopy comes back; target->lock. */
+struct ferry_recovery {
+	bool		 possible;	/* it has let go of the VM */
+	bool		 waiting;	/* main broke, and the reader waits */
+	bool		 here;		/* in is ready */
+	struct ferry_inbuf in;
+};
+
 /* What a VM that is adopted needs besides. */
 struct ferry_adoption {
 	struct ferry_lanes lanes;
@@ -148,6 +157,7 @@ struct ferry_target {
 	struct ferry_loader loader;
 	struct ferry_door door;
 	struct ferry_adoption adopted;
+	struct ferry_recovery recovery;
 	_Atomic bool	 begun;		/* by the one listen that may */
 	bool		 others_may_come;	/* set before the reader runs:
 					 * the door stays open */
@@ -279,6 +289,9 @@ void ferry_adopt_hook(struct ferry_target *t);
 
 /* ---- target_keep.c -------------------------------------------------------------- */
 
+/* The reader: LISTEN. */
+FERRY_CHECKED int ferry_adopt_listen(struct ferry_target *t,
+				     struct ferry_err *e);
 /* The loader: device state is here.  In precopy all is. */
 FERRY_CHECKED int ferry_adopt_load(struct ferry_target *t,
 				   struct ferry_err *e);
@@ -311,6 +324,24 @@ FERRY_CHECKED int ferry_preempt_admit(struct ferry_target *t,
 				      struct ferry_err *e);
 void ferry_preempt_listen(struct ferry_target *t);
 void ferry_preempt_stop(struct ferry_target *t);
+
+/* ---- target_recover.c ------------------------------------------------------------- */
+
+/* The door: a connection that begins with RECV_BITMAP.  Takes the buffer and
+ * its channel when it succeeds. */
+FERRY_CHECKED int ferry_recover_admit(struct ferry_target *t,
+				      struct ferry_inbuf *in,
+				      struct ferry_err *e);
+/* The reader: main broke, *why.  True when the source is back on a new one;
+ * false when there is nothing to wait for, or no more. */
+bool ferry_recover_await(struct ferry_target *t, const struct ferry_err *why);
+/* The reader: its commands. */
+FERRY_CHECKED int ferry_recover_bitmap(struct ferry_target *t,
+				       struct ferry_rd *rd,
+				       struct ferry_err *e);
+FERRY_CHECKED int ferry_recover_resume(struct ferry_target *t,
+				       struct ferry_rd *rd,
+				       struct ferry_err *e);
 
 /* ---- target_load.c -------------------------------------------------------------- */
 

@@ -152,6 +152,34 @@ static int await_pages(struct ferry_target *t, struct ferry_err *e)
 	return 0;
 }
 
+static void source_may_return(struct ferry_target *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->recovery.possible = t->dialect == FERRY_DIALECT_QEMU &&
+			       t->vm->how.recover && t->others_may_come;
+	pthread_mutex_unlock(&t->lock);
+}
+
+static int make_room(struct ferry_target *t, struct ferry_err *e)
+{
+	return ferry_place_listen(&t->in.place, e);
+}
+
+/* A QEMU before 10.2 has let go of the VM with this package. */
+int ferry_adopt_listen(struct ferry_target *t, struct ferry_err *e)
+{
+	bool let_go = t->dialect == FERRY_DIALECT_QEMU && !holds_pong(t);
+
+	ferry_status_set(&t->status, FERRY_STATE_DEVICE);
+	if ((let_go && !ferry_target_take_over(t, e)) ||
+	    insist(t, let_go, make_room, e))
+		return -1;
+	ferry_preempt_listen(t);
+	if (let_go)
+		source_may_return(t);
+	return 0;
+}
+
 int ferry_adopt_load(struct ferry_target *t, struct ferry_err *e)
 {
 	if (t->postcopy && !holds_pong(t))
@@ -162,7 +190,13 @@ int ferry_adopt_load(struct ferry_target *t, struct ferry_err *e)
 		return -1;
 	if (insist(t, is_one_way(t), prepare, e))
 		return -1;
-	return t->postcopy ? commit(t, e) : 0;
+	if (!t->postcopy)
+		return 0;
+	/* Whoever hears PONG 0x42 may be gone before it is known to be said. */
+	if (commit(t, e) || !ferry_target_take_over(t, e))
+		return -1;
+	source_may_return(t);
+	return 0;
 }
 
 /* A QEMU that waits for SHUT says nothing; one that gave up has left. */

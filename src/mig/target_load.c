@@ -48,7 +48,8 @@ static bool await_run(struct ferry_target *t)
 
 static int start_vm(struct ferry_target *t, struct ferry_err *e)
 {
-	if (t->loader.run_at_once && !ferry_target_take_over(t, e))
+	if (t->loader.run_at_once && !ferry_status_is_handed(&t->status) &&
+	    !ferry_target_take_over(t, e))
 		return -1;
 	if (!ferry_target_may_start(t, e))
 		return -1;
@@ -75,12 +76,19 @@ static int load_devices(struct ferry_target *t, struct ferry_err *e)
 				  t->loader.device_bytes, e);
 }
 
+/* Who has let go of the VM already only likes to know. */
+static bool must_be_told(struct ferry_target *t)
+{
+	return !t->vm->adopt || !ferry_status_is_handed(&t->status);
+}
+
 static void load_main(void *arg)
 {
 	struct ferry_target *t = arg;
 	struct ferry_err err = { 0 };
 
-	if (load_devices(t, &err) || say_loaded(t, &err)) {
+	if (load_devices(t, &err) ||
+	    (say_loaded(t, &err) && must_be_told(t))) {
 		ferry_target_failed(t, &err);
 		set_state(t, FERRY_LOAD_FAILED);
 		return;

@@ -411,7 +411,9 @@ static void pause_here(struct ferry_target *t, const struct ferry_err *err)
 	t->main->ops->shutdown(t->main);
 	if (t->vm->adopt)
 		ferry_adopt_pause(t);
-	ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED, err);
+	if (ferry_status_state(&t->status) != FERRY_STATE_POSTCOPY_PAUSED)
+		ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED,
+				  err);
 }
 
 /* Tell the source, and release the loader, which may wait for a page. */
@@ -453,8 +455,13 @@ void ferry_target_read(void *target)
 {
 	struct ferry_target *t = target;
 	struct ferry_err err = { 0 };
+	int rc = receive(t, &err);
 
-	if (receive(t, &err))
+	while (rc && ferry_recover_await(t, &err)) {
+		err = (struct ferry_err){ 0 };
+		rc = read_stream(t, &err);
+	}
+	if (rc)
 		fail(t, &err);
 	else
 		complete(t);

@@ -21,7 +21,17 @@ static bool await_listen(struct ferry_target *t)
 	return listening;
 }
 
-/* When it breaks, main tells what is missing. */
+/* What was on its way is lost: the source has to come back, as for main. */
+static void broke(struct ferry_target *t)
+{
+	pthread_mutex_lock(&t->lock);
+	if (t->recovery.possible && !t->recovery.waiting && !t->end.done &&
+	    ferry_map_missing(&t->in.map))
+		t->main->ops->shutdown(t->main);
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* Without recovery, main tells what is missing. */
 static void preempt_main(void *target)
 {
 	struct ferry_target *t = target;
@@ -30,7 +40,11 @@ static void preempt_main(void *target)
 
 	if (!await_listen(t))
 		return;
-	if (ferry_rambody_read(&p->body, &err) && !ferry_err_is_link(&err))
+	if (!ferry_rambody_read(&p->body, &err))
+		return;
+	if (ferry_err_is_link(&err))
+		broke(t);
+	else
 		ferry_target_failed(t, &err);
 }
 

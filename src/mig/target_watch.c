@@ -32,7 +32,6 @@ static bool note_failure(struct ferry_target *t, const struct ferry_err *why)
 void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 {
 	uint64_t until = ferry_now_ns() + t->last_word_ns;
-	struct ferry_chan *main;
 	bool ended;
 
 	pthread_mutex_lock(&t->lock);
@@ -41,7 +40,6 @@ void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 		       ferry_cond_wait_until(&t->changed, &t->lock, until))
 			;
 	ended = t->end.done;
-	main = t->main;		/* it may not have arrived yet */
 	pthread_mutex_unlock(&t->lock);
 	if (ended)
 		return;
@@ -49,8 +47,10 @@ void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
 	if (note_failure(t, why))
 		ferry_answer_give_up(&t->in.answer, why->msg);
 	ferry_marks_close(&t->in.gate);
-	if (main)
-		main->ops->shutdown(main);
+	pthread_mutex_lock(&t->lock);
+	if (t->main)		/* it may not have arrived yet */
+		t->main->ops->shutdown(t->main);
+	pthread_mutex_unlock(&t->lock);
 }
 
 /* ---- whose the VM is -------------------------------------------------------- */

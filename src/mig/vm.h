@@ -86,6 +86,7 @@ struct ferry_adopt_how {
 	unsigned	 multifd;	/* channels of a QEMU; 0: off */
 	bool		 preempt;
 	bool		 switchover_ack;
+	bool		 recover;	/* wait for a source that comes back */
 	const struct ferry_unpack_ops *unpack;	/* NULL: none */
 };
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "mig/recover.h"
 #include "mig/vm.h"
 #include "park/unpack.h"
 #include "park/vmdesc.h"
@@ -166,6 +167,7 @@ static int init(struct ferry_park *p, const struct ferry_park_config *config,
 	const struct ferry_adopt_how how = {
 		.multifd = config->multifd, .preempt = config->preempt,
 		.switchover_ack = config->switchover_ack,
+		.recover = config->recover,
 		.unpack = &ferry_unpack,
 	};
 
@@ -202,6 +204,11 @@ struct ferry_park *ferry_park_new(const struct ferry_park_config *config,
 struct ferry_target *ferry_park_target(struct ferry_park *p)
 {
 	return p->target;
+}
+
+bool ferry_park_awaits_source(struct ferry_park *p)
+{
+	return ferry_target_awaits_source(p->target);
 }
 
 void ferry_park_free(struct ferry_park *p)

@@ -23,6 +23,8 @@ struct ferry_park_config {
 	unsigned	 multifd;	/* channels, as at the source; 0: none */
 	bool		 preempt;	/* as at the source */
 	bool		 switchover_ack;	/* as at the source */
+	bool		 recover;	/* wait for a QEMU whose connection
+					 * broke in postcopy */
 };
 
 /* The image may be written: it does not exist, and nobody else is parking into
@@ -33,6 +35,9 @@ struct ferry_park *ferry_park_new(const struct ferry_park_config *config,
 
 /* What comes in.  One source; for the next one make a new park. */
 struct ferry_target *ferry_park_target(struct ferry_park *p);
+
+/* postcopy-paused is not the end: the source may come back. */
+bool ferry_park_awaits_source(struct ferry_park *p);
 
 /* Without an image, nothing is left behind. */
 void ferry_park_free(struct ferry_park *p);

@@ -7,6 +7,10 @@
 #include <poll.h>
 #include <stdio.h>
 
+#include "wire/recvmap.h"
+
+#define WORDS	512u	/* of a bitmap, written at once */
+
 void ferry_answer_init(struct ferry_answer *a)
 {
 	*a = (struct ferry_answer){ 0 };
@@ -79,6 +83,55 @@ int ferry_answer_request(struct ferry_answer *a,
 		a->last = b;
 	}
 	rc = say_locked(a, &m, e);
+	pthread_mutex_unlock(&a->lock);
+	return rc;
+}
+
+/* Words [first, first + n) of what is here. */
+static int say_words(struct ferry_answer *a, const struct ferry_map *map,
+		     uint32_t block, uint64_t first, size_t n,
+		     struct ferry_err *e)
+{
+	uint8_t octets[WORDS * 8];
+	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
+	uint64_t word[WORDS];
+
+	for (size_t i = 0; i < n; i++)
+		word[i] = atomic_load(&map->here[block].word[first + i]) |
+			  atomic_load(&map->zero[block].word[first + i]);
+	ferry_recvmap_words_encode(&w, word, n);
+	return ferry_chan_write(a->chan, octets, ferry_wr_used(&w), e);
+}
+
+static int say_bitmap(struct ferry_answer *a, const struct ferry_mem_block *b,
+		      const struct ferry_map *map, struct ferry_err *e)
+{
+	uint64_t words = ferry_recvmap_words(b->pages);
+	uint8_t octets[FERRY_RECVMAP_HEAD_WIRE + FERRY_RECVMAP_END_WIRE];
+	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
+
+	ferry_recvmap_head_encode(&w, b->pages);
+	if (ferry_chan_write(a->chan, octets, ferry_wr_used(&w), e))
+		return -1;
+	for (uint64_t i = 0; i < words; i += WORDS)
+		if (say_words(a, map, b->index, i, words - i < WORDS ?
+			      (size_t)(words - i) : WORDS, e))
+			return -1;
+	w = ferry_wr_over(octets, sizeof(octets));
+	ferry_recvmap_end_encode(&w);
+	return ferry_chan_write(a->chan, octets, ferry_wr_used(&w), e);
+}
+
+int ferry_answer_bitmap(struct ferry_answer *a,
+			const struct ferry_mem_block *b,
+			const struct ferry_map *map, struct ferry_err *e)
+{
+	struct ferry_rp m = { .type = FERRY_RP_RECV_BITMAP };
+	int rc;
+
+	snprintf(m.name, sizeof(m.name), "%s", b->name);
+	pthread_mutex_lock(&a->lock);
+	rc = say_locked(a, &m, e) || say_bitmap(a, b, map, e) ? -1 : 0;
 	pthread_mutex_unlock(&a->lock);
 	return rc;
 }

@@ -12,6 +12,7 @@
 
 #include "chan/chan.h"
 #include "mem/mem.h"
+#include "recv/map.h"
 #include "wire/rp.h"
 
 struct ferry_answer {
@@ -38,6 +39,12 @@ FERRY_CHECKED int ferry_answer_request(struct ferry_answer *a,
 				       const struct ferry_mem_block *b,
 				       uint64_t first, uint64_t pages,
 				       struct ferry_err *e);
+
+/* RECV_BITMAP: which pages of the block are here, or known to be zero. */
+FERRY_CHECKED int ferry_answer_bitmap(struct ferry_answer *a,
+				      const struct ferry_mem_block *b,
+				      const struct ferry_map *map,
+				      struct ferry_err *e);
 
 /* REASON (to a ferry) and SHUT(1): the VM does not run here and will not;
  * best effort.  Nothing is said behind it. */

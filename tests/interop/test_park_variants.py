@@ -11,9 +11,9 @@ import pytest
 import qemu
 from source import (ADVISE, FLUSH, LISTEN, OPEN_RETURN_PATH, PAGE, PONG, RUN,
                     SHUT, STATE, SWITCHOVER_ACK, SWITCHOVER_START, SYNC,
-                    DESCRIPTION, Connection, describe, device, discard, head,
-                    init, packaged, packet, page, part, ping, start, sync,
-                    tail, word, zero)
+                    DESCRIPTION, Connection, command, describe, device, discard,
+                    head, init, packaged, packet, page, part, ping, start, str8,
+                    sync, tail, word, zero)
 
 pytestmark = pytest.mark.sanitize
 
@@ -214,6 +214,54 @@ def test_multifd_with_modern_sync_and_zero_pages_on_main(peer):
     check(p, whole() | {10: bytes(PAGE), 11: fill(11, 2)})
 
 
+def multifd_streams():
+    """Main and two channels, with their marks, in the order in which they
+    could be said."""
+    yield 1, init(0) + sync()
+    yield 2, init(1) + sync()
+    yield 0, head(NEW) + OPEN_RETURN_PATH + start(BLOCKS, word(FLUSH))
+    yield 1, packets({n: fill(n) for n in range(150)}) + sync()
+    yield 2, packets({n: fill(n) for n in range(150, 300)}) + \
+        packet(0, {}, [0, 1, 2, 3], name="rom") + sync()
+    yield 0, part(word(FLUSH)) + SWITCHOVER_START
+    yield 1, packet(0, {9: fill(9, 2)}) + sync()
+    yield 2, sync()
+    yield 0, part(word(FLUSH), end=True) + tail()
+
+
+def say_so_much(p, octets):
+    """The first of these octets, on new connections."""
+    lanes = [p.connect() for _ in range(3)]
+    for lane, data in multifd_streams():
+        lanes[lane].say(data[:octets])
+        octets -= min(octets, len(data))
+    return [lane.said() for lane in lanes]
+
+
+def test_channels_that_are_cut_anywhere_leave_nothing(park):
+    p = returning(park, "--multifd=2")
+    whole = sum(len(data) for _, data in multifd_streams())
+    cuts = [*range(3, whole, whole // 40), *range(whole - 400, whole, 37),
+            whole - 1]
+    for at in cuts:
+        before = p.one.said()
+        lanes = say_so_much(p, at)
+        for lane in lanes:
+            lane.close()
+        qemu.wait_until("it was noticed", lambda: p.one.said() != before)
+        p.one.wait_listening()
+        assert p.one.process.poll() is None, p.one.said()
+        assert not os.path.exists(p.one.image)
+        assert not os.path.exists(aside(p))
+        time.sleep(0.02)        # the other connections are turned away, too
+    say_so_much(p, whole)[0].hear(SHUT)
+    check(p, whole_but(9))
+
+
+def whole_but(number):
+    return whole() | {number: fill(number, 2)}
+
+
 # ---- postcopy ---------------------------------------------------------------
 
 
@@ -374,6 +422,122 @@ def test_blocks_of_huge_pages_state_their_size(peer):
     assert found == bytes(512 * PAGE) + b"".join(
         fill(n) for n in range(512, 1024))
     assert b"block huge 4194304 2097152" in p.one.cat()
+
+
+# ---- a source that comes back -----------------------------------------------
+
+
+def recv_bitmap(name):
+    return command(10, str8(name))
+
+
+def bitmap(name, here, pages):
+    words = bytearray((pages + 63) // 64 * 8)
+    for n in here:
+        words[n // 8] |= 1 << n % 8
+    return struct.pack(">HH", 5, 1 + len(name)) + str8(name) + struct.pack(
+        ">Q", len(words)) + bytes(words) + struct.pack(
+            ">Q", 0x0123456789abcdef)
+
+
+def returning(park, *options):
+    return Peer(park(*options))
+
+
+def come_back(p, here):
+    """A new main, told what has come."""
+    main = p.connect().say(recv_bitmap("ram"), recv_bitmap("rom"))
+    return main.hear(bitmap("ram", here, 300) + bitmap("rom", range(4), 4))
+
+
+RESUMED = struct.pack(">HHI", 6, 4, 1)
+
+
+@pytest.mark.parametrize("again", [1, 3])
+def test_a_source_that_comes_back_is_told_what_is_missing(park, again):
+    p = returning(park)
+    main = begin(p, "pc-i440fx-7.2")
+    here = {n for n in range(300) if n not in LATER}
+    main.say(DISCARD, ping(2), package(False), ping(4))
+    main.hear(PONG[2])
+    left = list(LATER.items())
+    for _ in range(again):
+        some, left = left[:20], left[20:]
+        # The last page does not come whole.
+        main.say(part(records(dict(some)))[:-1000]).said()
+        time.sleep(0.05)
+        main.close()
+        lost = some.pop()
+        left.insert(0, lost)
+        here |= {n for n, _ in some}
+        main = come_back(p, here)
+    main.say(command(9)).hear(RESUMED)
+    main.say(part(records(dict(left))), part(end=True), b"\0").hear(SHUT)
+    assert "waiting for the source to resume" in p.one.said()
+    check(p, whole() | LATER, description=b"")
+
+
+def test_a_source_may_come_back_before_it_was_missed(park):
+    """The old connection lives, as far as park knows.  With preempt."""
+    p = returning(park, "--preempt")
+    main = begin(p, "pc-q35-8.0")
+    urgent = p.connect()
+    main.say(DISCARD, ping(2), package(False), ping(4)).hear(PONG[2])
+    first = {n: data for n, data in LATER.items() if n < 60}
+    urgent.say(records(first))
+    # Strangers cannot do that.
+    for opening in (command(10, b"\3who")[:5] + b"\3who",
+                    recv_bitmap("video"), b"\x08\0\x0a\0\0"):
+        stranger = p.connect().say(opening).said()
+        stranger.sock.shutdown(1)
+        assert stranger.ended()
+    time.sleep(0.1)
+    back = come_back(p, {n for n in range(300) if n not in LATER} |
+                     set(first))
+    urgent = p.connect()
+    back.say(command(9)).hear(RESUMED)
+    rest = {n: data for n, data in LATER.items() if n not in first}
+    urgent.say(records(rest)).said()
+    back.say(part(end=True), b"\0").hear(SHUT)
+    check(p, whole() | LATER, description=b"")
+
+
+def test_a_source_may_come_back_with_nothing_left_to_send(park):
+    """PONG 0x42 was said, and lost: all is here but the end."""
+    p = returning(park)
+    main = begin(p, NEW)
+    main.say(DISCARD, package(True), part(records(LATER)))
+    main.hear(PONG[3] + PONG[0x42])
+    main.close()
+    main = come_back(p, range(300))
+    main.say(command(9)).hear(RESUMED)
+    assert os.path.exists(aside(p))
+    main.say(part(end=True), b"\0").hear(SHUT)
+    check(p, whole() | LATER, description=b"")
+
+
+def test_who_waits_for_a_source_can_be_told_to_stop(park):
+    p = returning(park)
+    main = begin(p, "pc-i440fx-7.2")
+    main.say(DISCARD, ping(2), package(False), ping(4)).hear(PONG[2])
+    time.sleep(0.05)
+    main.close()
+    qemu.wait_until("it waits", lambda: "waiting for" in p.one.said())
+    p.one.process.terminate()
+    code, said = p.one.wait()
+    assert code == 3 and "the VM is stopped at the source" in said
+    assert not os.path.exists(f"{p.one.image}.part")
+
+
+def test_before_postcopy_nobody_can_come_back(park):
+    p = returning(park)
+    main = begin(p, NEW)
+    for turn in range(2):
+        stranger = p.connect().say(recv_bitmap("ram"))
+        assert stranger.ended()
+        if turn == 0:       # PONG 0x42 is not said: pages are missing
+            main.say(DISCARD, package(True), ping(4)).hear(PONG[4])
+    assert "nothing here that it could go on with" in p.one.said()
 
 
 # ---- what cannot be ---------------------------------------------------------

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What only those ask who wait for a source to come back.  Any thread.
+ */
+#ifndef FERRY_MIG_RECOVER_H
+#define FERRY_MIG_RECOVER_H
+
+#include <stdbool.h>
+
+#include <ferry/target.h>
+
+/* The connection broke in postcopy, and a QEMU that resumes its migration is
+ * let in. */
+bool ferry_target_awaits_source(struct ferry_target *t);
+
+#endif

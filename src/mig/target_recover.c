@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A QEMU that lost the connection in postcopy comes back, with `migrate` and
+ * resume, on a connection that begins with RECV_BITMAP: which pages are here?
+ * It sends the others.
+ *
+ *   reader   main breaks; waits, and everything stays as it is
+ *   door     lets one connection in, if its first command names a block of ours
+ *   reader   answers RECV_BITMAPs and RESUME, and reads on
+ *
+ * Only for a VM that is adopted: nobody runs it meanwhile.  A source that comes
+ * back while main seems to live has given that up; then so do we.
+ */
+#include "mig/target_impl.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "mig/recover.h"
+#include "wire/text.h"
+
+bool ferry_target_awaits_source(struct ferry_target *t)
+{
+	bool waiting;
+
+	pthread_mutex_lock(&t->lock);
+	waiting = t->recovery.waiting;
+	pthread_mutex_unlock(&t->lock);
+	return waiting;
+}
+
+/* ---- the door ------------------------------------------------------------------------ */
+
+/* Nothing is consumed: the reader answers it. */
+static int check_opening(struct ferry_target *t, struct ferry_inbuf *in,
+			 struct ferry_err *e)
+{
+	const uint8_t *p = ferry_inbuf_need(in, FERRY_COMMAND_WIRE, e);
+	char name[FERRY_NAME_MAX + 1];
+	struct ferry_rd rd;
+	size_t bytes;
+
+	if (!p)
+		return -1;
+	bytes = (size_t)p[3] << 8 | p[4];
+	if (bytes > 1 + FERRY_NAME_MAX)
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "RECV_BITMAP of %zu octets", bytes);
+	p = ferry_inbuf_need(in, FERRY_COMMAND_WIRE + bytes, e);
+	if (!p)
+		return -1;
+	rd = ferry_rd_over(p + FERRY_COMMAND_WIRE, bytes);
+	if (ferry_recv_bitmap_decode(&rd, name, e))
+		return -1;
+	return ferry_mem_by_name(&t->vm->mem, name) ? 0 :
+	       ferry_err_set(e, FERRY_E_MISMATCH, 0, "the VM that comes back "
+			     "has a block %s, which there is not here",
+			     FERRY_SHOW(name));
+}
+
+static bool is_possible(struct ferry_target *t)
+{
+	bool possible;
+
+	pthread_mutex_lock(&t->lock);
+	possible = t->recovery.possible && !t->recovery.here && !t->end.quit &&
+		   !t->end.done;
+	pthread_mutex_unlock(&t->lock);
+	return possible;
+}
+
+/* Caller holds the lock. */
+static bool hand_over(struct ferry_target *t, struct ferry_inbuf *in,
+		      uint64_t until)
+{
+	struct ferry_recovery *r = &t->recovery;
+
+	if (!r->waiting && t->main)
+		t->main->ops->shutdown(t->main);
+	while (!r->waiting && r->possible && !t->end.quit && !t->end.done &&
+	       ferry_cond_wait_until(&t->changed, &t->lock, until))
+		;
+	if (!r->waiting || r->here || t->end.quit)
+		return false;
+	r->in = *in;
+	r->here = true;
+	*in = (struct ferry_inbuf){ 0 };
+	pthread_cond_broadcast(&t->changed);
+	return true;
+}
+
+int ferry_recover_admit(struct ferry_target *t, struct ferry_inbuf *in,
+			struct ferry_err *e)
+{
+	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	bool ok;
+
+	if (!is_possible(t))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "a source comes "
+				     "back, and there is nothing here that it "
+				     "could go on with");
+	if (check_opening(t, in, e))
+		return -1;
+	in->chan->ops->set_timeout(in->chan, 0, ms);
+	ferry_chan_set_name(in->chan, "main");
+	pthread_mutex_lock(&t->lock);
+	ok = hand_over(t, in, ferry_now_ns() + ms * FERRY_NS_PER_MS);
+	pthread_mutex_unlock(&t->lock);
+	return ok ? 0 : ferry_err_set(e, FERRY_E_STATE, 0, "a source comes "
+				      "back, and is not waited for any more");
+}
+
+/* ---- the reader ----------------------------------------------------------------------- */
+
+static bool begin_waiting(struct ferry_target *t)
+{
+	bool wait;
+
+	pthread_mutex_lock(&t->lock);
+	wait = t->recovery.possible && !t->end.quit;
+	if (wait) {
+		t->recovery.waiting = true;
+		t->arrived = false;
+		t->main->ops->shutdown(t->main);
+		t->end.why = (struct ferry_err){ 0 };
+	}
+	pthread_cond_broadcast(&t->changed);
+	pthread_mutex_unlock(&t->lock);
+	return wait;
+}
+
+/* False when it is to be waited for no more. */
+static bool await_source(struct ferry_target *t, struct ferry_inbuf *old)
+{
+	struct ferry_recovery *r = &t->recovery;
+	bool here;
+
+	pthread_mutex_lock(&t->lock);
+	while (!r->here && !t->end.quit)
+		pthread_cond_wait(&t->changed, &t->lock);
+	here = r->here;
+	r->waiting = r->here = false;
+	if (here) {
+		*old = t->main_in;
+		t->main = r->in.chan;
+		t->main_in = r->in;
+		ferry_inbuf_count(&t->main_in, &t->in.place.received_bytes);
+		t->arrived = true;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return here;
+}
+
+/* What was being put together when main broke comes again. */
+static void forget_half_done(struct ferry_rambody *b)
+{
+	struct ferry_place *place = b->placer.place;
+
+	ferry_placer_fini(&b->placer);
+	ferry_placer_init(&b->placer, place);
+	b->last = NULL;
+	b->n = 0;
+}
+
+bool ferry_recover_await(struct ferry_target *t, const struct ferry_err *why)
+{
+	struct ferry_inbuf old = { 0 };
+
+	if (!ferry_err_is_link(why) || t->phase != FERRY_PHASE_RUNNING ||
+	    !begin_waiting(t))
+		return false;
+	ferry_preempt_stop(t);
+	ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED, why);
+	ferry_log(&t->status.log, FERRY_LOG_WARN, "the connection broke (%s); "
+		  "waiting for the source to resume its migration", why->msg);
+	if (!await_source(t, &old))
+		return false;
+	ferry_answer_open(&t->in.answer, t->main, t->dialect);
+	ferry_chan_close(old.chan);
+	ferry_inbuf_fini(&old);
+	forget_half_done(&t->in.body);
+	ferry_preempt_listen(t);
+	ferry_status_set(&t->status, FERRY_STATE_POSTCOPY_RECOVER);
+	return true;
+}
+
+static int check_turn(struct ferry_target *t, enum ferry_command command,
+		      struct ferry_err *e)
+{
+	return ferry_status_state(&t->status) == FERRY_STATE_POSTCOPY_RECOVER ?
+	       0 : ferry_err_set(e, FERRY_E_PROTO, 0, "command %s comes out "
+				 "of turn", ferry_command_name(command));
+}
+
+int ferry_recover_bitmap(struct ferry_target *t, struct ferry_rd *rd,
+			 struct ferry_err *e)
+{
+	char name[FERRY_NAME_MAX + 1];
+	const struct ferry_mem_block *b;
+
+	if (check_turn(t, FERRY_COMMAND_RECV_BITMAP, e) ||
+	    ferry_recv_bitmap_decode(rd, name, e))
+		return -1;
+	b = ferry_mem_by_name(&t->vm->mem, name);
+	if (!b)
+		return ferry_err_set(e, FERRY_E_PROTO, 0, "RECV_BITMAP of "
+				     "block %s, which there is not",
+				     FERRY_SHOW(name));
+	return ferry_answer_bitmap(&t->in.answer, b, &t->in.map, e);
+}
+
+int ferry_recover_resume(struct ferry_target *t, struct ferry_rd *rd,
+			 struct ferry_err *e)
+{
+	(void)rd;
+	if (check_turn(t, FERRY_COMMAND_POSTCOPY_RESUME, e) ||
+	    ferry_answer_say(&t->in.answer, FERRY_RP_RESUME_ACK, 1, e))
+		return -1;
+	ferry_status_set(&t->status, FERRY_STATE_POSTCOPY_ACTIVE);
+	return 0;
+}

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: MIT
+"""Connections that break, disks that are full, and how much memory it takes,
+with a real QEMU: the VM is where the protocol says, and the next try
+succeeds."""
+
+import os
+import random
+import subprocess
+import threading
+import time
+
+import pytest
+
+import qemu
+from cutter import Cutter
+
+qemu.TIMEOUT = 40
+
+# Without AVX: see test_guest_migration.py.
+GUEST = "cpus=1 mode=random mem=25% report=100 avx=0"
+RAM_MB = 16
+TAIL = 64 << 10
+
+
+@pytest.fixture
+def source(folder):
+    qemu.require()
+    with qemu.Qemu(folder, "a", GUEST, ram_mb=RAM_MB) as vm:
+        vm.wait_line("READY")
+        yield vm
+
+
+def capabilities(vm, *names):
+    vm.qmp("migrate-set-capabilities", capabilities=[
+        {"capability": name, "state": True} for name in names])
+
+
+def status(vm):
+    return vm.qmp("query-migrate").get("status")
+
+
+def ended(vm, *ends):
+    return vm.wait("the end", lambda: status(vm) in ends and status(vm))
+
+
+def running(vm):
+    return vm.qmp("query-status")["running"]
+
+
+def ram_of(vm, folder, ram_mb):
+    path = folder / "ram"
+    vm.qmp("pmemsave", val=0, size=ram_mb << 20, filename=str(path))
+    return path.read_bytes()
+
+
+def same(mine, theirs):
+    """But for what devices overlay below 1 MiB."""
+    differ = [at for at in range(0, len(theirs), 4096)
+              if mine[at:at + 4096] != theirs[at:at + 4096] and
+              not 0xa0000 <= at < 0x100000]
+    assert len(mine) == len(theirs)
+    assert not differ, f"{len(differ)} pages differ, first {differ[0]:#x}"
+
+
+def places(whole, tail=TAIL, n=50):
+    """Half of them among the last octets, where the VM changes hands."""
+    seed = random.Random(whole)
+    return sorted([seed.randrange(whole - tail) for _ in range(n // 2 - 2)] +
+                  [seed.randrange(whole - tail, whole) for _ in range(n // 2)]
+                  + [1, whole - 1])
+
+
+def whole_length(source, park, folder, go):
+    """How many octets there are, by one that is not cut."""
+    one = park(name="first")
+    one.wait_listening()
+    way = Cutter(folder, one.uri.removeprefix("unix:"), 1 << 40)
+    go(way.uri)
+    assert ended(source, "completed", "failed") == "completed"
+    assert one.wait()[0] == 0
+    way.close()
+    source.qmp("cont")
+    return way.seen
+
+
+# ---- precopy ----------------------------------------------------------------
+
+
+def test_fifty_cuts_in_precopy_leave_the_vm_at_the_source(source, park,
+                                                          folder):
+    """Without multifd: a QEMU 7.2 whose channels are cut may end itself.
+    test_park_variants.py cuts those."""
+    capabilities(source, "return-path")
+    source.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 30,
+                                            "downtime-limit": 5000})
+
+    def go(uri):
+        """QEMU may not have tidied up after the last one."""
+        def accepted():
+            try:
+                source.qmp("migrate", uri=uri)
+            except AssertionError as error:
+                assert "duplicate yank" in str(error)
+                return False
+            return True
+
+        qemu.wait_until("it may migrate", accepted)
+
+    whole = whole_length(source, park, folder, go)
+    one = park()
+    one.wait_listening()
+    path = one.uri.removeprefix("unix:")
+    failed = 0
+    for at in places(whole):
+        way = Cutter(folder, path, at)
+        go(way.uri)
+        # Each time the guest has written other pages: some are not cut.
+        if ended(source, "completed", "failed") == "completed":
+            assert one.wait()[0] == 0
+            os.unlink(one.image)
+            source.qmp("cont")
+            one = park()
+        else:
+            failed += 1
+            assert not os.path.exists(one.image)
+        way.close()
+        source.wait("it goes on", lambda: running(source))
+        one.wait_listening()
+    assert failed > 25
+    assert source.verify()["bad"] == 0
+    go(one.uri)
+    assert ended(source, "completed", "failed") == "completed", one.said()
+    assert one.wait()[0] == 0
+    same(one.cat("pc.ram"), ram_of(source, folder, RAM_MB))
+    assert not source.log.bad
+
+
+# ---- postcopy: QEMU comes back ----------------------------------------------
+
+
+def start_postcopy(source, uri):
+    source.qmp("migrate", uri=uri)
+    source.wait("pages", lambda: status(source) != "setup")
+    source.qmp("migrate-start-postcopy")
+
+
+@pytest.mark.parametrize("mode", ["plain", "preempt"])
+def test_cuts_in_postcopy_end_with_a_whole_image(folder, park, mode):
+    """Where it breaks once the VM is handed over, the source resumes the
+    migration; before, the VM goes on."""
+    qemu.require()
+    options = ["--preempt"] * (mode == "preempt")
+    recovered = 0
+    for turn in range(6):
+        with qemu.Qemu(folder, f"a{turn}", GUEST, ram_mb=RAM_MB) as source:
+            source.wait_line("READY")
+            capabilities(source, "postcopy-ram",
+                         *["postcopy-preempt"] * len(options))
+            source.qmp("migrate-set-parameters", **{"max-bandwidth": 8 << 20})
+            one = park(*options, name=f"vm{turn}")
+            one.wait_listening()
+            way = Cutter(folder, one.uri.removeprefix("unix:"),
+                         (turn + 1) * 700_000)
+            start_postcopy(source, way.uri)
+            end = ended(source, "completed", "failed", "postcopy-paused")
+            if end == "postcopy-paused":
+                recovered += 1
+                assert not running(source)
+                qemu.wait_until("park knows", lambda: "waiting for the source"
+                                in one.said())
+                source.qmp("migrate", uri=way.uri, resume=True)
+                end = ended(source, "completed", "failed")
+            elif end == "failed":
+                source.wait("it goes on", lambda: running(source))
+                one.wait_listening()
+                start_postcopy(source, one.uri)
+                end = ended(source, "completed", "failed")
+            assert end == "completed", one.said()
+            code, said = one.wait()
+            assert code == 0, said
+            same(one.cat("pc.ram"), ram_of(source, folder, RAM_MB))
+            way.close()
+    assert recovered > 1
+
+
+# ---- there and back, page by page -------------------------------------------
+
+
+@pytest.mark.parametrize("there", ["precopy", "postcopy"])
+@pytest.mark.parametrize("back", ["precopy", "postcopy"])
+@pytest.mark.parametrize("zstd", [[], ["--zstd"]], ids=["raw", "zstd"])
+def test_ram_comes_back_page_by_page(source, park, folder, there, back, zstd):
+    """What the stopped source has is what a QEMU has that was not started."""
+    one = park(*zstd)
+    one.wait_listening()
+    capabilities(source, "postcopy-ram" if there == "postcopy"
+                 else "return-path")
+    source.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 30,
+                                            "downtime-limit": 5000})
+    if there == "postcopy":
+        start_postcopy(source, one.uri)
+    else:
+        source.qmp("migrate", uri=one.uri)
+    assert ended(source, "completed", "failed") == "completed", one.said()
+    assert one.wait()[0] == 0
+    with qemu.Qemu(folder, "b", GUEST, ram_mb=RAM_MB,
+                   args=["-S", "-incoming", "defer"]) as other:
+        if back == "postcopy":
+            capabilities(other, "postcopy-ram")
+        other.qmp("migrate-incoming", uri=f"unix:{folder}/b.in")
+        done = subprocess.run(
+            [os.environ["FERRY"], "serve", "--quiet", one.image,
+             f"unix:{folder}/b.in", *["--precopy"] * (back == "precopy")],
+            text=True, timeout=60, check=False, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT)
+        assert done.returncode == 0, done.stdout
+        assert not running(other)
+        same(ram_of(other, folder, RAM_MB), ram_of(source, folder, RAM_MB))
+        other.qmp("cont")
+        assert other.verify()["bad"] == 0 and not other.log.bad
+
+
+# ---- disks ------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(folder):
+    """A file system whose size can be changed."""
+    path = folder / "disk"
+    path.mkdir()
+
+    def resize(megabytes, how="remount"):
+        return subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"{how},size={megabytes}m", "none",
+             path], check=False, capture_output=True).returncode == 0
+
+    if not resize(40, "rw"):
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield resize
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_a_disk_that_is_full_in_postcopy_is_waited_out(folder, disk, park):
+    """A QEMU before 10.2 does not take its VM back once the package is gone."""
+    qemu.require()
+    with qemu.Qemu(folder, "a", "cpus=1 mode=random mem=80% report=100 avx=0",
+                   ram_mb=64) as vm:
+        vm.wait_line("READY")
+        one = park(name="disk/vm", uri=f"unix:{folder}/s")
+        capabilities(vm, "postcopy-ram")
+        vm.qmp("migrate-set-parameters", **{"max-bandwidth": 20 << 20})
+        one.wait_listening()
+        start_postcopy(vm, one.uri)
+        qemu.wait_until("it lacks room", lambda: "the only copy of the VM: "
+                        "trying again" in one.said())
+        assert one.process.poll() is None
+        assert not running(vm)
+        assert disk(200)
+        assert ended(vm, "completed", "failed") == "completed", one.said()
+        code, said = one.wait()
+        assert code == 0, said
+        same(one.cat("pc.ram"), ram_of(vm, folder, 64))
+
+
+# ---- memory -----------------------------------------------------------------
+
+
+class Peak:
+    """The most memory that a process had, looked at until it ends."""
+
+    def __init__(self, process):
+        self.process, self.kib = process, 0
+        self.thread = threading.Thread(target=self.look, daemon=True)
+        self.thread.start()
+
+    def look(self):
+        while self.process.poll() is None:
+            try:
+                with open(f"/proc/{self.process.pid}/status",
+                          encoding="utf-8") as lines:
+                    for line in lines:
+                        if line.startswith("VmHWM:"):
+                            self.kib = int(line.split()[1])
+            except OSError:
+                pass
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("options, caps", [
+    ([], ["return-path"]), (["--zstd"], ["return-path"]),
+    (["--multifd=8"], ["return-path", "multifd"]), ([], ["postcopy-ram"])],
+    ids=["precopy", "zstd", "multifd", "postcopy"])
+def test_it_takes_little_memory(folder, park, options, caps):
+    """64 MiB and the bitmaps, whatever the size of the VM."""
+    qemu.require()
+    ram_mb = 640
+    with qemu.Qemu(folder, "a", "cpus=1 mode=random mem=80% report=100 avx=0",
+                   ram_mb=ram_mb) as vm:
+        vm.wait_line("READY")
+        one = park(*options)
+        peak = Peak(one.process)
+        capabilities(vm, *caps)
+        vm.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 32,
+                                            "downtime-limit": 20000,
+                                            "multifd-channels": 8})
+        one.wait_listening()
+        if caps == ["postcopy-ram"]:
+            start_postcopy(vm, one.uri)
+        else:
+            vm.qmp("migrate", uri=one.uri)
+        assert ended(vm, "completed", "failed") == "completed", one.said()
+        assert one.wait()[0] == 0
+        peak.thread.join()
+        bitmaps_kib = 3 * (ram_mb << 20) // 4096 // 8 // 1024
+        assert 0 < peak.kib < (64 << 10) + bitmaps_kib
