@@ -34,7 +34,7 @@ struct ferry_move {
 	bool		 was_running;	/* at the source, before */
 	bool		 postcopy;	/* the QEMU was told to */
 	bool		 cancelled;	/* by us */
-	uint64_t	 alone_ns;	/* since when the target is gone */
+	uint64_t	 alone_ns;	/* since when only the source goes on */
 	char		 why[240];	/* we gave up, or "" */
 };
 

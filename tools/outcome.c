@@ -52,6 +52,10 @@ static struct ferry_outcome returned(const struct ferry_end *s,
 				     const struct ferry_end *t,
 				     bool was_running)
 {
+	if (s->stopped)
+		return make(FERRY_EXIT_SPLIT, "target",
+			    "it ran on both sides for a moment; the source is "
+			    "stopped now: look at the disks, then quit it");
 	if (has_it(t) && s->running)
 		return make(FERRY_EXIT_SPLIT, "undecided",
 			    "IT RUNS ON BOTH SIDES: stop one at once");
@@ -85,6 +89,16 @@ static struct ferry_outcome handed(const struct ferry_end *t)
 	return make(FERRY_EXIT_SPLIT, "split", "");
 }
 
+/* The source does not come to an end. */
+static struct ferry_outcome moving(const struct ferry_end *t)
+{
+	if (t->known && !t->gone && is(t, "completed"))
+		return make(FERRY_EXIT_SPLIT, "target",
+			    "the source has not heard of it, and would go on "
+			    "if its connection broke: quit it");
+	return make(FERRY_EXIT_SPLIT, "undecided", "it still moves");
+}
+
 /* The source has ended, or answers no more. */
 static struct ferry_outcome widowed(const struct ferry_end *t)
 {
@@ -111,6 +125,6 @@ struct ferry_outcome ferry_outcome(const struct ferry_end *source,
 		return handed(target);
 	if (!is(source, "failed") && !is(source, "cancelled") &&
 	    !is(source, "none") && source->status)
-		return make(FERRY_EXIT_SPLIT, "undecided", "it still moves");
+		return moving(target);
 	return returned(source, target, was_running);
 }

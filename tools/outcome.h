@@ -13,6 +13,8 @@ struct ferry_end {
 	bool	gone;		/* and which is closed */
 	bool	running;	/* its vCPUs run */
 	bool	ran;		/* they were seen to, in this migration */
+	bool	done;		/* it was heard to have completed */
+	bool	stopped;	/* by us, for the other side ran, too */
 	const char *status;	/* of query-migrate, or NULL */
 };
 

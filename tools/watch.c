@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Watches a migration until it ends: both sides' events wake it, the source is
- * asked how far it is.  A QEMU is told when to go to postcopy; ferry run knows
- * that by itself.
- *
- * Cancelling is only for while the VM is at the source for sure.  A QEMU obeys
- * also later, before 10.0 even in postcopy, and that loses the VM or makes two
- * of it; so it is not asked then.
+ * asked how far it is.
  */
 #include "move.h"
 
-#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,13 +14,15 @@
 #include "command.h"
 #include "progress.h"
 #include "shape.h"
-#include "tempo.h"
+#include "steer.h"
 
 #define REFRESH_MS	200
 #define TARGET_MS	2000	/* patience with one answer of the target */
 #define ALONE_NS	(5000 * FERRY_NS_PER_MS)
 #define SETTLE_NS	(10000 * FERRY_NS_PER_MS)
 #define SETTLE_LOST_NS	(2000 * FERRY_NS_PER_MS)
+#define RESUME_NS	(1000 * FERRY_NS_PER_MS)
+#define LOOK_MS		20
 
 static bool is(const char *a, const char *b)
 {
@@ -82,6 +78,16 @@ static void look_target(struct ferry_move *mv)
 	mv->to.ran |= mv->to.running;
 }
 
+static void hear(struct ferry_end *end, const struct json_object *event)
+{
+	const char *name = ferry_json_str(event, "event");
+	const struct json_object *data = ferry_json_obj(event, "data");
+
+	end->ran |= is(name, "RESUME");
+	end->done |= is(name, "MIGRATION") &&
+		     is(ferry_json_str(data, "status"), "completed");
+}
+
 /* Take what there is; true when there was something. */
 static bool drain(struct ferry_peer *p, struct ferry_end *end)
 {
@@ -94,7 +100,7 @@ static bool drain(struct ferry_peer *p, struct ferry_end *end)
 		return false;
 	while ((rc = ferry_qmp_client_event(p->qmp, 0, &event, &err)) > 0) {
 		any = true;
-		end->ran |= is(ferry_json_str(event, "event"), "RESUME");
+		hear(end, event);
 		json_object_put(event);
 	}
 	if (rc < 0)
@@ -132,87 +138,25 @@ static void show(const struct ferry_move *mv)
 	fprintf(stderr, "\r\033[K%s", line);
 }
 
-/* ---- steering ----------------------------------------------------------------- */
+/* ---- what is to be done ------------------------------------------------------- */
 
-/* 0, or -1 and why not. */
-static int cancel(struct ferry_move *mv, struct ferry_err *e)
-{
-	if (mv->source.kind == FERRY_PEER_QEMU &&
-	    (mv->postcopy ||
-	     !is(ferry_json_str(mv->m, "x-ferry-where"), "source")))
-		return ferry_err_set(e, FERRY_E_STATE, 0, "the target has "
-				     "taken over, or is about to");
-	if (ferry_peer_call(&mv->source, "migrate_cancel", NULL, NULL, e))
-		return -1;
-	mv->cancelled = true;
-	return 0;
-}
-
-static void give_up(struct ferry_move *mv, const char *text)
-{
-	struct ferry_err err = { 0 };
-
-	if (cancel(mv, &err))
-		text = err.msg;
-	snprintf(mv->why, sizeof(mv->why), "%s", text);
-}
-
-static void say_diverged(struct ferry_move *mv)
-{
-	const struct json_object *ram = ferry_json_obj(mv->m, "ram");
-	char text[200];
-
-	snprintf(text, sizeof(text), "precopy does not get there: after "
-		 "%" PRIu64 " passes %" PRIu64 " MiB remain; allow postcopy, "
-		 "a longer --max-pause or --throttle",
-		 ferry_shape_passes(mv->m),
-		 ferry_json_u64(ram, "remaining", 0) >> 20);
-	give_up(mv, text);
-}
-
-static void go_postcopy(struct ferry_move *mv)
-{
-	struct ferry_err err = { 0 };
-
-	mv->postcopy = true;
-	if (ferry_peer_call(&mv->source, "migrate-start-postcopy", NULL, NULL,
-			    &err))
-		ferry_tool_fail(0, "%s", err.msg);
-}
-
-static void steer(struct ferry_move *mv)
-{
-	if (mv->source.kind != FERRY_PEER_QEMU || mv->postcopy ||
-	    mv->cancelled || !is(mv->from.status, "active"))
-		return;
-	switch (ferry_tempo(&mv->plan, mv->m)) {
-	case FERRY_TEMPO_GO_ON:
-		return;
-	case FERRY_TEMPO_POSTCOPY:
-		go_postcopy(mv);
-		return;
-	case FERRY_TEMPO_GIVE_UP:
-		say_diverged(mv);
-		return;
-	}
-}
-
-/* Some QEMUs wait forever for a target that has ended.  True: so does this
- * one, and cannot be helped. */
+/* Some QEMUs wait forever for a target that has ended, or for its last word
+ * that was lost.  True: so does this one, and cannot be helped. */
 static bool is_stuck(struct ferry_move *mv)
 {
-	if (!mv->to.gone || mv->source.kind != FERRY_PEER_QEMU)
+	if ((!mv->to.gone && !mv->to.done) ||
+	    mv->source.kind != FERRY_PEER_QEMU)
 		return false;
 	if (!mv->alone_ns)
 		mv->alone_ns = ferry_now_ns();
 	if (ferry_now_ns() - mv->alone_ns < ALONE_NS)
 		return false;
 	mv->alone_ns = ferry_now_ns();
-	if (mv->postcopy || mv->to.ran || mv->cancelled)
+	if (mv->postcopy || mv->to.ran || mv->to.done || mv->cancelled)
 		return true;
 	/* It never ran there, and will not: also in `device` it is safe. */
 	ferry_shape_where(mv->m, "source");
-	give_up(mv, "the target has ended");
+	ferry_steer_give_up(mv, "the target has ended");
 	return false;
 }
 
@@ -222,7 +166,7 @@ static bool interrupted(struct ferry_move *mv, int seen)
 {
 	struct ferry_err err = { 0 };
 
-	if (seen == 1 && !cancel(mv, &err))
+	if (seen == 1 && !ferry_steer_cancel(mv, &err))
 		return false;
 	if (seen == 1)
 		ferry_tool_fail(0, "it cannot be cancelled any more: %s",
@@ -254,6 +198,38 @@ static void await_target(struct ferry_move *mv)
 	}
 }
 
+/*
+ * The target has all of it and runs it, and the source did not hear so: a QEMU
+ * runs it again then.  That is stopped at once; nobody who reads the last
+ * sentence is as fast.
+ */
+static void keep_apart(struct ferry_move *mv)
+{
+	uint64_t until = ferry_now_ns() + RESUME_NS;
+	struct ferry_err err = { 0 };
+
+	if (mv->source.kind != FERRY_PEER_QEMU || !mv->to.running ||
+	    !is(mv->to.status, "completed") ||
+	    (!is(mv->from.status, "failed") &&
+	     !is(mv->from.status, "cancelled")))
+		return;
+	while (!mv->from.gone && ferry_now_ns() < until) {
+		struct json_object *event = NULL;
+
+		look_source(mv);
+		if (!mv->from.gone && mv->from.running) {
+			mv->from.stopped = !ferry_peer_call(&mv->source,
+						"stop", NULL, NULL, &err);
+			return;
+		}
+		if (mv->from.gone ||
+		    ferry_qmp_client_event(mv->source.qmp, LOOK_MS, &event,
+					   NULL) < 0)
+			return;
+		json_object_put(event);
+	}
+}
+
 int ferry_watch(struct ferry_move *mv)
 {
 	int handled = 0;
@@ -271,9 +247,10 @@ int ferry_watch(struct ferry_move *mv)
 			look_source(mv);
 			return 1;
 		}
-		steer(mv);
+		ferry_steer(mv);
 		await_news(mv);
 	}
 	await_target(mv);
+	keep_apart(mv);
 	return 0;
 }

@@ -8,7 +8,9 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -445,6 +447,78 @@ def test_whenever_the_target_dies_the_code_says_where_the_vm_is(two, ferry,
         lives(source)
     else:
         assert not runs(source), done.stderr
+
+
+SHUT = b"\0\1\0\4\0\0\0\0"
+
+
+class Eater(threading.Thread):
+    """Between two QEMUs; takes the target's last word, and hangs up or is
+    silent."""
+
+    def __init__(self, path, hangs_up):
+        super().__init__(daemon=True)
+        os.rename(path, f"{path}.real")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.path, self.hangs_up, self.ate = path, hangs_up, False
+        self.start()
+
+    def run(self):
+        with self.listener, self.listener.accept()[0] as source, \
+                socket.socket(socket.AF_UNIX) as target:
+            target.connect(f"{self.path}.real")
+            there = threading.Thread(target=self.pump, args=(source, target))
+            there.start()
+            while data := target.recv(1 << 16):
+                if data.endswith(SHUT):
+                    self.ate = True
+                    break
+                source.sendall(data)
+            if self.hangs_up:
+                source.shutdown(socket.SHUT_RDWR)
+            there.join()
+
+    @staticmethod
+    def pump(source, target):
+        try:
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        except OSError:         # reset, as its QEMU ended
+            pass
+
+
+LAST_WORDS = {
+    # words; hangs up; exit code; what is said; the source's state
+    "in precopy": (["--precopy"], True, 3,
+                   "it ran on both sides for a moment", "failed"),
+    "in precopy, silently": (["--precopy"], False, 3,
+                             "would go on if its connection broke", "active"),
+    "in postcopy": (["--postcopy"], True, 0, "the source did not hear of it",
+                    "postcopy-active"),
+}
+
+
+@pytest.mark.parametrize("when", LAST_WORDS)
+def test_a_lost_last_word_does_not_make_two_of_the_vm(two, ferry, folder,
+                                                      when):
+    words, hangs_up, code, why, state = LAST_WORDS[when]
+    path = folder / "in"
+    source, target = two(incoming=f"unix:{path}")
+    eater = Eater(path, hangs_up)
+    done = ferry("migrate", *words, source.ctl, target.ctl, "--json")
+    assert eater.ate
+    assert done.returncode == code, done.stderr
+    assert why in done.stderr
+    assert json.loads(done.stdout)["x-ferry-safe"] == "target"
+    assert status(source) == state
+    assert not runs(source)
+    lives(target)
+    assert not runs(source)
+    source.process.kill()
+    eater.join(10)
+    assert not eater.is_alive()
 
 
 def test_a_source_that_dies_under_the_command(two, ferry):

@@ -42,6 +42,8 @@ static const struct {
 	  3, "undecided" },
 	{ { .status = "failed", RUNS },
 	  { THERE, RUNS, .status = "postcopy-paused" }, 3, "undecided" },
+	{ { .status = "failed", RUNS, .stopped = true },
+	  { THERE, RUNS, .status = "completed" }, 3, "target" },
 	{ { .status = "failed" }, { THERE, RUNS, .status = "completed" }, 0,
 	  "target" },
 	{ { .status = "failed" }, { THERE, .status = "postcopy-paused" }, 3,
@@ -56,6 +58,8 @@ static const struct {
 	{ { .status = "postcopy-paused" },
 	  { THERE, RUNS, .status = "completed" }, 0, "target" },
 	{ { .status = "active" }, { DEAD }, 3, "undecided" },
+	{ { .status = "active" }, { THERE, RUNS, .status = "completed" }, 3,
+	  "target" },
 
 	{ { .gone = true }, { 0 }, 4, "lost" },
 	{ { .gone = true }, { THERE, RUNS, .status = "completed" }, 0,
