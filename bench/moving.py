@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import figures
 from ends import PAIRS, Mode, Setup
 from ferryvm import Dead, QmpError
+from stops import Stops
 
 BEFORE_S = 0.6          # the guest's speed when nothing happens
 AFTER_S = figures.WINDOW_S + 0.3
@@ -188,8 +189,11 @@ def _measure(setup, row, kinds, pool, folder):
         quiet_ns = time.monotonic_ns()
         pool.drop("target")
         with kinds[1](setup, folder, "b", waits=True) as target:
-            run = move(source, target, row)
-            time.sleep(AFTER_S)
+            with Stops() as stops:
+                run = move(source, target, row)
+                time.sleep(AFTER_S)
+            run["stopped_ms"] = stops.within_ms(run["begun_ns"],
+                                                time.monotonic_ns())
             run |= felt(source, target, zero, quiet_ns, run.pop("begun_ns"))
             run |= engine_says(source, target)
             run |= checked(target)

@@ -75,7 +75,16 @@ def _machine(data):
     return [f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB; Linux "
             f"{m['kernel']}; ferry {m['ferry']}, {m['qemu']}. "
             f"{data['began']}, {data['seconds']:.0f} s; load before it "
-            f"{m['load']:.1f}.", ""]
+            f"{m['load']:.1f}.", ""] + _stops(data["runs"])
+
+
+def _stops(runs):
+    stopped = [r["stopped_ms"] for r in runs if r.get("stopped_ms")]
+    if not stopped:
+        return []
+    return [f"In {len(stopped)} of {len(runs)} runs the machine itself stood "
+            f"still, for {max(stopped):.0f} ms at most: their stalls are not "
+            "the VMM's.", ""]
 
 
 def _floors(floors):

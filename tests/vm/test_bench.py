@@ -15,13 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 
 import figures  # noqa: E402
+import stops  # noqa: E402
 import tables  # noqa: E402
 from ends import PAIRS  # noqa: E402
 
 RUN = ("total_ms", "pause_ms", "pause_host_ms", "cpu_s", "cpu_source_s",
        "cpu_target_s", "sent_mib", "passes", "stall_max_ms", "loop_p99_us",
        "speed_before", "speed_after", "faults", "engine_total_ms",
-       "engine_pause_ms", "verified_pages", "bad_pages")
+       "engine_pause_ms", "verified_pages", "bad_pages", "stopped_ms")
 
 
 def bench(build, *options, check=True):
@@ -151,6 +152,26 @@ def test_samples_that_miss_the_switch_are_refused():
 ])
 def test_percentiles_of_doubling_buckets(gaps, p, of, expect):
     assert figures.percentile(gaps, p, of) == pytest.approx(expect, rel=0.02)
+
+
+def test_only_what_stood_still_in_the_meantime_counts():
+    with stops.Stops() as watch:
+        pass
+    watch.seen = [(0, 15_000_000), (20_000_000, 60_000_000)]
+    assert watch.within_ms(0, 100_000_000) == 55
+    assert watch.within_ms(10_000_000, 30_000_000) == 15
+    assert watch.within_ms(15_000_000, 20_000_000) == 0
+
+
+def test_runs_in_which_the_machine_stood_still_are_told_above_the_tables():
+    data = {"machine": dict.fromkeys(("cpu", "cores", "memory_gib", "kernel",
+                                      "ferry", "qemu"), "x") | {"load": 1.0},
+            "began": "now", "seconds": 1, "floors": None, "rows": [],
+            "memory": [], "runs": [{"stopped_ms": 0}, {"stopped_ms": 33.4}]}
+    assert "In 1 of 2 runs the machine itself stood still, for 33 ms" in \
+        tables.render(data)
+    data["runs"].pop()
+    assert "stood still" not in tables.render(data)
 
 
 def test_tables_go_between_their_marks():
