@@ -139,6 +139,8 @@ static void watch_signals(void)
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* A file that may grow no more is as good as a full disk. */
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 /* ---- one source ------------------------------------------------------------------ */

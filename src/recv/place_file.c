@@ -24,7 +24,8 @@ static off_t offset_of(const struct ferry_mem_block *b, uint64_t page)
  * nobody else has the page. */
 static int failed(const struct ferry_place *p, int rc)
 {
-	bool full = rc == ENOSPC || rc == EDQUOT || rc == ENOMEM;
+	bool full = rc == ENOSPC || rc == EDQUOT || rc == EFBIG ||
+		    rc == ENOMEM;
 
 	return full || !atomic_load(&p->ops)->may_give_up ? -ENOMEM : -rc;
 }

@@ -3,6 +3,7 @@
 `ferry park` octet by octet: what is in the image is what was said last."""
 
 import os
+import resource
 import struct
 import time
 
@@ -422,6 +423,15 @@ def test_blocks_of_huge_pages_state_their_size(peer):
     assert found == bytes(512 * PAGE) + b"".join(
         fill(n) for n in range(512, 1024))
     assert b"block huge 4194304 2097152" in p.one.cat()
+
+
+def test_a_file_that_may_grow_no_more_is_a_full_disk(park):
+    p = returning(park, "--once")
+    resource.prlimit(p.one.process.pid, resource.RLIMIT_FSIZE, (600_000,) * 2)
+    p.connect().say(H, Z, part(all_pages("ram", 300))).said()
+    code, said = p.one.wait()
+    assert code == 1 and "the VM is at the source" in said, said
+    assert not os.path.exists(f"{p.one.image}.part")
 
 
 # ---- a source that comes back -----------------------------------------------
