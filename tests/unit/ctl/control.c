@@ -744,8 +744,15 @@ static void engine_is(bool committed, enum ferry_state state)
 	pthread_mutex_unlock(&fake_lock);
 }
 
+/* It frees nothing: exit() would.  So that no tool calls it a leak. */
+static void *left_to_exit[8];
+
 static void end_by_two_signals(struct fixture *f)
 {
+	static size_t n;
+
+	assert_true(n < FERRY_LEN(left_to_exit));
+	left_to_exit[n++] = fake.ops_opaque;
 	kill(getpid(), SIGTERM);
 	settled(f);
 	kill(getpid(), SIGTERM);
@@ -959,11 +966,11 @@ static void a_second_signal_in_postcopy_is_obeyed_at_once(void **state)
 
 	launch_incoming(f, "tcp:h:1");
 	arrived(f, 1);
-	kill(getpid(), SIGTERM);
-	settled(f);
-	status_is(f, "running");
-	kill(getpid(), SIGTERM);
-	ends(f, 4);
+	event(f, "MIGRATION", STATUS("setup"));
+	event(f, "MIGRATION", STATUS("active"));
+	event(f, "RESUME", "");
+	event(f, "MIGRATION", STATUS("postcopy-active"));
+	end_by_two_signals(f);
 }
 
 static void a_target_that_is_told_to_quit_ends_with_0(void **state)
