@@ -377,8 +377,9 @@ static void complete(struct ferry_target *t)
 	set_ended(t);
 	if (t->vm->adopt) {
 		if (ferry_adopt_end(t, &err))
-			ferry_status_fail(&t->status, FERRY_STATE_FAILED,
-					  &err);
+			ferry_status_fail(&t->status, t->postcopy ?
+					  FERRY_STATE_POSTCOPY_PAUSED :
+					  FERRY_STATE_FAILED, &err);
 		else
 			ferry_status_set(&t->status, FERRY_STATE_COMPLETED);
 		return;
