@@ -189,7 +189,8 @@ static int check_turn(struct ferry_target *t, enum ferry_command command,
 {
 	return ferry_status_state(&t->status) == FERRY_STATE_POSTCOPY_RECOVER ?
 	       0 : ferry_err_set(e, FERRY_E_PROTO, 0, "command %s comes out "
-				 "of turn", ferry_command_name(command));
+				 "of turn",
+				 ferry_command_name((uint16_t)command));
 }
 
 int ferry_recover_bitmap(struct ferry_target *t, struct ferry_rd *rd,
