@@ -9,10 +9,13 @@ that is the "host", with KVM on emulated SVM in it.
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
-import linux
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / 'linux'))
+import debian  # noqa: E402
 
 BUILD = Path(os.environ['FERRY_BUILD'])
 BOOT = BUILD / 'tests/vm/vmm-boot'
@@ -59,7 +62,7 @@ def test_it_boots_by_pvh_on_this_host():
         pytest.skip('/dev/kvm is missing or not permitted')
     said = ''
     with subprocess.Popen(
-            [BOOT, linux.vmlinux(), 'vcpus=2', f'seconds={LIMIT_S}',
+            [BOOT, debian.vmlinux(), 'vcpus=2', f'seconds={LIMIT_S}',
              'cmdline=earlyprintk=ttyS0 console=ttyS0 i.am=ferry'],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             text=True) as boot:
@@ -78,28 +81,29 @@ def test_it_boots_by_pvh_on_this_host():
 @pytest.fixture(scope='module')
 def nested(tmp_path_factory):
     """What the host that is a QEMU printed."""
-    qemu = linux.need('qemu-system-x86_64', 'qemu-system-x86')
+    qemu = debian.need('qemu-system-x86_64', 'qemu-system-x86')
     if not STATIC.exists():
         pytest.skip('vmm-boot-static is not in this build')
     folder = tmp_path_factory.mktemp('nested')
-    busybox = linux.busybox().read_bytes()
-    inner = linux.initramfs(folder / 'inner', {
+    busybox = debian.busybox().read_bytes()
+    inner = debian.initramfs(folder / 'inner', {
         'init': (0o755, INNER_INIT), 'bin/busybox': (0o755, busybox)})
-    files = {name + '.ko': (0o644, linux.module(name).read_bytes())
+    files = {name + '.ko': (0o644, debian.module(name).read_bytes())
              for name in ('irqbypass', 'kvm', 'kvm-amd')}
     files.update({
         'init': (0o755, OUTER_INIT),
         'bin/busybox': (0o755, busybox),
         'vmm-boot': (0o755, STATIC.read_bytes()),
         'inner': (0o644, inner.read_bytes()),
-        'bzimage': (0o644, linux.bzimage().read_bytes()),
-        'vmlinux': (0o644, linux.vmlinux().read_bytes()),
+        'bzimage': (0o644, debian.bzimage().read_bytes()),
+        'vmlinux': (0o644, debian.vmlinux().read_bytes()),
     })
-    outer = linux.initramfs(folder / 'outer', files, packed=False)
+    outer = debian.initramfs(folder / 'outer', files, packed=False)
     command = [
-        qemu, '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2',
+        # Why not all of max: tests/linux/host.py.
+        qemu, '-accel', 'tcg,thread=multi', '-cpu', 'max,-vgif', '-smp', '2',
         '-m', '1536', '-display', 'none', '-monitor', 'none',
-        '-serial', 'stdio', '-no-reboot', '-kernel', linux.bzimage(),
+        '-serial', 'stdio', '-no-reboot', '-kernel', debian.bzimage(),
         '-initrd', outer, '-append', 'console=ttyS0 quiet panic=1']
     try:
         said = subprocess.run(command, stdin=subprocess.DEVNULL, check=False,

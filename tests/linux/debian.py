@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Debian's cloud kernel, a busybox, and initramfs archives made of them.
+"""Debian's cloud kernel, a busybox, a Redis, and initramfs archives of them.
 
 The kernel is a stranger to this monitor: nobody here built it.  It is fetched
 with apt-get download, unpacked below the build folder, and never installed.
@@ -8,6 +8,7 @@ with apt-get download, unpacked below the build folder, and never installed.
 import gzip
 import io
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 PACKAGE = 'linux-image-cloud-amd64'
 FOLDER = Path(os.environ['FERRY_BUILD']) / 'linux'
-LIMIT_S = 300
+LIMIT_S = 600          # of a download, say
 PT_INTERP = 3
 
 
@@ -95,6 +96,18 @@ def busybox():
            for i in range(count)):
         pytest.skip('busybox is not static (package busybox-static)')
     return path
+
+
+def libraries(program):
+    """The shared libraries of a program here, for an archive."""
+    paths = re.findall(r'(/\S+) \(0x', output('ldd', str(program)))
+    return {path.lstrip('/'): (0o755, Path(path).read_bytes())
+            for path in paths}
+
+
+def redis_server():
+    """Debian's: one file is the server and its tools, by the name it has."""
+    return Path(need('redis-check-rdb', 'redis-tools')).resolve()
 
 
 def initramfs(path, files, packed=True):

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""Two "hosts" with a cable between them; booted once, for all tests here."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import debian
+from host import QEMU, Host, tsc_khz
+
+HERE = Path(__file__).parent
+BUILD = Path(os.environ["FERRY_BUILD"]).resolve()
+USER = 1000             # in group kvm (36); 1001 is in none
+
+# In the order in which they can be loaded.
+MODULES = ["irqbypass", "kvm", "kvm-amd", "virtio_ring", "virtio",
+           "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+           "failover", "net_failover", "virtio_net", "sch_netem"]
+ACCOUNTS = {
+    "etc/passwd": b"root:x:0:0::/:/bin/sh\nuser:x:1000:36::/:/bin/sh\n",
+    "etc/group": b"root:x:0:\nkvm:x:36:user\n",
+}
+
+
+def built(name):
+    path = BUILD / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in this build: no static libraries")
+    return path.read_bytes()
+
+
+def guest_archive(path):
+    """What the guest runs."""
+    redis = debian.redis_server()
+    files = {"init": (HERE / "guest/init").read_bytes(),
+             "bin/busybox": debian.busybox().read_bytes(),
+             "bin/redis-server": redis.read_bytes()}
+    for name in "clock", "pages", "askredis":
+        files[f"bin/{name}"] = built(f"tests/linux/{name}")
+    files = {name: (0o755, data) for name, data in files.items()}
+    return debian.initramfs(path, files | debian.libraries(redis))
+
+
+def host_archive(path, address, guest):
+    """What a host runs, the guest's kernels among it."""
+    tc = debian.need("tc", "iproute2")
+    files = {"init": (HERE / "host/init").read_bytes(),
+             "bin/busybox": debian.busybox().read_bytes(),
+             "bin/ferry": built("ferry-static"),
+             "bin/embed": built("tests/linux/embed-static"),
+             "usr/sbin/tc": Path(tc).read_bytes(),
+             "modules/order": " ".join(MODULES).encode(),
+             "address": address.encode(),
+             "guest": guest.read_bytes(),
+             "bzimage": debian.bzimage().read_bytes(),
+             "vmlinux": debian.vmlinux().read_bytes(), **ACCOUNTS}
+    for name in MODULES:
+        files[f"modules/{name}.ko"] = debian.module(name).read_bytes()
+    files = {name: (0o755, data) for name, data in files.items()}
+    return debian.initramfs(path, files | debian.libraries(tc), packed=False)
+
+
+@pytest.fixture(scope="session")
+def hosts():
+    """(one at 10.0.0.1, one at 10.0.0.2)"""
+    debian.need(QEMU, "qemu-system-x86")
+    folder = tempfile.mkdtemp(prefix="ferry-linux-")
+    made, khz = [], tsc_khz()
+    try:
+        guest = guest_archive(Path(folder, "guest"))
+        for number, server in enumerate(["on", "off"], 1):
+            archive = host_archive(Path(folder, f"host{number}"),
+                                   f"10.0.0.{number}", guest)
+            wire = (f"stream,server={server},addr.type=unix,"
+                    f"addr.path={folder}/wire")
+            made.append(Host(folder, f"host{number}", debian.bzimage(),
+                             archive, khz, wire,
+                             f"52:54:00:00:00:{number:02x}"))
+            made[-1].reach()
+        for host in made:
+            host.booted()
+        yield tuple(made)
+    finally:
+        for host in made:
+            host.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def here(hosts):
+    return hosts[0]
+
+
+@pytest.fixture
+def there(hosts):
+    return hosts[1]
+
+
+@pytest.fixture(autouse=True)
+def tidy(request):
+    """What a test left in the hosts ends with it."""
+    yield
+    if "hosts" in request.fixturenames:
+        for host in request.getfixturevalue("hosts"):
+            host.clear()

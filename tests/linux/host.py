@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: MIT
+"""A "host" that is a QEMU without KVM: Debian's kernel with a KVM of its own.
+
+    a = Host(folder, "a", kernel, initrd, tsc_khz(), wire, mac)
+    a.reach()
+    a.booted()
+    a("ferry doctor")                           # what it printed
+    vm = a.vm("web", "--kernel /vmlinux")
+    vm.wait(r"TICK 3 ")
+
+Nothing here depends on speed: every wait ends with what the host's console
+said last.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+import re
+import shlex
+import socket
+import subprocess
+import time
+
+LIMIT_S = float(os.environ.get("FERRY_LINUX_LIMIT_S", "600"))  # only for hangs
+QEMU = "qemu-system-x86_64"
+# What Linux measures while QEMU has to wait for a CPU is wrong: it panics for
+# want of a timer, or takes its TSC for one of another speed than the other
+# host's, and then no guest may move.
+MEASURE_NOTHING = "no_timer_check tsc_early_khz="
+# QEMU 7.2 emulates AMD's virtual GIF in a way that lets an interrupt of the
+# host in between leaving the guest and getting the host's registers back: the
+# host's kernel panics, or the guest ends in a triple fault: seen in every third
+# move, and without it in one of forty.
+CPU = "max,-vgif"
+TAIL = 3000             # characters of a log that are shown
+
+
+class Failed(Exception):
+    """A command in the host ended with another code than 0."""
+
+    def __init__(self, command, code, said):
+        super().__init__(f"{command}: exit code {code}\n{said[-TAIL:]}")
+        self.code, self.said = code, said
+
+
+class Late(Exception):
+    """Something did not happen."""
+
+
+def tsc_khz():
+    """How fast the time stamp counter is, QEMU's too."""
+    code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE |
+                     mmap.PROT_EXEC)
+    # rdtsc; shl $32, %rdx; or %rdx, %rax; ret
+    code.write(b"\x0f\x31\x48\xc1\xe2\x20\x48\x09\xd0\xc3")
+    at = ctypes.addressof(ctypes.c_char.from_buffer(code))
+    rdtsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(at)
+    first, begin = rdtsc(), time.monotonic_ns()
+    time.sleep(0.3)
+    last, end = rdtsc(), time.monotonic_ns()
+    return (last - first) * 1000000 // (end - begin)
+
+
+class Host:
+    """One QEMU.  wire: QEMU's -netdev options, without id."""
+
+    def __init__(self, folder, name, kernel, initrd, khz, wire, mac):
+        self.name = name
+        self.log_path = f"{folder}/{name}.log"
+        shell = f"{folder}/{name}.shell"
+        self.vms = []
+        # pylint: disable-next=consider-using-with
+        self.process = subprocess.Popen(
+            [QEMU, "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2",
+             "-m", "2048", "-nodefaults", "-no-user-config", "-display",
+             "none", "-no-reboot", "-kernel", kernel, "-initrd", initrd,
+             "-append", f"console=ttyS0 quiet panic=1 {MEASURE_NOTHING}"
+             f"{khz}",
+             "-serial", f"file:{self.log_path}",
+             "-chardev", f"socket,id=shell,path={shell},server=on,wait=off",
+             "-serial", "chardev:shell", "-netdev", f"{wire},id=net",
+             "-device", f"virtio-net-pci,netdev=net,mac={mac},romfile="],
+            stdin=subprocess.DEVNULL)
+        self.rest = b""
+        self.sock = None
+        self.shell = shell
+
+    def reach(self):
+        """Connect to its shell, before that says anything."""
+        deadline = time.monotonic() + LIMIT_S
+        self.sock = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                self.sock.connect(self.shell)
+                break
+            except OSError:
+                if self.process.poll() is not None or \
+                        time.monotonic() > deadline:
+                    raise Late(f"QEMU {self.name}: no shell") from None
+                time.sleep(0.05)
+
+    def booted(self):
+        """Wait until the shell is there."""
+        self._answer("boot", LIMIT_S)
+
+    def console(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+    def _more(self, what, deadline):
+        self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            data = self.sock.recv(65536)
+        except TimeoutError:
+            data = b""
+        if not data:
+            raise Late(f"{self.name} (QEMU: {self.process.poll()}): no answer "
+                       f"to: {what}\n{self.rest[-TAIL:]!r}\n"
+                       f"{self.console()[-TAIL:]}")
+        self.rest += data
+
+    def _answer(self, what, limit_s):
+        deadline = time.monotonic() + limit_s
+        while b"\n" not in self.rest:
+            self._more(what, deadline)
+        head, self.rest = self.rest.split(b"\n", 1)
+        code, octets = (int(word) for word in head.split())
+        while len(self.rest) < octets:
+            self._more(what, deadline)
+        said, self.rest = self.rest[:octets], self.rest[octets:]
+        return code, said.decode("latin-1")     # an octet, a character
+
+    def run(self, command, limit_s=LIMIT_S):
+        """(exit code, what it printed) of a line for the shell."""
+        self.sock.sendall(command.encode() + b"\n")
+        return self._answer(command, limit_s)
+
+    def __call__(self, command, limit_s=LIMIT_S):
+        code, said = self.run(command, limit_s)
+        if code:
+            raise Failed(command, code, said)
+        return said
+
+    def vm(self, name, options, user="root"):
+        self.vms.append(Vm(self, name, options, user))
+        return self.vms[-1]
+
+    def clear(self):
+        """End what was started in it, and let the network be as it was."""
+        self.run("killall -9 ferry; ip link set eth0 up; "
+                 "/usr/sbin/tc qdisc del dev eth0 root")
+        for vm in self.vms:
+            vm.wait_exit()
+            self(f"rm -f {vm.path}.*")
+        self.vms.clear()
+
+    def close(self):
+        """Its VMs end with it."""
+        if self.sock:
+            self.sock.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class Vm:
+    """One `ferry run` in a host.  Its serial port is a file that grows and a
+    pipe to write to."""
+
+    def __init__(self, host, name, options, user):
+        self.host, self.name, self.user = host, name, user
+        self.path = f"/tmp/{name}"
+        host(f"mkfifo -m 666 {self.path}.in; : >{self.path}.out")
+        # Not in the foreground of anything, and no end of file.
+        run = (f"ferry run --name {name} {options} --cpu-mask xsave "
+               f"--qmp {self.path}.qmp; echo $? >{self.path}.code")
+        host(f"chmod 666 {self.path}.out; "
+             f"setsid {self._as_user(run)} <>{self.path}.in "
+             f">>{self.path}.out 2>{self.path}.err &")
+        self.seen = ""
+        self.octets = 0
+
+    def _as_user(self, command):
+        return f"su {self.user} -s /bin/sh -c {shlex.quote(command)}"
+
+    def ferry(self, words, limit_s=LIMIT_S):
+        """(exit code, output) of a ferry command, run by the VM's user."""
+        return self.host.run(self._as_user(f"ferry {words}"), limit_s)
+
+    def say(self, word):
+        self.host(f"echo {word} >{self.path}.in")
+
+    def console(self):
+        """All it has written to the serial port so far."""
+        new = self.host(f"tail -c +{self.octets + 1} {self.path}.out")
+        self.octets += len(new)
+        self.seen += new
+        return self.seen
+
+    def errors(self):
+        return self.host.run(f"cat {self.path}.err")[1]
+
+    def code(self):
+        """Its exit code, or None while it runs."""
+        said = self.host.run(f"cat {self.path}.code")[1]
+        return int(said) if said.strip().isdigit() else None
+
+    def until(self, what, test):
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            got = test()
+            if got is not None:
+                return got
+            if time.monotonic() > deadline:
+                raise Late(f"VM {self.name}: {what} did not come\n"
+                           f"{self.console()[-TAIL:]}\n{self.errors()}")
+            time.sleep(0.3)
+
+    def wait(self, pattern, times=1):
+        """Until the guest's console has this so often; the last match."""
+        def look():
+            found = list(re.finditer(pattern, self.console(), re.M))
+            if len(found) >= times:
+                return found[-1]
+            if self.code() is not None:
+                raise Late(f"VM {self.name} has ended, without {pattern}\n"
+                           f"{self.console()[-TAIL:]}\n{self.errors()}")
+            return None
+        return self.until(pattern, look)
+
+    def ask(self, word, answer):
+        """Say a word and wait for the next such line."""
+        before = len(re.findall(answer, self.console(), re.M))
+        self.say(word)
+        return self.wait(answer, before + 1)
+
+    def wait_exit(self):
+        return self.until("its end", self.code)
+
+    def listening(self):
+        """Wait until a migration can come."""
+        def look():
+            code, said = self.status()
+            return code == 0 and said["migration"].get("status") or None
+        self.until("a QMP socket", look)
+
+    def status(self):
+        code, said = self.ferry(f"status --json {self.path}.qmp")
+        return code, json.loads(said) if code == 0 else said
+
+    def migrate(self, to, options):
+        """(exit code, what `ferry migrate` printed)."""
+        return self.ferry(f"migrate {self.path}.qmp {to} {options}")
