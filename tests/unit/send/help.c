@@ -4,6 +4,8 @@
  */
 #include "help.h"
 
+#include <unistd.h>
+
 /* ---- the far end -------------------------------------------------------- */
 
 static void read_all(void *arg)
@@ -25,6 +27,7 @@ static void read_all(void *arg)
 		if (got <= 0)
 			return;
 		s->bytes += (size_t)got;
+		s->so_far = s->bytes;
 	}
 }
 
@@ -39,6 +42,12 @@ struct ferry_chan *sink_open(struct sink *s, const char *name)
 	s->end = end[1];
 	assert_ok(ferry_thread_start(&s->thread, "sink", read_all, s, &e));
 	return end[0];
+}
+
+void sink_wait_bytes(const struct sink *s, size_t bytes)
+{
+	while (s->so_far < bytes)
+		usleep(100);
 }
 
 void sink_wait(struct sink *s)

@@ -53,10 +53,14 @@ struct sink {
 	struct ferry_thread thread;
 	uint8_t		*data;
 	size_t		 bytes, size;
+	_Atomic size_t	 so_far;	/* bytes, for others to look at */
 };
 
 /* Returns the end to write to, which is the caller's. */
 struct ferry_chan *sink_open(struct sink *s, const char *name);
+
+/* Until so many octets have come. */
+void sink_wait_bytes(const struct sink *s, size_t bytes);
 
 /* All has come: joins the reader.  The writer has shut down or closed. */
 void sink_wait(struct sink *s);
