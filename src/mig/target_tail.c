@@ -31,11 +31,15 @@ static bool is_json(const uint8_t *p, size_t n)
 	unsigned depth = 0;
 
 	for (size_t i = 0; i < n; i++) {
+		bool blank = p[i] && strchr(" \t\r\n", p[i]);
+
+		if (p[i] < ' ' && (string || !blank))
+			return false;
 		if (string && p[i] == '\\') {
 			i++;
 		} else if (p[i] == '"') {
 			string = !string;
-		} else if (!string && strchr(" \t\r\n", p[i]) && p[i]) {
+		} else if (!string && blank) {
 			continue;
 		} else if (ended || (!depth && p[i] != '{')) {
 			return false;
@@ -43,8 +47,6 @@ static bool is_json(const uint8_t *p, size_t n)
 			depth++;
 		} else if (!string && strchr("}]", p[i]) && p[i]) {
 			ended = --depth == 0;
-		} else if (p[i] < ' ') {
-			return false;
 		}
 	}
 	return ended && !string;

@@ -11,7 +11,7 @@
 #include "recv/scatter.h"
 #include "wire/text.h"
 
-#define PAYLOAD_MAX	(FERRY_PACKET_PAGES_MAX * FERRY_PAGE_BYTES)
+#define PAYLOAD_MAX	((size_t)FERRY_PACKET_PAGES_MAX * FERRY_PAGE_BYTES)
 
 int ferry_lanes_init(struct ferry_lanes *l, unsigned n, struct ferry_err *e)
 {
