@@ -179,12 +179,22 @@ static int is_waiting(struct ferry_park *p)
 	return 1;
 }
 
+/* It may have come back in between: what was seen must be seen again. */
+static int is_given_up(struct ferry_park *p, const struct ferry_stats *st)
+{
+	struct ferry_stats now = FERRY_STATS_INIT;
+
+	if (st->state != FERRY_STATE_POSTCOPY_PAUSED || is_waiting(p))
+		return 0;
+	ferry_target_stats(ferry_park_target(p), &now);
+	return now.state == FERRY_STATE_POSTCOPY_PAUSED && !is_waiting(p);
+}
+
 static int has_ended(struct ferry_park *p, const struct ferry_stats *st)
 {
 	return st->state == FERRY_STATE_COMPLETED ||
 	       st->state == FERRY_STATE_FAILED ||
-	       st->state == FERRY_STATE_CANCELLED ||
-	       (st->state == FERRY_STATE_POSTCOPY_PAUSED && !is_waiting(p));
+	       st->state == FERRY_STATE_CANCELLED || is_given_up(p, st);
 }
 
 /* Until it has ended; true when it was cancelled. */

@@ -129,6 +129,13 @@ static bool begin_waiting(struct ferry_target *t)
 	return wait;
 }
 
+static void end_waiting(struct ferry_target *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->recovery.waiting = t->recovery.here = false;
+	pthread_mutex_unlock(&t->lock);
+}
+
 /* False when it is to be waited for no more. */
 static bool await_source(struct ferry_target *t, struct ferry_inbuf *old)
 {
@@ -139,7 +146,6 @@ static bool await_source(struct ferry_target *t, struct ferry_inbuf *old)
 	while (!r->here && !t->end.quit)
 		pthread_cond_wait(&t->changed, &t->lock);
 	here = r->here;
-	r->waiting = r->here = false;
 	if (here) {
 		*old = t->main_in;
 		t->main = r->in.chan;
@@ -148,6 +154,8 @@ static bool await_source(struct ferry_target *t, struct ferry_inbuf *old)
 		t->arrived = true;
 	}
 	pthread_mutex_unlock(&t->lock);
+	if (!here)
+		end_waiting(t);
 	return here;
 }
 
@@ -179,8 +187,10 @@ bool ferry_recover_await(struct ferry_target *t, const struct ferry_err *why)
 	ferry_chan_close(old.chan);
 	ferry_inbuf_fini(&old);
 	forget_half_done(&t->in.body);
-	ferry_preempt_listen(t);
+	/* In this order: paused and not waiting means that it is over. */
 	ferry_status_set(&t->status, FERRY_STATE_POSTCOPY_RECOVER);
+	end_waiting(t);
+	ferry_preempt_listen(t);
 	return true;
 }
 

@@ -2,10 +2,13 @@
 """The variants of QEMU's protocol that came behind the QEMU at hand, said to
 `ferry park` octet by octet: what is in the image is what was said last."""
 
+import contextlib
+import glob
 import os
 import resource
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
@@ -450,13 +453,36 @@ def bitmap(name, here, pages):
             ">Q", 0x0123456789abcdef)
 
 
+def wait_package(main):
+    """Until park has acted on it, and has read the ping behind it."""
+    while PONG[4] not in main.heard:
+        more = main.sock.recv(4096)
+        assert more, main.heard.hex()
+        main.heard += more
+
+
+def wait_written(p, page):
+    """Until it is in a file of the image."""
+    while not any(page in Path(name).read_bytes()
+                  for name in glob.glob(f"{p.one.image}.*")
+                  if os.path.isfile(name)):
+        time.sleep(0.02)
+
+
 def returning(park, *options):
     return Peer(park(*options))
 
 
 def come_back(p, here):
-    """A new main, told what has come."""
-    main = p.connect().say(recv_bitmap("ram"), recv_bitmap("rom"))
+    """A new main, told what has come.  It is sent away while park is not
+    done with the package, and tries again, as an operator would."""
+    until = time.monotonic() + 60
+    main = None
+    while main is None or not main.heard:
+        assert time.monotonic() < until, "it is always sent away"
+        main = p.connect().say(recv_bitmap("ram"), recv_bitmap("rom"))
+        with contextlib.suppress(ConnectionError):
+            main.heard += main.sock.recv(4096)
     return main.hear(bitmap("ram", here, 300) + bitmap("rom", range(4), 4))
 
 
@@ -470,6 +496,7 @@ def test_a_source_that_comes_back_is_told_what_is_missing(park, again):
     here = {n for n in range(300) if n not in LATER}
     main.say(DISCARD, ping(2), package(False), ping(4))
     main.hear(PONG[2])
+    wait_package(main)
     left = list(LATER.items())
     for _ in range(again):
         some, left = left[:20], left[20:]
@@ -493,8 +520,10 @@ def test_a_source_may_come_back_before_it_was_missed(park):
     main = begin(p, "pc-q35-8.0")
     urgent = p.connect()
     main.say(DISCARD, ping(2), package(False), ping(4)).hear(PONG[2])
+    wait_package(main)
     first = {n: data for n, data in LATER.items() if n < 60}
-    urgent.say(records(first))
+    urgent.say(records(first)).said()
+    wait_written(p, first[max(first)])
     # Strangers cannot do that.
     for opening in (command(10, b"\3who")[:5] + b"\3who",
                     recv_bitmap("video"), b"\x08\0\x0a\0\0"):
