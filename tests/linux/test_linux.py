@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Debian's kernel and a Redis, moved while they run: within a host, and from
-host to host over a network that has its bad moments.
-
-For scripts/soak: with two vCPUs, some host in QEMU 7.2's emulation of SVM or
-what runs in it still comes to harm, every tenth time on a busy machine.
-"""
+host to host over a network that has its bad moments."""
 
 import re
 

@@ -101,7 +101,7 @@ def nested(tmp_path_factory):
     outer = debian.initramfs(folder / 'outer', files, packed=False)
     command = [
         # Why not all of max: tests/linux/host.py.
-        qemu, '-accel', 'tcg,thread=multi', '-cpu', 'max,-vgif', '-smp', '2',
+        qemu, '-accel', 'tcg,thread=multi', '-cpu', 'max,-vgif', '-smp', '1',
         '-m', '1536', '-display', 'none', '-monitor', 'none',
         '-serial', 'stdio', '-no-reboot', '-kernel', debian.bzimage(),
         '-initrd', outer, '-append', 'console=ttyS0 quiet panic=1']
