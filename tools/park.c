@@ -170,48 +170,36 @@ static void try_cancel(struct ferry_target *t)
 		ferry_tool_fail(0, "%s", err.msg);
 }
 
-/* A QEMU may come back; until somebody gives up waiting. */
-static int is_waiting(struct ferry_park *p)
+/* A little; true when it has ended, or nobody shall be waited for any more. */
+static bool await_end(struct ferry_park *p)
 {
-	if (!ferry_park_awaits_source(p) || interrupted)
-		return 0;
-	poll(NULL, 0, REFRESH_MS);
-	return 1;
-}
+	struct ferry_target *t = ferry_park_target(p);
+	bool awaits;
 
-/* It may have come back in between: what was seen must be seen again. */
-static int is_given_up(struct ferry_park *p, const struct ferry_stats *st)
-{
-	struct ferry_stats now = FERRY_STATS_INIT;
-
-	if (st->state != FERRY_STATE_POSTCOPY_PAUSED || is_waiting(p))
-		return 0;
-	ferry_target_stats(ferry_park_target(p), &now);
-	return now.state == FERRY_STATE_POSTCOPY_PAUSED && !is_waiting(p);
-}
-
-static int has_ended(struct ferry_park *p, const struct ferry_stats *st)
-{
-	return st->state == FERRY_STATE_COMPLETED ||
-	       st->state == FERRY_STATE_FAILED ||
-	       st->state == FERRY_STATE_CANCELLED || is_given_up(p, st);
+	(void)!ferry_target_wait(t, REFRESH_MS, NULL);
+	awaits = ferry_park_awaits_source(p);
+	if (interrupted && !awaits)
+		try_cancel(t);
+	if (ferry_park_is_over(p) || (interrupted && awaits))
+		return true;
+	if (awaits)		/* it does not wait when it is paused */
+		poll(NULL, 0, REFRESH_MS);
+	return false;
 }
 
 /* Until it has ended; true when it was cancelled. */
 static int await(struct ferry_park *p, const struct options *o,
 		 struct ferry_stats *st)
 {
-	struct ferry_target *t = ferry_park_target(p);
 	int progress = !o->quiet && !o->json && isatty(STDERR_FILENO);
+	bool ended;
 
 	do {
-		(void)!ferry_target_wait(t, REFRESH_MS, NULL);
-		if (interrupted && !ferry_park_awaits_source(p))
-			try_cancel(t);
-		ferry_target_stats(t, st);
+		ended = await_end(p);
+		ferry_target_stats(ferry_park_target(p), st);
 		if (progress && st->state >= FERRY_STATE_ACTIVE)
 			show(st);
-	} while (!has_ended(p, st));
+	} while (!ended);
 	if (progress)
 		fputs("\r\033[K", stderr);
 	return st->state == FERRY_STATE_CANCELLED;

@@ -13,4 +13,7 @@
  * let in. */
 bool ferry_target_awaits_source(struct ferry_target *t);
 
+/* Its state is final, and nobody is waited for. */
+bool ferry_target_is_over(struct ferry_target *t);
+
 #endif

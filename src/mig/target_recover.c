@@ -29,6 +29,20 @@ bool ferry_target_awaits_source(struct ferry_target *t)
 	return waiting;
 }
 
+/* Under the lock nobody begins to wait, and who ends it has said before that
+ * it recovers: paused and not waiting is for good. */
+bool ferry_target_is_over(struct ferry_target *t)
+{
+	enum ferry_state state;
+	bool waiting;
+
+	pthread_mutex_lock(&t->lock);
+	waiting = t->recovery.waiting;
+	state = ferry_status_state(&t->status);
+	pthread_mutex_unlock(&t->lock);
+	return ferry_state_is_final(state) && !waiting;
+}
+
 /* ---- the door ------------------------------------------------------------------------ */
 
 /* Nothing is consumed: the reader answers it. */

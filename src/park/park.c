@@ -211,6 +211,11 @@ bool ferry_park_awaits_source(struct ferry_park *p)
 	return ferry_target_awaits_source(p->target);
 }
 
+bool ferry_park_is_over(struct ferry_park *p)
+{
+	return ferry_target_is_over(p->target);
+}
+
 void ferry_park_free(struct ferry_park *p)
 {
 	if (!p)

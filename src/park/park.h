@@ -38,6 +38,7 @@ struct ferry_target *ferry_park_target(struct ferry_park *p);
 
 /* postcopy-paused is not the end: the source may come back. */
 bool ferry_park_awaits_source(struct ferry_park *p);
+bool ferry_park_is_over(struct ferry_park *p);
 
 /* Without an image, nothing is left behind. */
 void ferry_park_free(struct ferry_park *p);
