@@ -25,6 +25,19 @@ static const struct ferry_transition transitions[] = {
 					      "since" },
 	{ S, AT(POSTCOPY_ACTIVE), AT(COMPLETED), "all pages are there" },
 	{ S, AT(POSTCOPY_ACTIVE), AT(POSTCOPY_PAUSED), "the link broke" },
+	{ S, AT(POSTCOPY_PAUSED), AT(POSTCOPY_RECOVER_SETUP),
+		"by itself, or recover was called" },
+	{ S, AT(POSTCOPY_RECOVER_SETUP), AT(POSTCOPY_PAUSED),
+		"no connection, refused, or cancelled" },
+	{ S, AT(POSTCOPY_RECOVER_SETUP), AT(POSTCOPY_RECOVER),
+		"the target knows this migration" },
+	{ S, AT(POSTCOPY_RECOVER), AT(POSTCOPY_PAUSED),
+		"any failure, or cancelled" },
+	{ S, AT(POSTCOPY_RECOVER), AT(POSTCOPY_ACTIVE),
+		"what is missing there is known" },
+	{ S, AT(POSTCOPY_RECOVER), AT(COMPLETED), "all of it is there" },
+	{ S, AT(POSTCOPY_RECOVER), AT(FAILED), "the target renounced; the VM "
+					       "resumes" },
 	{ S, AT(CANCELLING), AT(CANCELLED), "threads have ended, the VM "
 					    "runs here" },
 	{ T, AT(NONE), AT(SETUP), "listening" },
@@ -43,8 +56,15 @@ static const struct ferry_transition transitions[] = {
 	{ T, AT(DEVICE), AT(CANCELLING), "cancel was called before RUN" },
 	{ T, AT(POSTCOPY_ACTIVE), AT(COMPLETED), "all pages are here" },
 	{ T, AT(POSTCOPY_ACTIVE), AT(POSTCOPY_PAUSED), "the link broke" },
+	{ T, AT(POSTCOPY_PAUSED), AT(POSTCOPY_RECOVER_SETUP),
+		"the source came back" },
 	{ T, AT(POSTCOPY_PAUSED), AT(POSTCOPY_RECOVER), "park: a QEMU came "
 							"back" },
+	{ T, AT(POSTCOPY_PAUSED), AT(FAILED), "the VM would not start" },
+	{ T, AT(POSTCOPY_RECOVER_SETUP), AT(POSTCOPY_RECOVER),
+		"it asks what is missing" },
+	{ T, AT(POSTCOPY_RECOVER_SETUP), AT(POSTCOPY_PAUSED),
+		"the link broke again" },
 	{ T, AT(POSTCOPY_RECOVER), AT(POSTCOPY_ACTIVE), "it was told what is "
 							"missing" },
 	{ T, AT(POSTCOPY_RECOVER), AT(POSTCOPY_PAUSED), "the link broke "

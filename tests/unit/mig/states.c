@@ -141,6 +141,9 @@ static const struct {
 	{ S, AT(POSTCOPY_ACTIVE), 1, 1, FERRY_WHERE_SPLIT },
 	{ S, AT(POSTCOPY_PAUSED), 1, 0, FERRY_WHERE_UNDECIDED },
 	{ S, AT(POSTCOPY_PAUSED), 1, 1, FERRY_WHERE_SPLIT },
+	{ S, AT(POSTCOPY_RECOVER_SETUP), 1, 0, FERRY_WHERE_UNDECIDED },
+	{ S, AT(POSTCOPY_RECOVER), 1, 0, FERRY_WHERE_UNDECIDED },
+	{ S, AT(POSTCOPY_RECOVER), 1, 1, FERRY_WHERE_SPLIT },
 	{ S, AT(COMPLETED), 1, 1, FERRY_WHERE_TARGET },
 	{ S, AT(COMPLETED), 1, 0, FERRY_WHERE_TARGET },
 	{ S, AT(FAILED), 0, 0, FERRY_WHERE_SOURCE },
@@ -315,16 +318,41 @@ static void only_listed_transitions_are_legal(void **state)
 	assert_false(ferry_transition_legal(S, AT(POSTCOPY_ACTIVE),
 					    AT(FAILED)));
 	assert_false(ferry_transition_legal(T, AT(COMPLETED), AT(FAILED)));
+	/* What may be running elsewhere is never given up. */
+	for (int s = AT(POSTCOPY_ACTIVE); s <= AT(POSTCOPY_RECOVER); s++) {
+		assert_false(ferry_transition_legal(S, (enum ferry_state)s,
+						    AT(CANCELLING)));
+		assert_false(ferry_transition_legal(T, (enum ferry_state)s,
+						    AT(CANCELLING)));
+	}
+}
+
+/* Recovery can fail at any step, any number of times, and leads back. */
+static void every_step_of_recovery_may_lead_back_to_paused(void **state)
+{
+	static const enum ferry_state steps[] = {
+		AT(POSTCOPY_RECOVER_SETUP), AT(POSTCOPY_RECOVER),
+		AT(POSTCOPY_ACTIVE),
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(steps); i++)
+		for (int side = 0; side < 2; side++)
+			assert_true(ferry_transition_legal(
+				(enum ferry_side)side, steps[i],
+				AT(POSTCOPY_PAUSED)));
 }
 
 static bool is_return(enum ferry_state from, enum ferry_state to)
 {
-	return from == AT(POSTCOPY_PAUSED) && to == AT(POSTCOPY_RECOVER);
+	return from == AT(POSTCOPY_PAUSED) &&
+	       (to == AT(POSTCOPY_RECOVER_SETUP) ||
+		to == AT(POSTCOPY_RECOVER) || to == AT(FAILED));
 }
 
 /* A state that is waited for is one that nothing leads out of, and the other
- * way round (a paused postcopy goes on by an operator only, who makes the
- * source come back). */
+ * way round (what is paused goes on when the two sides find each other
+ * again). */
 static void nothing_leads_out_of_a_final_state(void **state)
 {
 	const struct ferry_transition *t;
@@ -369,6 +397,8 @@ int main(int argc, char **argv)
 			only_a_side_that_has_all_of_it_is_safe_to_start),
 		cmocka_unit_test(no_transition_is_listed_twice),
 		cmocka_unit_test(only_listed_transitions_are_legal),
+		cmocka_unit_test(
+			every_step_of_recovery_may_lead_back_to_paused),
 		cmocka_unit_test(nothing_leads_out_of_a_final_state),
 		cmocka_unit_test(every_state_has_a_name_of_its_own),
 	};
