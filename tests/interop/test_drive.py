@@ -8,9 +8,7 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
-import threading
 import time
 from pathlib import Path
 
@@ -18,6 +16,8 @@ import pytest
 
 import qemu
 from ferryvm import Vm
+from proxy import Proxy
+from steps import runs, status
 
 # A migration of so little is done in a second or two.
 qemu.TIMEOUT = 40
@@ -88,10 +88,6 @@ def ferry(folder):
         process.communicate()
 
 
-def runs(vm):
-    return vm.qmp("query-status")["running"]
-
-
 def lives(vm):
     """It counts on, and every page is right."""
     assert runs(vm)
@@ -110,10 +106,6 @@ def moved(done, source, target):
 def caps(vm):
     return {c["capability"] for c in vm.qmp("query-migrate-capabilities")
             if c["state"]}
-
-
-def status(vm):
-    return vm.qmp("query-migrate").get("status")
 
 
 # ---- modes ------------------------------------------------------------------------
@@ -454,41 +446,27 @@ def test_whenever_the_target_dies_the_code_says_where_the_vm_is(two, ferry,
 SHUT = b"\0\1\0\4\0\0\0\0"
 
 
-class Eater(threading.Thread):
+class Eater(Proxy):
     """Between two QEMUs; takes the target's last word, and hangs up or is
     silent."""
 
     def __init__(self, path, hangs_up):
-        super().__init__(daemon=True)
         os.rename(path, f"{path}.real")
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen()
-        self.path, self.hangs_up, self.ate = path, hangs_up, False
-        self.start()
+        self.hangs_up, self.ate = hangs_up, False
+        super().__init__(f"unix:{path}.real", str(path))
 
-    def run(self):
-        with self.listener, self.listener.accept()[0] as source, \
-                socket.socket(socket.AF_UNIX) as target:
-            target.connect(f"{self.path}.real")
-            there = threading.Thread(target=self.pump, args=(source, target))
-            there.start()
-            while data := target.recv(1 << 16):
-                if data.endswith(SHUT):
-                    self.ate = True
-                    break
-                source.sendall(data)
-            if self.hangs_up:
-                source.shutdown(socket.SHUT_RDWR)
-            there.join()
+    def hears(self, sock):
+        return sock in self.near or not self.ate
 
-    @staticmethod
-    def pump(source, target):
-        try:
-            while data := source.recv(1 << 16):
-                target.sendall(data)
-        except OSError:         # reset, as its QEMU ended
-            pass
+    def passes(self, sock, data):
+        if sock in self.near or not data.endswith(SHUT):
+            return data
+        self.ate = True
+        return b""
+
+    def drop(self, sock):
+        if self.hangs_up or not self.ate or sock in self.near:
+            super().drop(sock)
 
 
 LAST_WORDS = {
@@ -519,8 +497,7 @@ def test_a_lost_last_word_does_not_make_two_of_the_vm(two, ferry, folder,
     lives(target)
     assert not runs(source)
     source.process.kill()
-    eater.join(10)
-    assert not eater.is_alive()
+    eater.close()
 
 
 def test_a_source_that_dies_under_the_command(two, ferry):

@@ -11,6 +11,7 @@ import pytest
 
 import qemu
 from ferryvm import Vm
+from steps import assert_same_ram, capabilities, ended, ram_of, status
 
 # A migration of so little is done in a second or two.
 qemu.TIMEOUT = 40
@@ -29,35 +30,16 @@ def source(folder):
         yield vm
 
 
-def capabilities(vm, *names):
-    vm.qmp("migrate-set-capabilities", capabilities=[
-        {"capability": name, "state": True} for name in names])
-
-
-def status(vm):
-    return vm.qmp("query-migrate").get("status")
-
-
 def migrate(vm, one):
     one.wait_listening()
     vm.qmp("migrate", uri=one.uri)
-    ended = vm.wait("the end of migration", lambda: status(vm) in
-                    ("completed", "failed", "cancelled") and status(vm))
-    assert ended == "completed", one.wait()
+    end = ended(vm, "completed", "failed", "cancelled")
+    assert end == "completed", one.wait()
 
 
 def same_memory(vm, one, folder):
-    """What the stopped source has in RAM is in the image; how many pages
-    differ."""
-    path = folder / "ram"
-    vm.qmp("pmemsave", val=0, size=RAM_MB << 20, filename=str(path))
-    mine, theirs = one.cat("pc.ram"), path.read_bytes()
-    # What devices overlay below 1 MiB reads as theirs.
-    differ = [at for at in range(0, RAM_MB << 20, 4096)
-              if mine[at:at + 4096] != theirs[at:at + 4096] and
-              not 0xa0000 <= at < 0x100000]
-    assert len(mine) == len(theirs)
-    assert not differ, f"{len(differ)} pages differ, first {differ[0]:#x}"
+    """What the stopped source has in RAM is in the image."""
+    assert_same_ram(one.cat("pc.ram"), ram_of(vm, folder, RAM_MB))
 
 
 def check_parked(vm, one, folder):
@@ -109,7 +91,7 @@ def test_a_guest_that_runs_is_parked_in_postcopy(source, park, folder,
     source.qmp("migrate", uri=one.uri)
     source.wait("pages", lambda: status(source) == "active")
     source.qmp("migrate-start-postcopy")
-    source.wait("the end", lambda: status(source) == "completed")
+    ended(source, "completed")
     check_parked(source, one, folder)
 
 
@@ -209,7 +191,7 @@ def test_who_is_told_to_stop_leaves_the_vm_at_the_source(source, park):
     code, said = one.wait()
     assert code == 1 and "the VM is at the source" in said
     assert nothing_left(one)
-    source.wait("the end", lambda: status(source) == "failed")
+    ended(source, "failed")
     lives(source)
 
 
@@ -217,7 +199,7 @@ def test_after_a_source_that_gave_up_the_next_is_taken(source, park, folder):
     one = park()
     start_slowly(source, one)
     source.qmp("migrate_cancel")
-    source.wait("the end", lambda: status(source) == "cancelled")
+    ended(source, "cancelled")
     qemu.wait_until("it waits again", lambda: os.path.exists(
         one.uri.removeprefix("unix:")))
     time.sleep(0.5)
@@ -232,7 +214,7 @@ def test_a_park_that_is_killed_leaves_no_image(source, park):
     one.process.kill()
     one.wait()
     assert not os.path.exists(one.image)
-    source.wait("the end", lambda: status(source) == "failed")
+    ended(source, "failed")
     lives(source)
 
 
@@ -241,7 +223,7 @@ def test_multifd_that_was_not_announced_is_refused(source, park):
     capabilities(source, "return-path", "multifd")
     one.wait_listening()
     source.qmp("migrate", uri=one.uri)
-    source.wait("the end", lambda: status(source) == "failed")
+    ended(source, "failed")
     one.process.terminate()
     code, said = one.wait()
     assert code == 1 and "say --multifd, as at the source" in said
@@ -273,7 +255,7 @@ def test_a_full_disk_leaves_the_vm_at_the_source(folder, small_disk, park,
         capabilities(vm, *caps)
         one.wait_listening()
         vm.qmp("migrate", uri=one.uri)
-        vm.wait("the end", lambda: status(vm) == "failed")
+        ended(vm, "failed")
         code, said = one.wait()
         assert code == 1 and "no room left" in said, said
         assert nothing_left(one)
@@ -343,7 +325,7 @@ def stream(folder):
                    ram_mb=16) as vm:
         vm.wait_line("READY")
         vm.qmp("migrate", uri=f"exec:cat > {path}")
-        vm.wait("the end", lambda: status(vm) == "completed")
+        ended(vm, "completed")
     said = path.read_bytes()
     config = 8 + 1 + 4 + int.from_bytes(said[9:13], "big")
     return said[:config] + OPEN_RETURN_PATH + said[config:]

@@ -13,6 +13,8 @@ import pytest
 
 import qemu
 from cutter import Cutter
+from steps import (assert_same_ram, capabilities, ended, ram_of, runs,
+                   status)
 
 qemu.TIMEOUT = 40
 
@@ -30,38 +32,6 @@ def source(folder):
         yield vm
 
 
-def capabilities(vm, *names):
-    vm.qmp("migrate-set-capabilities", capabilities=[
-        {"capability": name, "state": True} for name in names])
-
-
-def status(vm):
-    return vm.qmp("query-migrate").get("status")
-
-
-def ended(vm, *ends):
-    return vm.wait("the end", lambda: status(vm) in ends and status(vm))
-
-
-def running(vm):
-    return vm.qmp("query-status")["running"]
-
-
-def ram_of(vm, folder, ram_mb):
-    path = folder / "ram"
-    vm.qmp("pmemsave", val=0, size=ram_mb << 20, filename=str(path))
-    return path.read_bytes()
-
-
-def same(mine, theirs):
-    """But for what devices overlay below 1 MiB."""
-    differ = [at for at in range(0, len(theirs), 4096)
-              if mine[at:at + 4096] != theirs[at:at + 4096] and
-              not 0xa0000 <= at < 0x100000]
-    assert len(mine) == len(theirs)
-    assert not differ, f"{len(differ)} pages differ, first {differ[0]:#x}"
-
-
 def places(whole, tail=TAIL, n=50):
     """Half of them among the last octets, where the VM changes hands."""
     seed = random.Random(whole)
@@ -74,7 +44,7 @@ def whole_length(source, park, folder, go):
     """How many octets there are, by one that is not cut."""
     one = park(name="first")
     one.wait_listening()
-    way = Cutter(folder, one.uri.removeprefix("unix:"), 1 << 40)
+    way = Cutter(folder, one.uri)
     go(way.uri)
     assert ended(source, "completed", "failed") == "completed"
     assert one.wait()[0] == 0
@@ -109,10 +79,9 @@ def test_fifty_cuts_in_precopy_leave_the_vm_at_the_source(source, park,
     whole = whole_length(source, park, folder, go)
     one = park()
     one.wait_listening()
-    path = one.uri.removeprefix("unix:")
     failed = 0
     for at in places(whole):
-        way = Cutter(folder, path, at)
+        way = Cutter(folder, one.uri, at)
         go(way.uri)
         # Each time the guest has written other pages: some are not cut.
         if ended(source, "completed", "failed") == "completed":
@@ -124,14 +93,14 @@ def test_fifty_cuts_in_precopy_leave_the_vm_at_the_source(source, park,
             failed += 1
             assert not os.path.exists(one.image)
         way.close()
-        source.wait("it goes on", lambda: running(source))
+        source.wait("it goes on", lambda: runs(source))
         one.wait_listening()
     assert failed > 25
     assert source.verify()["bad"] == 0
     go(one.uri)
     assert ended(source, "completed", "failed") == "completed", one.said()
     assert one.wait()[0] == 0
-    same(one.cat("pc.ram"), ram_of(source, folder, RAM_MB))
+    assert_same_ram(one.cat("pc.ram"), ram_of(source, folder, RAM_MB))
     assert not source.log.bad
 
 
@@ -146,41 +115,34 @@ def start_postcopy(source, uri):
 
 @pytest.mark.parametrize("mode", ["plain", "preempt"])
 def test_cuts_in_postcopy_end_with_a_whole_image(folder, park, mode):
-    """Where it breaks once the VM is handed over, the source resumes the
-    migration; before, the VM goes on."""
+    """Once the VM is handed over the source can resume the migration.  (A
+    QEMU 7.2 that is cut off while it hands it over cannot: docs/QEMU.md.)"""
     qemu.require()
     options = ["--preempt"] * (mode == "preempt")
-    recovered = 0
     for turn in range(6):
         with qemu.Qemu(folder, f"a{turn}", GUEST, ram_mb=RAM_MB) as source:
             source.wait_line("READY")
             capabilities(source, "postcopy-ram",
                          *["postcopy-preempt"] * len(options))
-            source.qmp("migrate-set-parameters", **{"max-bandwidth": 8 << 20})
+            source.qmp("migrate-set-parameters", **{
+                "max-bandwidth": 8 << 20, "max-postcopy-bandwidth": 8 << 20})
             one = park(*options, name=f"vm{turn}")
             one.wait_listening()
-            way = Cutter(folder, one.uri.removeprefix("unix:"),
-                         (turn + 1) * 700_000)
+            way = Cutter(folder, one.uri)
             start_postcopy(source, way.uri)
-            end = ended(source, "completed", "failed", "postcopy-paused")
-            if end == "postcopy-paused":
-                recovered += 1
-                assert not running(source)
-                qemu.wait_until("park knows", lambda: "waiting for the source"
-                                in one.said())
-                source.qmp("migrate", uri=way.uri, resume=True)
-                end = ended(source, "completed", "failed")
-            elif end == "failed":
-                source.wait("it goes on", lambda: running(source))
-                one.wait_listening()
-                start_postcopy(source, one.uri)
-                end = ended(source, "completed", "failed")
+            source.wait("it has the devices", lambda: way.handed_over)
+            way.left = (turn + 1) * 300_000
+            ended(source, "postcopy-paused")
+            assert not runs(source)
+            qemu.wait_until("park knows", lambda: "waiting for the source"
+                            in one.said())
+            source.qmp("migrate", uri=way.uri, resume=True)
+            end = ended(source, "completed", "failed")
             assert end == "completed", one.said()
             code, said = one.wait()
             assert code == 0, said
-            same(one.cat("pc.ram"), ram_of(source, folder, RAM_MB))
+            assert_same_ram(one.cat("pc.ram"), ram_of(source, folder, RAM_MB))
             way.close()
-    assert recovered > 1
 
 
 # ---- there and back, page by page -------------------------------------------
@@ -214,8 +176,9 @@ def test_ram_comes_back_page_by_page(source, park, folder, there, back, zstd):
             text=True, timeout=60, check=False, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT)
         assert done.returncode == 0, done.stdout
-        assert not running(other)
-        same(ram_of(other, folder, RAM_MB), ram_of(source, folder, RAM_MB))
+        assert not runs(other)
+        assert_same_ram(ram_of(other, folder, RAM_MB),
+                        ram_of(source, folder, RAM_MB))
         other.qmp("cont")
         assert other.verify()["bad"] == 0 and not other.log.bad
 
@@ -254,12 +217,12 @@ def test_a_disk_that_is_full_in_postcopy_is_waited_out(folder, disk, park):
         qemu.wait_until("it lacks room", lambda: "the only copy of the VM: "
                         "trying again" in one.said())
         assert one.process.poll() is None
-        assert not running(vm)
+        assert not runs(vm)
         assert disk(200)
         assert ended(vm, "completed", "failed") == "completed", one.said()
         code, said = one.wait()
         assert code == 0, said
-        same(one.cat("pc.ram"), ram_of(vm, folder, 64))
+        assert_same_ram(one.cat("pc.ram"), ram_of(vm, folder, 64))
 
 
 # ---- memory -----------------------------------------------------------------

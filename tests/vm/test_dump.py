@@ -10,6 +10,7 @@ import pytest
 
 import qemu
 from capture import Capture
+from steps import capabilities, ended
 
 CMDLINE = "cpus=1 mode=random mem=25% report=100"
 
@@ -43,19 +44,8 @@ def records(ferry, *words):
     return [json.loads(line) for line in out.splitlines()]
 
 
-def capabilities(vm, *names):
-    vm.qmp("migrate-set-capabilities", capabilities=[
-        {"capability": name, "state": True} for name in names])
-
-
-def status(vm):
-    return vm.qmp("query-migrate").get("status")
-
-
-def finish(vm, seconds=60):
-    qemu.wait_until("the migration", lambda: status(vm) in (
-        "completed", "failed"), seconds)
-    assert status(vm) == "completed"
+def finish(vm):
+    assert ended(vm, "completed", "failed") == "completed"
 
 
 def pages(found, *kinds):
@@ -134,8 +124,8 @@ def moved(start, tmp_path, *names):
     target.qmp("migrate-incoming", uri="tcp:127.0.0.1:0")
     address = target.qmp("query-migrate")["socket-address"][0]
     path = tmp_path / "cap"
-    with Capture(int(address["port"]), path) as proxy:
-        source.qmp("migrate", uri=f"tcp:127.0.0.1:{proxy.port}")
+    with Capture(f"tcp:127.0.0.1:{address['port']}", path) as proxy:
+        source.qmp("migrate", uri=proxy.uri)
         if "postcopy-ram" in names:
             source.qmp("migrate-start-postcopy")
         finish(source)
@@ -202,9 +192,8 @@ def test_multifd_channels_are_read(ferry, start, tmp_path):
 @pytest.mark.parametrize("way", ["--precopy", "--postcopy"])
 def test_what_two_ferries_say_is_read(ferry, cli, pair, tmp_path, way):
     _, target = pair()
-    port = int(target.address().rsplit(":", 1)[1])
-    with Capture(port, tmp_path / "cap") as proxy:
-        done = cli("migrate", "a", f"tcp:127.0.0.1:{proxy.port}", way)
+    with Capture(target.address(), tmp_path / "cap") as proxy:
+        done = cli("migrate", "a", proxy.uri, way)
         assert done.returncode == 0, done.stderr
         # It keeps main open while it has a migration to speak of.
         assert cli("quit", "a").returncode == 0
