@@ -31,6 +31,14 @@ ANYWHERE = "tcp:127.0.0.1:0"
 CPUCLOCK_SCHED = 2              # of clock_gettime()'s clocks of a process
 
 
+def name_of(task):
+    """Of a thread in /proc; of one that has just ended, nothing."""
+    try:
+        return (task / "comm").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
 @dataclass
 class Setup:
     """What all ends of a run have in common."""
@@ -146,9 +154,9 @@ class Ferry(End):
         self.qmp("migrate", uri=uri)
 
     def vcpu_threads(self):
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        return [int(t.name) for t in tasks.iterdir()
-                if (t / "comm").read_text().startswith("vcpu")]
+        return [int(t.name) for t in
+                Path(f"/proc/{self.process.pid}/task").iterdir()
+                if name_of(t).startswith("vcpu")]
 
     def first_beat_ns(self):
         return self.qmp("x-ferry-heartbeat")["first-ns"]

@@ -66,7 +66,7 @@ def default():
     keys = [r.key for r in key]
     rest = [r for r in cross(MODES, GUESTS, [SMALL]) if r.key not in keys]
     large = cross(KEY_MODES, [KEY_GUEST], [LARGE])
-    return [Part(key, 5), Part(large, 3), Part(rest, 3)]
+    return [Part(key, 5), Part(rest, 3), Part(large, 3)]
 
 
 def chosen(modes, guests, sizes, rounds):
