@@ -167,6 +167,21 @@ static void print_json(const struct host *h, const struct ferry_stats *st)
 	puts(ferry_json_text(o));
 }
 
+static const char *runs(enum ferry_where where)
+{
+	switch (where) {
+	case FERRY_WHERE_SOURCE:
+		return "does not run there";
+	case FERRY_WHERE_SPLIT:
+		return "runs there, or may, without all of its memory";
+	case FERRY_WHERE_TARGET:
+	case FERRY_WHERE_UNDECIDED:
+	case FERRY_WHERES:
+		break;
+	}
+	return "may run there";
+}
+
 /* The exit code that this host deserves. */
 static int tell(struct host *h, const struct options *o)
 {
@@ -185,8 +200,8 @@ static int tell(struct host *h, const struct options *o)
 	}
 	return ferry_tool_fail(st.where == FERRY_WHERE_SOURCE ?
 			       FERRY_EXIT_FAILED : FERRY_EXIT_SPLIT,
-			       "%s: %s: %s", h->uri,
-			       ferry_state_name(st.state), st.error);
+			       "%s: the VM %s: %s", h->uri, runs(st.where),
+			       st.error);
 }
 
 static void show(const struct host *h, const struct ferry_stats *st)

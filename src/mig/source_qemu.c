@@ -9,6 +9,11 @@
  * bare records, and EOS at its end.  It is opened at once and so found by
  * every QEMU: one of 7.2 reads nothing before it is there.
  *
+ * A QEMU that refuses says nothing and hangs up.  So that this is not taken for
+ * a connection lost after the VM was handed over, all that can be refused
+ * beforehand comes first (machine, blocks, postcopy), then PING, and nothing
+ * more is said until the PONG is there.
+ *
  * Conductor thread.
  */
 #include "mig/source_impl.h"
@@ -72,22 +77,60 @@ static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
 	return ferry_source_listen_back(s, FERRY_DIALECT_QEMU, e);
 }
 
+/* Its last word, said before its time, is not to be counted later. */
+static int refuse_shut(struct ferry_source *s, struct ferry_err *e)
+{
+	if (!(ferry_replies_seen(&s->replies) & FERRY_REPLY_SHUT))
+		return 0;
+	return ferry_err_set(e, FERRY_E_PROTO, 0,
+			     "the target says that it has all of the VM before "
+			     "all was sent");
+}
+
+static int await_pong(struct ferry_source *s, struct ferry_err *e)
+{
+	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
+			 ferry_param(&s->params, FERRY_P_TIMEOUT);
+
+	while (!(ferry_replies_wait(&s->replies, FERRY_REPLY_PONG, until) &
+		 FERRY_REPLY_PONG)) {
+		if (refuse_shut(s, e) || ferry_source_check(s, e))
+			return -1;
+		if (ferry_now_ns() >= until)
+			return ferry_err_set(e, FERRY_E_TIMEOUT, 0,
+					     "the target says nothing");
+	}
+	return 0;
+}
+
+/* Everything that it may refuse has been said. */
+static int agree(struct ferry_source *s, struct ferry_err *e)
+{
+	if (!await_pong(s, e))
+		return 0;
+	if (ferry_err_is_link(e))
+		ferry_err_wrap(e, "the target did not take the VM (has it the "
+			       "same machine type, memory and devices, and the "
+			       "same capabilities?)");
+	return -1;
+}
+
 static int qemu_begin(struct ferry_source *s, struct ferry_err *e)
 {
 	struct ferry_speaker *sp = &s->speak;
 
 	if (ferry_speak_open(sp, s->vm->name, e))
 		return -1;
-	if (two_way(s) &&
-	    (ferry_speak(sp, FERRY_COMMAND_OPEN_RETURN_PATH, e) ||
-	     ferry_speak_u32(sp, FERRY_COMMAND_PING, 1, e)))
+	if (two_way(s) && ferry_speak(sp, FERRY_COMMAND_OPEN_RETURN_PATH, e))
 		return -1;
 	if (two_way(s) && ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
 	    ferry_speak_advise(sp, e))
 		return -1;
-	if (ferry_speak_ram_start(sp, e))
+	if (ferry_speak_ram_start(sp, e) ||
+	    (two_way(s) && ferry_speak_u32(sp, FERRY_COMMAND_PING, 1, e)) ||
+	    ferry_outflow_survey(s, true, e))
 		return -1;
-	return ferry_outflow_survey(s, true, e);
+	return two_way(s) ? agree(s, e) : 0;
 }
 
 /*
@@ -166,6 +209,8 @@ static int qemu_hand_over(struct ferry_source *s, const struct ferry_save *dev,
 	struct ferry_chan *main = s->main;
 	int rc;
 
+	if (refuse_shut(s, e))
+		return -1;
 	if (!ferry_source_commit(s))
 		return ferry_source_check(s, e);
 	if (s->postcopy)	/* requests come as soon as it is read */
@@ -208,6 +253,8 @@ static int end_preempt(struct ferry_source *s, struct ferry_err *e)
 
 static int qemu_finish(struct ferry_source *s, struct ferry_err *e)
 {
+	if (s->postcopy && refuse_shut(s, e))
+		return -1;
 	if (end_preempt(s, e))
 		return -1;
 	if (s->postcopy && (ferry_speak_ram_open(&s->speak, true, e) ||

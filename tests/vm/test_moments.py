@@ -62,8 +62,11 @@ def hold_device(source, target):
 
 def hold_committed(source, target):
     """As with a QEMU: all was said, and nothing is heard."""
+    source.migrate(target.road.uri, "precopy",
+                   {**CRAWL, "x-ferry-peer": "qemu"})
+    source.wait_migration("active")
     target.road.mute()
-    source.migrate(target.road.uri, "precopy", {"x-ferry-peer": "qemu"})
+    source.set(FULL_SPEED)
     source.wait_migration("device")
     while source.qmp("query-migrate")["x-ferry-where"] != "undecided":
         time.sleep(0.01)
