@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Two "hosts" with a cable between them; booted once, for all tests here."""
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import debian
-from host import QEMU, Host, tsc_khz
+import inside
+from host import QEMU, Host
+from tsc import tsc_khz
 
 HERE = Path(__file__).parent
-BUILD = Path(os.environ["FERRY_BUILD"]).resolve()
 USER = 1000             # in group kvm (36); 1001 is in none
 
 # In the order in which they can be loaded.
@@ -25,32 +25,13 @@ ACCOUNTS = {
 }
 
 
-def built(name):
-    path = BUILD / name
-    if not path.exists():
-        pytest.skip(f"{name} is not in this build: no static libraries")
-    return path.read_bytes()
-
-
-def guest_archive(path):
-    """What the guest runs."""
-    redis = debian.redis_server()
-    files = {"init": (HERE / "guest/init").read_bytes(),
-             "bin/busybox": debian.busybox().read_bytes(),
-             "bin/redis-server": redis.read_bytes()}
-    for name in "clock", "pages", "askredis":
-        files[f"bin/{name}"] = built(f"tests/linux/{name}")
-    files = {name: (0o755, data) for name, data in files.items()}
-    return debian.initramfs(path, files | debian.libraries(redis))
-
-
 def host_archive(path, address, guest):
     """What a host runs, the guest's kernels among it."""
     tc = debian.need("tc", "iproute2")
     files = {"init": (HERE / "host/init").read_bytes(),
              "bin/busybox": debian.busybox().read_bytes(),
-             "bin/ferry": built("ferry-static"),
-             "bin/embed": built("tests/linux/embed-static"),
+             "bin/ferry": inside.built("ferry-static"),
+             "bin/embed": inside.built("tests/linux/embed-static"),
              "usr/sbin/tc": Path(tc).read_bytes(),
              "modules/order": " ".join(MODULES).encode(),
              "address": address.encode(),
@@ -70,7 +51,7 @@ def hosts():
     folder = tempfile.mkdtemp(prefix="ferry-linux-")
     made, khz = [], tsc_khz()
     try:
-        guest = guest_archive(Path(folder, "guest"))
+        guest = inside.archive(Path(folder, "guest"))
         for number, server in enumerate(["on", "off"], 1):
             archive = host_archive(Path(folder, f"host{number}"),
                                    f"10.0.0.{number}", guest)

@@ -12,9 +12,7 @@ Nothing here depends on speed: every wait ends with what the host's console
 said last.
 """
 
-import ctypes
 import json
-import mmap
 import os
 import re
 import shlex
@@ -22,12 +20,10 @@ import socket
 import subprocess
 import time
 
+from tsc import MEASURE_NOTHING
+
 LIMIT_S = float(os.environ.get("FERRY_LINUX_LIMIT_S", "600"))  # only for hangs
 QEMU = "qemu-system-x86_64"
-# What Linux measures while QEMU has to wait for a CPU is wrong: it panics for
-# want of a timer, or takes its TSC for one of another speed than the other
-# host's, and then no guest may move.
-MEASURE_NOTHING = "no_timer_check tsc_early_khz="
 # Not virtual GIF: as QEMU 7.2 and 10.0 emulate it, an interrupt of the host is
 # let through in between leaving the guest and having the host's registers
 # back.  Not two CPUs: with those, a guest that had just moved ended in a triple
@@ -48,20 +44,6 @@ class Failed(Exception):
 
 class Late(Exception):
     """Something did not happen."""
-
-
-def tsc_khz():
-    """How fast the time stamp counter is, QEMU's too."""
-    code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE |
-                     mmap.PROT_EXEC)
-    # rdtsc; shl $32, %rdx; or %rdx, %rax; ret
-    code.write(b"\x0f\x31\x48\xc1\xe2\x20\x48\x09\xd0\xc3")
-    at = ctypes.addressof(ctypes.c_char.from_buffer(code))
-    rdtsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(at)
-    first, begin = rdtsc(), time.monotonic_ns()
-    time.sleep(0.3)
-    last, end = rdtsc(), time.monotonic_ns()
-    return (last - first) * 1000000 // (end - begin)
 
 
 class Host:

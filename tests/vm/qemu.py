@@ -81,10 +81,11 @@ class Qmp:
 
 
 class Qemu:
-    """One QEMU with the guest.  `log` is shared by those it moves between."""
+    """One QEMU with the guest, or another kernel.  `log` is shared by those it
+    moves between."""
 
     def __init__(self, folder, name, cmdline, *, cpus=2, ram_mb=128,
-                 log=None, args=(), accel=KVM):
+                 kernel=None, log=None, args=(), accel=KVM):
         self.log = log or GuestLog()
         self.serial = str(folder / f"{name}.serial")
         self.output = str(folder / f"{name}.log")
@@ -94,7 +95,8 @@ class Qemu:
         self.process = subprocess.Popen([
             QEMU, *accel, *bios,
             "-smp", str(cpus), "-m", str(ram_mb), "-kernel",
-            os.environ["FERRY_GUEST"], "-append", cmdline, "-nodefaults",
+            kernel or os.environ["FERRY_GUEST"], "-append", cmdline,
+            "-nodefaults",
             "-no-user-config", "-display", "none", "-chardev",
             f"socket,id=s,path={self.serial},server=on,wait=off,"
             f"logfile={self.output}", "-serial", "chardev:s",
