@@ -42,13 +42,13 @@ static int next_batch(struct ferry_sender *s)
 
 /* One stripe's worth, or a batch: the turn is given up in between only when no
  * host page is left half sent. */
-static int send_some(struct ferry_sender *s, struct ferry_err *e)
+static int send_some(struct ferry_sender *s, uint64_t *pages,
+		     struct ferry_err *e)
 {
 	int rc = next_batch(s);
 
 	while (rc > 0) {
-		ferry_pace_take(&s->crew->pace,
-				(uint64_t)s->batch.n * FERRY_PAGE_BYTES);
+		*pages += s->batch.n;
 		if (s->lane.enc.ops->pages(&s->lane.enc, &s->batch, e))
 			return -1;
 		note_sent(s->crew, &s->batch);
@@ -65,16 +65,22 @@ static int send_some(struct ferry_sender *s, struct ferry_err *e)
 	return 0;
 }
 
-/* Everything owed in this sender's share. */
+/* Everything owed in this sender's share.  Until what was sent before is paid
+ * for, the turn is not taken and nothing claimed: what is asked for meanwhile
+ * need not wait as well. */
 static int run_pass(struct ferry_sender *s, struct ferry_err *e)
 {
 	int rc;
 
 	ferry_cursor_rewind(&s->cursor, s->index, s->crew->senders);
 	do {
+		uint64_t pages = 0;
+
+		ferry_pace_take(&s->crew->pace, 0);
 		ferry_lane_enter_bulk(&s->lane);
-		rc = send_some(s, e);
+		rc = send_some(s, &pages, e);
 		ferry_lane_leave(&s->lane);
+		ferry_pace_take(&s->crew->pace, pages * FERRY_PAGE_BYTES);
 	} while (rc > 0);
 	return rc;
 }

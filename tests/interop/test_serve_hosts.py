@@ -149,7 +149,8 @@ def test_all_is_said_once_in_postcopy(begun):
     check_memory(host)
 
 
-# So little that nothing comes in its turn: 100 pages are a minute.
+# So little that hardly anything comes in its turn: behind the first few batches
+# of 64 pages it takes a minute.
 SLOW = ["--set", "max-postcopy-bandwidth=6800"]
 
 
@@ -158,7 +159,7 @@ def test_what_is_asked_for_does_not_wait_for_its_turn(begun):
     reader.until("RUN")
     host.say(wants("ram", 250), wants_more(17, 3), wants("rom", 2))
     wanted = {("ram", 250), ("ram", 17), ("ram", 18), ("ram", 19), ("rom", 2)}
-    for host.enough in range(1, 100):
+    for host.enough in range(1, 240):
         reader.until("enough")
         if wanted <= set(host.ram):
             break
@@ -300,9 +301,8 @@ def test_a_host_that_says_that_it_failed(begun, mode, where, outcome):
     host, reader, serve = begun(*words)
     rows[where][0](host, reader)
     host.say(shut(1))
-    host.main.close()
     assert serve.wait() == outcome, serve.err
-    assert "gave up" in serve.err
+    assert "the target gave up" in serve.err
 
 
 @pytest.mark.parametrize("mode, where, outcome", [
@@ -484,7 +484,7 @@ def damaged(request, folder):
 def test_a_page_that_is_damaged_is_never_sent(begun, damaged, words, outcome):
     host, reader, serve = begun(*words, path=damaged)
     heard = []
-    with contextlib.suppress(Ended):
+    with contextlib.suppress(Ended, ConnectionError):
         heard.append(reader.until("RUN", "description"))
         host.say(wants("ram", 299), wants("ram", 2))
         reader.until("EOF")
