@@ -74,6 +74,12 @@ struct ferry_chan_ops {
 	 * hint, ignored where there is no such thing. */
 	void (*limit_unsent)(struct ferry_chan *c, uint32_t bytes);
 
+	/* From now on tell the peer of each read at once (TCP_QUICKACK): one
+	 * that holds small messages back until the last one was acknowledged
+	 * (Nagle) is not kept for tens of ms.  A hint, for channels on which
+	 * little is read.  By the reader, or before there is one. */
+	void (*ack_at_once)(struct ferry_chan *c);
+
 	/*
 	 * Silence longer than this is -ETIMEDOUT; 0: never.  From the next
 	 * wait on; a call that is blocked already keeps its time.  With TCP

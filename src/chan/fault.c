@@ -193,6 +193,7 @@ static const struct ferry_chan_ops fault_ops = {
 	.wait = fault_wait,
 	.features = ferry_layer_features,
 	.limit_unsent = ferry_layer_limit_unsent,
+	.ack_at_once = ferry_layer_ack_at_once,
 	.set_timeout = fault_set_timeout,
 	.flush = ferry_layer_flush,
 	.close = ferry_layer_close,

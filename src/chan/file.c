@@ -71,6 +71,7 @@ const struct ferry_stream_kind ferry_stream_file = {
 		.wait = ferry_stream_wait,
 		.features = ferry_stream_features,
 		.limit_unsent = ferry_stream_no_limit,
+		.ack_at_once = ferry_stream_no_ack,
 		.set_timeout = ferry_stream_set_timeout,
 		.flush = flush,
 		.close = ferry_stream_close,

@@ -109,6 +109,13 @@ void ferry_layer_limit_unsent(struct ferry_chan *c, uint32_t bytes)
 	inner->ops->limit_unsent(inner, bytes);
 }
 
+void ferry_layer_ack_at_once(struct ferry_chan *c)
+{
+	struct ferry_chan *inner = ferry_layer_of(c)->inner;
+
+	inner->ops->ack_at_once(inner);
+}
+
 void ferry_layer_set_timeout(struct ferry_chan *c, uint32_t read_ms,
 			     uint32_t write_ms)
 {

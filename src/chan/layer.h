@@ -48,6 +48,7 @@ ssize_t ferry_layer_readv(struct ferry_chan *c, const struct iovec *iov,
 void ferry_layer_shutdown(struct ferry_chan *c);
 unsigned ferry_layer_features(struct ferry_chan *c);
 void ferry_layer_limit_unsent(struct ferry_chan *c, uint32_t bytes);
+void ferry_layer_ack_at_once(struct ferry_chan *c);
 void ferry_layer_set_timeout(struct ferry_chan *c, uint32_t read_ms,
 			     uint32_t write_ms);
 int ferry_layer_flush(struct ferry_chan *c);

@@ -117,6 +117,7 @@ static void release(struct ferry_stream *s)
 		.wait = ferry_stream_wait,				\
 		.features = ferry_stream_features,			\
 		.limit_unsent = ferry_stream_no_limit,			\
+		.ack_at_once = ferry_stream_no_ack,			\
 		.set_timeout = ferry_stream_set_timeout,		\
 		.flush = ferry_stream_no_flush,				\
 		.close = ferry_stream_close,				\

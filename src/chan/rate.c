@@ -131,6 +131,7 @@ static const struct ferry_chan_ops rate_ops = {
 	.wait = rate_wait,
 	.features = ferry_layer_features,
 	.limit_unsent = ferry_layer_limit_unsent,
+	.ack_at_once = ferry_layer_ack_at_once,
 	.set_timeout = ferry_layer_set_timeout,
 	.flush = ferry_layer_flush,
 	.close = ferry_layer_close,

@@ -25,6 +25,22 @@ static ssize_t try_readv(struct ferry_stream *s, const struct iovec *iov,
 	return rc < 0 ? -errno : rc;
 }
 
+static void set_tcp(struct ferry_stream *s, int option, unsigned value)
+{
+	setsockopt(s->fd, IPPROTO_TCP, option, &value, sizeof(value));
+}
+
+/* The kernel forgets it as soon as it likes. */
+static ssize_t try_readv_tcp(struct ferry_stream *s, const struct iovec *iov,
+			     int n)
+{
+	ssize_t rc = try_readv(s, iov, n);
+
+	if (rc > 0 && s->ack_at_once)
+		set_tcp(s, TCP_QUICKACK, 1);
+	return rc;
+}
+
 static ssize_t try_writev(struct ferry_stream *s, const struct iovec *iov,
 			  int n)
 {
@@ -48,11 +64,6 @@ static int prepare_plain(struct ferry_stream *s, struct ferry_err *e)
 	return 0;
 }
 
-static void set_tcp(struct ferry_stream *s, int option, unsigned value)
-{
-	setsockopt(s->fd, IPPROTO_TCP, option, &value, sizeof(value));
-}
-
 /* Hints all: a socket that refuses them still carries octets. */
 static int prepare_tcp(struct ferry_stream *s, struct ferry_err *e)
 {
@@ -69,6 +80,11 @@ static void limit_unsent_tcp(struct ferry_chan *c, uint32_t bytes)
 	set_tcp(ferry_stream_of(c), TCP_NOTSENT_LOWAT, bytes);
 }
 
+static void ack_at_once_tcp(struct ferry_chan *c)
+{
+	ferry_stream_of(c)->ack_at_once = true;
+}
+
 /* Room in the socket buffer hides a dead peer from our own write timeout;
  * TCP_USER_TIMEOUT bounds how long what is in there may stay unacknowledged. */
 static void set_timeout_tcp(struct ferry_chan *c, uint32_t read_ms,
@@ -79,7 +95,8 @@ static void set_timeout_tcp(struct ferry_chan *c, uint32_t read_ms,
 		write_ms < INT_MAX ? write_ms : INT_MAX);
 }
 
-#define SOCKET_KIND(name_, prepare_, limit_unsent_, set_timeout_) {	\
+#define SOCKET_KIND(name_, try_readv_, prepare_, limit_unsent_,		\
+		    ack_at_once_, set_timeout_) {			\
 	.ops = {							\
 		.kind = name_,						\
 		.readv = ferry_stream_readv,				\
@@ -88,25 +105,28 @@ static void set_timeout_tcp(struct ferry_chan *c, uint32_t read_ms,
 		.wait = ferry_stream_wait,				\
 		.features = ferry_stream_features,			\
 		.limit_unsent = limit_unsent_,				\
+		.ack_at_once = ack_at_once_,				\
 		.set_timeout = set_timeout_,				\
 		.flush = ferry_stream_no_flush,				\
 		.close = ferry_stream_close,				\
 	},								\
-	.try_readv = try_readv,						\
+	.try_readv = try_readv_,					\
 	.try_writev = try_writev,					\
 	.prepare = prepare_,						\
 	.wake = wake,							\
 	.release = ferry_stream_no_release,				\
 }
 
+#define LOCAL_KIND(name_)						\
+	SOCKET_KIND(name_, try_readv, prepare_plain, ferry_stream_no_limit, \
+		    ferry_stream_no_ack, ferry_stream_set_timeout)
+
 static const struct ferry_stream_kind
-tcp_kind = SOCKET_KIND("tcp", prepare_tcp, limit_unsent_tcp, set_timeout_tcp),
-unix_kind = SOCKET_KIND("unix", prepare_plain, ferry_stream_no_limit,
-			ferry_stream_set_timeout),
-pair_kind = SOCKET_KIND("pair", prepare_plain, ferry_stream_no_limit,
-			ferry_stream_set_timeout),
-other_kind = SOCKET_KIND("socket", prepare_plain, ferry_stream_no_limit,
-			 ferry_stream_set_timeout);
+tcp_kind = SOCKET_KIND("tcp", try_readv_tcp, prepare_tcp, limit_unsent_tcp,
+		       ack_at_once_tcp, set_timeout_tcp),
+unix_kind = LOCAL_KIND("unix"),
+pair_kind = LOCAL_KIND("pair"),
+other_kind = LOCAL_KIND("socket");
 
 #define SOCKET_FEATURES \
 	(FERRY_CHAN_READ | FERRY_CHAN_WRITE | FERRY_CHAN_TWO_WAY)

@@ -164,6 +164,11 @@ void ferry_stream_no_limit(struct ferry_chan *c, uint32_t bytes)
 	(void)c, (void)bytes;
 }
 
+void ferry_stream_no_ack(struct ferry_chan *c)
+{
+	(void)c;
+}
+
 int ferry_stream_no_flush(struct ferry_chan *c)
 {
 	(void)c;

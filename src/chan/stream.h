@@ -47,6 +47,7 @@ struct ferry_stream {
 	int		 old_flags;	/* of the description; -1: untouched */
 	unsigned	 features;
 	_Atomic bool	 shut;
+	bool		 ack_at_once;	/* the reader's */
 	_Atomic uint64_t undo_at;	/* file.c; FERRY_STREAM_KEEP: nothing */
 	_Atomic uint32_t read_ms, write_ms;
 };
@@ -83,6 +84,7 @@ void ferry_stream_close(struct ferry_chan *c);
 
 /* And for kinds that have nothing to do there. */
 void ferry_stream_no_limit(struct ferry_chan *c, uint32_t bytes);
+void ferry_stream_no_ack(struct ferry_chan *c);
 int ferry_stream_no_flush(struct ferry_chan *c);
 void ferry_stream_no_wake(struct ferry_stream *s);
 void ferry_stream_no_release(struct ferry_stream *s);

@@ -63,6 +63,8 @@ static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
 	ferry_chan_set_name(main, "main");
 	/* Nothing is heard while the target loads: no limit on silence. */
 	main->ops->set_timeout(main, 0, ms);
+	/* A QEMU of 7.2 leaves Nagle on where it asks for pages. */
+	main->ops->ack_at_once(main);
 	atomic_store(&s->main, main);
 	s->speak.chan = main;
 	s->speak.dialect = FERRY_DIALECT_QEMU;

@@ -546,22 +546,34 @@ static int tcp_option(int fd, int option)
 	return value;
 }
 
-/* The channel sets the options on the socket that our copy shares. */
-static void tcp_is_tuned(void **state)
+/* Two ends of a connection over loopback. */
+static void tcp_pair(int end[2])
 {
 	struct sockaddr_in at = { .sin_family = AF_INET };
 	int server = socket(AF_INET, SOCK_STREAM, 0);
-	int fd = socket(AF_INET, SOCK_STREAM, 0), alive = 0;
 	socklen_t len = sizeof(at);
-	struct ferry_chan *c;
 
-	(void)state;
+	end[0] = socket(AF_INET, SOCK_STREAM, 0);
 	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	assert_ok(bind(server, (struct sockaddr *)&at, sizeof(at)));
 	assert_ok(listen(server, 1));
 	assert_ok(getsockname(server, (struct sockaddr *)&at, &len));
-	assert_ok(connect(fd, (struct sockaddr *)&at, sizeof(at)));
+	assert_ok(connect(end[0], (struct sockaddr *)&at, sizeof(at)));
+	end[1] = accept(server, NULL, NULL);
+	assert_true(end[1] >= 0);
+	close(server);
+}
 
+/* The channel sets the options on the socket that our copy shares. */
+static void tcp_is_tuned(void **state)
+{
+	int end[2], fd, alive = 0;
+	socklen_t len;
+	struct ferry_chan *c;
+
+	(void)state;
+	tcp_pair(end);
+	fd = end[0];
 	c = ferry_chan_fd(dup(fd), NULL);
 	assert_non_null(c);
 	assert_int_not_equal(tcp_option(fd, TCP_NODELAY), 0);
@@ -575,7 +587,40 @@ static void tcp_is_tuned(void **state)
 
 	ferry_chan_close(c);
 	close(fd);
-	close(server);
+	close(end[1]);
+}
+
+/* The kernel of who speaks and listens in turn delays what it acknowledges,
+ * until it is told each time not to. */
+static void reads_are_acknowledged_at_once_where_asked_for(void **state)
+{
+	for (int asked = 0; asked <= 1; asked++) {
+		struct ferry_chan *c;
+		char octet = 'x';
+		int end[2];
+
+		(void)state;
+		tcp_pair(end);
+		c = ferry_chan_fd(dup(end[0]), NULL);
+		assert_non_null(c);
+		if (asked)
+			c->ops->ack_at_once(c);
+		for (int i = 0; i < 20; i++) {
+			assert_int_equal(write(end[1], &octet, 1), 1);
+			assert_ok(ferry_chan_read(c, &octet, 1, NULL));
+			if (asked)
+				assert_int_not_equal(tcp_option(end[0],
+								TCP_QUICKACK),
+						     0);
+			assert_ok(ferry_chan_write(c, &octet, 1, NULL));
+			assert_int_equal(read(end[1], &octet, 1), 1);
+		}
+		if (!asked)
+			assert_int_equal(tcp_option(end[0], TCP_QUICKACK), 0);
+		ferry_chan_close(c);
+		close(end[0]);
+		close(end[1]);
+	}
 }
 
 int main(void)
@@ -606,6 +651,7 @@ int main(void)
 		TEST(a_socket_keeps_its_blocking_mode),
 		TEST(an_fd_that_is_no_stream_is_refused_and_closed),
 		TEST(tcp_is_tuned),
+		TEST(reads_are_acknowledged_at_once_where_asked_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
