@@ -119,9 +119,13 @@ static int walk_store(const struct ferry_mem_block *b, struct joiner *j)
 {
 	int rc = 0;
 
-	for (uint64_t i = 0; !rc && i < b->pages; i++)
-		if (!b->store->is_zero(b->store->arg, b->index, i))
-			rc = add(j, i, 1);
+	for (uint64_t i = 0, n; !rc && i < b->pages; i += n) {
+		bool zero;
+
+		n = b->store->run(b->store->arg, b->index, i, &zero);
+		if (!zero)
+			rc = add(j, i, n);
+	}
 	return rc;
 }
 

@@ -27,8 +27,9 @@ struct ferry_mem_store {
 	int (*read)(void *arg, uint32_t block, const uint64_t *page,
 		    uint32_t n, uint8_t *out, struct ferry_err *e);
 
-	/* Known to be zero without reading. */
-	bool (*is_zero)(void *arg, uint32_t block, uint64_t page);
+	/* How many pages from this one on are alike (>= 1): *zero, known to
+	 * be zero without reading, or not. */
+	uint64_t (*run)(void *arg, uint32_t block, uint64_t page, bool *zero);
 	void		*arg;
 };
 

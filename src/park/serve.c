@@ -74,11 +74,16 @@ static int read_pages(void *arg, uint32_t block, const uint64_t *page,
 	return rc;
 }
 
-static bool is_zero(void *arg, uint32_t block, uint64_t page)
+/* The pages of a chunk are alike. */
+static uint64_t run_of(void *arg, uint32_t block, uint64_t page, bool *zero)
 {
 	struct ferry_serve *s = arg;
+	uint64_t left = s->img->index.vm.block[block].bytes /
+			FERRY_PAGE_BYTES - page;
+	uint64_t run = FERRY_CHUNK_PAGES - page % FERRY_CHUNK_PAGES;
 
-	return ferry_image_is_zero(s->img, chunk_of(s, block, page));
+	*zero = ferry_image_is_zero(s->img, chunk_of(s, block, page));
+	return run < left ? run : left;
 }
 
 /* ---- a VM that stands still -------------------------------------------------- */
@@ -145,7 +150,7 @@ int ferry_serve_init(struct ferry_serve *s, const struct ferry_image *img,
 	};
 
 	*s = (struct ferry_serve){
-		.img = img, .store = { read_pages, is_zero, s },
+		.img = img, .store = { read_pages, run_of, s },
 	};
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->given_back, NULL);
