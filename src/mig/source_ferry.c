@@ -20,8 +20,6 @@
 
 #include "base/clock.h"
 
-#define UNSENT_POSTCOPY_BYTES	(128u << 10)
-
 static int open_main(struct ferry_source *s, struct ferry_err *e)
 {
 	struct ferry_chan *main = s->dialer.dial(s->dialer.arg,
@@ -322,7 +320,7 @@ static int ferry_hand_over(struct ferry_source *s,
 	ferry_source_note(s, "target runs");
 	ferry_status_heard(&s->status);
 	if (s->postcopy)
-		ferry_crew_limit_unsent(&o->crew, UNSENT_POSTCOPY_BYTES);
+		ferry_crew_limit_unsent(&o->crew, FERRY_UNSENT_POSTCOPY_BYTES);
 	return 0;
 }
 

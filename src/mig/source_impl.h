@@ -29,6 +29,8 @@
 #include "send/returns.h"
 #include "send/speak.h"
 
+#define FERRY_UNSENT_POSTCOPY_BYTES	(128u << 10)
+
 /* How the source gets its connections; tests bring their own. */
 struct ferry_dialer {
 	void	*arg;
@@ -123,6 +125,8 @@ struct ferry_source {
  */
 struct ferry_dialect_ops {
 	const char *name;
+	uint64_t settle_ns;	/* after the hand-over in postcopy: so long at
+				 * most only what is asked for is sent */
 
 	/* Connections, agreement. */
 	int (*connect)(struct ferry_source *s, struct ferry_err *e);
@@ -192,6 +196,10 @@ void ferry_source_note(struct ferry_source *s, const char *step);
 
 /* From here on the VM is the target's: false when cancel came first. */
 bool ferry_source_commit(struct ferry_source *s);
+
+/* All that is owed after the switch to postcopy: source_push.c. */
+FERRY_CHECKED int ferry_source_push(struct ferry_source *s,
+				    struct ferry_err *e);
 
 /* Start reading the return path on the main channel. */
 FERRY_CHECKED int ferry_source_listen_back(struct ferry_source *s,

@@ -231,8 +231,11 @@ static int qemu_hand_over(struct ferry_source *s, const struct ferry_save *dev,
 	}
 	ferry_status_handed(&s->status);
 	atomic_store(&s->fig.pause_ns, ferry_now_ns() - s->stopped_ns);
-	if (s->postcopy)
+	if (s->postcopy) {
 		ferry_status_heard(&s->status);
+		ferry_crew_limit_unsent(&s->out.crew,
+					FERRY_UNSENT_POSTCOPY_BYTES);
+	}
 	return 0;
 }
 
@@ -270,6 +273,7 @@ static int qemu_finish(struct ferry_source *s, struct ferry_err *e)
 
 const struct ferry_dialect_ops ferry_dialect_qemu = {
 	.name = "qemu",
+	.settle_ns = 150 * FERRY_NS_PER_MS,
 	.connect = qemu_connect,
 	.begin = qemu_begin,
 	.pass_begin = qemu_pass_begin,

@@ -431,46 +431,6 @@ static int switch_postcopy(struct ferry_source *s, struct ferry_save *dev,
 	return hand_over(s, dev, e);
 }
 
-/* Only now that the VM is the target's: before, it might have come back. */
-static void begin_release(struct ferry_source *s)
-{
-	struct ferry_lane *lane = atomic_load(&s->out.requests.lane);
-
-	/* What is being answered now may still be sent again. */
-	if (atomic_exchange(&s->out.requests.again, false)) {
-		ferry_lane_enter_bulk(lane);
-		ferry_lane_leave(lane);
-	}
-	atomic_store(&s->out.requests.release, true);
-	s->out.crew.release = true;
-}
-
-/* The push; with it switched off, only requests are answered. */
-static int push(struct ferry_source *s, struct ferry_err *e)
-{
-	ferry_status_set(&s->status, FERRY_STATE_POSTCOPY_ACTIVE);
-	if (ferry_param(&s->params, FERRY_P_RELEASE_RAM))
-		begin_release(s);
-	while (ferry_owed_pages(&s->out.owed)) {
-		set_limit(s, FERRY_P_MAX_POSTCOPY_BANDWIDTH);
-		if (!ferry_param(&s->params, FERRY_P_PUSH)) {
-			if (s->dialect->pass_begin(s, false, e))
-				return -1;
-			ferry_replies_wait(&s->replies, FERRY_REPLY_SHUT,
-					   ferry_now_ns() + LOOK_NS);
-			if (ferry_source_check(s, e) ||
-			    s->dialect->pass_end(s, e))
-				return -1;
-			continue;
-		}
-		if (s->dialect->pass_begin(s, false, e) ||
-		    ferry_source_job(s, FERRY_JOB_PASS, 0, e) ||
-		    s->dialect->pass_end(s, e))
-			return -1;
-	}
-	return 0;
-}
-
 static int migrate(struct ferry_source *s, struct ferry_save *dev,
 		   struct ferry_err *e)
 {
@@ -486,7 +446,7 @@ static int migrate(struct ferry_source *s, struct ferry_save *dev,
 		     ferry_counted(&s->out.count.bytes));
 
 	if (out.what == FERRY_DO_POSTCOPY) {
-		if (switch_postcopy(s, dev, e) || push(s, e))
+		if (switch_postcopy(s, dev, e) || ferry_source_push(s, e))
 			return -1;
 	} else if (switch_precopy(s, dev, e)) {
 		return -1;

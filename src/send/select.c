@@ -148,6 +148,22 @@ int ferry_select_still(struct ferry_select *s, enum ferry_order order,
 	return order == FERRY_ORDER_HOT ? sort_by_heat(s, e) : 0;
 }
 
+void ferry_select_later(struct ferry_select *s,
+			const struct ferry_bitmap *pages)
+{
+	s->later = pages;
+}
+
+/* What a pass takes of this word. */
+static uint64_t pass_mask(const struct ferry_select *s, uint32_t block,
+			  uint64_t w)
+{
+	if (!s->later || s->mem->block[block].host_pages > 1)
+		return ~0ull;
+	return ~atomic_load_explicit(&s->later[block].word[w],
+				     memory_order_relaxed);
+}
+
 void ferry_cursor_rewind(struct ferry_cursor *c, unsigned share,
 			 unsigned shares)
 {
@@ -209,7 +225,16 @@ static bool has_owed(struct ferry_select *s, uint32_t block, uint64_t w,
 	return false;
 }
 
-/* Set the cursor to the words of the next stripe with something owed. */
+static bool has_work(struct ferry_select *s, uint32_t block, uint64_t w,
+		     uint64_t end)
+{
+	for (; w < end; w++)
+		if (load_word(s, block, w) & pass_mask(s, block, w))
+			return true;
+	return false;
+}
+
+/* Set the cursor to the words of the next stripe with something to send. */
 static bool begin_stripe(struct ferry_select *s, struct ferry_cursor *c)
 {
 	uint64_t stripe;
@@ -223,7 +248,7 @@ static bool begin_stripe(struct ferry_select *s, struct ferry_cursor *c)
 
 		if (end > block_words(b))
 			end = block_words(b);
-		if (!has_owed(s, i, w, end))
+		if (!has_work(s, i, w, end))
 			continue;
 		if (s->still && b->host_pages > 1 &&
 		    ferry_bitmap_set(&s->claimed[i], local))
@@ -267,6 +292,12 @@ static void add_word(struct ferry_batch *batch, uint64_t w, uint64_t bits)
 			w * WORD_PAGES + (uint64_t)__builtin_ctzll(bits);
 }
 
+static uint64_t take_word(struct ferry_select *s, struct ferry_cursor *c)
+{
+	return ferry_owed_drain_word(s->owed, c->block, c->word,
+				     pass_mask(s, c->block, c->word));
+}
+
 static int fill(struct ferry_select *s, struct ferry_cursor *c,
 		struct ferry_batch *batch, bool begin)
 {
@@ -288,9 +319,7 @@ static int fill(struct ferry_select *s, struct ferry_cursor *c,
 			rc = arm(s, c);
 			if (rc)
 				return rc;
-			add_word(batch, c->word,
-				 ferry_owed_drain_word(s->owed, c->block,
-						       c->word, ~0ull));
+			add_word(batch, c->word, take_word(s, c));
 			c->word++;
 		}
 	}

@@ -36,6 +36,8 @@ struct ferry_select {
 	uint64_t	*first_stripe;	/* of each block, and the total */
 	struct ferry_bitmap *claimed;	/* per block: host pages taken, huge
 					 * blocks only, after switchover */
+	const struct ferry_bitmap *later;	/* per block: passes leave them
+					 * out, or NULL */
 	bool		 stopped;	/* the VM is: no write to be noticed */
 	bool		 still;		/* for good: claims decide */
 
@@ -75,6 +77,14 @@ void ferry_select_stopped(struct ferry_select *s);
 FERRY_CHECKED int ferry_select_still(struct ferry_select *s,
 				     enum ferry_order order,
 				     struct ferry_err *e);
+
+/*
+ * Passes leave these pages out from now on (but for those of huge blocks);
+ * requests do not.  NULL: none.  The map must live on.  Caller: conductor, no
+ * sender at work.
+ */
+void ferry_select_later(struct ferry_select *s,
+			const struct ferry_bitmap *pages);
 
 /* Begin a pass. */
 void ferry_cursor_rewind(struct ferry_cursor *c, unsigned share,

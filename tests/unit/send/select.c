@@ -94,6 +94,47 @@ static void batches_are_filled_from_neighbouring_stripes(void **state)
 	rig_fini(&r);
 }
 
+/* One page in five; those of huge blocks are not left. */
+static void what_is_left_for_later_comes_when_asked_for_or_at_last(
+							void **state)
+{
+	struct ferry_bitmap later[8] = { 0 };
+	struct ferry_batch b;
+	struct rig r = { 0 };
+	uint64_t at = 5;
+
+	(void)state;
+	rig_init(&r, awkward_blocks, false);
+	for (uint32_t i = 0; i < r.mem.blocks; i++) {
+		assert_ok(ferry_bitmap_init(&later[i], r.mem.block[i].pages,
+					    NULL));
+		for (uint64_t p = 0; p < r.mem.block[i].pages; p += 5)
+			ferry_bitmap_set(&later[i], p);
+	}
+	owe_some(&r, 1);
+	still(&r, FERRY_ORDER_NEAR);
+	ferry_select_later(&r.sel, later);
+	run_pass(&r, 2);
+	for (uint32_t i = 0; i < r.mem.blocks; i++)
+		for (uint64_t p = 0; p < r.mem.block[i].pages; p++)
+			assert_int_equal(ferry_bitmap_test(&r.owed.map[i], p),
+					 r.mem.block[i].host_pages == 1 &&
+					 p % 5 == 0);
+
+	ferry_select_claim(&r.sel, &r.mem.block[0], &at, 11, false, &b);
+	assert_int_equal(b.n, 2);
+	assert_int_equal(b.page[0], 5);
+	assert_int_equal(b.page[1], 10);
+	note(&r, &b);
+
+	ferry_select_later(&r.sel, NULL);
+	run_pass(&r, 2);
+	check_all_came_once(&r);
+	for (uint32_t i = 0; i < r.mem.blocks; i++)
+		ferry_bitmap_fini(&later[i]);
+	rig_fini(&r);
+}
+
 /* ---- halting ------------------------------------------------------------ */
 
 static void a_halted_pass_finishes_the_huge_page_and_begins_no_other(
@@ -338,6 +379,8 @@ int main(void)
 		cmocka_unit_test(
 		what_is_written_behind_the_cursor_waits_for_the_next_pass),
 		cmocka_unit_test(batches_are_filled_from_neighbouring_stripes),
+		cmocka_unit_test(
+			what_is_left_for_later_comes_when_asked_for_or_at_last),
 		cmocka_unit_test(
 		a_halted_pass_finishes_the_huge_page_and_begins_no_other),
 		cmocka_unit_test(a_halt_sends_no_more_than_the_stripe_at_hand),
