@@ -30,6 +30,9 @@ static const struct argp_option list[] = {
 	{ "shared", 'R', NULL, 0, "RAM is a memfd, which other processes can "
 	  "map (default: anonymous memory, faster)", 0 },
 	{ "hugepages", 'H', "2M", 0, "RAM is a memfd of 2 MiB pages", 0 },
+	{ "ram-path", 'P', "FILE", 0, "RAM is this file, in a tmpfs or "
+	  "hugetlbfs: when this process is killed it stays behind, for `ferry "
+	  "rescue`", 0 },
 	{ "cpu-mask", 'M', "FEATURES", 0, "CPU features to keep from the "
 	  "guest, separated by commas", 0 },
 	{ "kernel", 'k', "FILE", 0, "a PVH ELF kernel (vmlinux) or a Linux "
@@ -98,6 +101,20 @@ static void add_param(struct argp_state *state, const char *pair)
 	o->params[o->control.n_params++] = pair;
 }
 
+/* Huge pages are shared anyway. */
+static void set_ram(struct argp_state *state, enum ferry_ram_kind kind)
+{
+	struct ferry_machine_config *m =
+		&((struct options *)state->input)->machine;
+
+	if (m->ram_kind != FERRY_RAM_ANONYMOUS && m->ram_kind != kind &&
+	    (m->ram_kind == FERRY_RAM_FILE || kind == FERRY_RAM_FILE))
+		argp_error(state, "--ram-path says where RAM is: neither "
+			   "--shared nor --hugepages besides");
+	if (m->ram_kind < kind)
+		m->ram_kind = kind;
+}
+
 static error_t machine_option(int key, char *arg, struct argp_state *state)
 {
 	struct ferry_machine_config *m =
@@ -113,11 +130,14 @@ static error_t machine_option(int key, char *arg, struct argp_state *state)
 	case 'H':
 		if (strcmp(arg, "2M"))
 			argp_error(state, "huge pages of '%s': only 2M", arg);
-		m->ram_kind = FERRY_RAM_HUGE;
+		set_ram(state, FERRY_RAM_HUGE);
 		return 0;
 	case 'R':
-		if (m->ram_kind == FERRY_RAM_ANONYMOUS)
-			m->ram_kind = FERRY_RAM_SHARED;
+		set_ram(state, FERRY_RAM_SHARED);
+		return 0;
+	case 'P':
+		set_ram(state, FERRY_RAM_FILE);
+		m->ram_path = arg;
 		return 0;
 	case 'M':
 		m->cpu_mask = arg;

@@ -143,6 +143,7 @@ static int stage_config(struct ferry_machine *m, struct ferry_err *e)
 	struct ferry_machine_config *c = &m->config;
 
 	c->name = copy(c->name);
+	c->ram_path = copy(c->ram_path);
 	c->kernel = copy(c->kernel);
 	c->initrd = copy(c->initrd);
 	c->cmdline = copy(c->cmdline);
@@ -154,7 +155,7 @@ static int stage_config(struct ferry_machine *m, struct ferry_err *e)
 static int stage_memory(struct ferry_machine *m, struct ferry_err *e)
 {
 	if (ferry_ram_init(&m->ram, m->config.ram_bytes, m->config.ram_kind,
-			   e))
+			   m->config.ram_path, e))
 		return -1;
 	return ferry_kvm_open(&m->kvm, e) ||
 	       ferry_kvm_map_ram(&m->kvm, &m->ram, e) ? -1 : 0;
@@ -299,6 +300,7 @@ ferry_machine_new(const struct ferry_machine_config *config,
 static void free_config(struct ferry_machine_config *c)
 {
 	free((char *)c->name);
+	free((char *)c->ram_path);
 	free((char *)c->kernel);
 	free((char *)c->initrd);
 	free((char *)c->cmdline);

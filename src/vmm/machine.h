@@ -35,6 +35,7 @@ struct ferry_machine_config {
 	unsigned	 vcpus;		/* 1 to 16 */
 	uint64_t	 ram_bytes;	/* a multiple of 2 MiB, up to 64 GiB */
 	enum ferry_ram_kind ram_kind;
+	const char	*ram_path;	/* of kind FILE */
 	const char	*kernel;	/* PVH ELF or bzImage; or NULL, when it
 					 * comes by migration */
 	const char	*initrd;	/* or NULL */

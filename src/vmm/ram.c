@@ -4,14 +4,17 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/limits.h"
 #include "vmm/file.h"
 #include "vmm/machine.h"
+#include "vmm/ram_file.h"
 
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB (21u << 26)
@@ -105,21 +108,14 @@ static int map_anonymous(struct ferry_ram *ram, uint64_t bytes,
 	return 0;
 }
 
-static int map_memfd(struct ferry_ram *ram, uint64_t bytes,
-		     enum ferry_ram_kind kind, struct ferry_err *e)
+/* Small pages come when touched.  Huge ones are reserved here: better refused
+ * now than a SIGBUS later. */
+static int map_fd(struct ferry_ram *ram, uint64_t bytes, struct ferry_err *e)
 {
-	bool huge = kind == FERRY_RAM_HUGE;
-	/* Small pages come when touched.  Huge ones are reserved here: better
-	 * refused now than a SIGBUS later. */
+	bool huge = ram->page_bytes == FERRY_HUGE_BYTES;
 	int how = huge ? MAP_SHARED : MAP_SHARED | MAP_NORESERVE;
 	void *base;
 
-	ram->fd = memfd_create("pc.ram", MFD_CLOEXEC |
-			       (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
-	if (ram->fd < 0)
-		return ferry_err_set(e, FERRY_E_IO, errno, "memfd_create");
-	if (ftruncate(ram->fd, (off_t)bytes))
-		return ferry_err_set(e, FERRY_E_IO, errno, "size of guest RAM");
 	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, how, ram->fd, 0);
 	if (base == MAP_FAILED)
 		return huge ? no_huge_pages(bytes, errno, e) :
@@ -129,24 +125,58 @@ static int map_memfd(struct ferry_ram *ram, uint64_t bytes,
 	return 0;
 }
 
-int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes,
-		   enum ferry_ram_kind kind, struct ferry_err *e)
+static int map_memfd(struct ferry_ram *ram, uint64_t bytes, bool huge,
+		     struct ferry_err *e)
 {
-	int rc;
+	if (huge)
+		ram->page_bytes = FERRY_HUGE_BYTES;
+	ram->fd = memfd_create("pc.ram", MFD_CLOEXEC |
+			       (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+	if (ram->fd < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno, "memfd_create");
+	if (ftruncate(ram->fd, (off_t)bytes))
+		return ferry_err_set(e, FERRY_E_IO, errno, "size of guest RAM");
+	return map_fd(ram, bytes, e);
+}
 
+static int map_file(struct ferry_ram *ram, uint64_t bytes, const char *path,
+		    struct ferry_err *e)
+{
+	ram->fd = ferry_ram_file_open(path, bytes, &ram->page_bytes, e);
+	if (ram->fd < 0)
+		return -1;
+	ram->path = strdup(path);
+	return map_fd(ram, bytes, e);
+}
+
+static int map(struct ferry_ram *ram, uint64_t bytes, enum ferry_ram_kind kind,
+	       const char *path, struct ferry_err *e)
+{
+	switch (kind) {
+	case FERRY_RAM_ANONYMOUS:
+		return map_anonymous(ram, bytes, e);
+	case FERRY_RAM_SHARED:
+	case FERRY_RAM_HUGE:
+		return map_memfd(ram, bytes, kind == FERRY_RAM_HUGE, e);
+	case FERRY_RAM_FILE:
+		return map_file(ram, bytes, path, e);
+	}
+	return -1;
+}
+
+int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes,
+		   enum ferry_ram_kind kind, const char *path,
+		   struct ferry_err *e)
+{
 	*ram = (struct ferry_ram)FERRY_RAM_NONE;
 	if (check_size(bytes, e))
 		return -1;
 	ram->bytes = bytes;
-	rc = kind == FERRY_RAM_ANONYMOUS ? map_anonymous(ram, bytes, e) :
-					   map_memfd(ram, bytes, kind, e);
-	if (rc) {
-		ferry_ram_fini(ram);
-		return -1;
-	}
-	ram->page_bytes = kind == FERRY_RAM_HUGE ? FERRY_HUGE_BYTES :
-						   FERRY_PAGE_BYTES;
-	return 0;
+	ram->page_bytes = FERRY_PAGE_BYTES;
+	if (!map(ram, bytes, kind, path, e))
+		return 0;
+	ferry_ram_fini(ram);
+	return -1;
 }
 
 void ferry_ram_fini(struct ferry_ram *ram)
@@ -154,6 +184,9 @@ void ferry_ram_fini(struct ferry_ram *ram)
 	if (ram->base)
 		munmap(ram->base, ram->bytes);
 	ferry_cleanup_fd(&ram->fd);
+	if (ram->path)
+		unlink(ram->path);
+	free(ram->path);
 	*ram = (struct ferry_ram)FERRY_RAM_NONE;
 }
 

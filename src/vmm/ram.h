@@ -26,6 +26,7 @@ enum ferry_ram_kind {
 	FERRY_RAM_ANONYMOUS,	/* transparent huge pages, where there are */
 	FERRY_RAM_SHARED,	/* a memfd: other processes can map it too */
 	FERRY_RAM_HUGE,		/* a memfd of 2 MiB pages, all reserved */
+	FERRY_RAM_FILE,		/* a file in a tmpfs or hugetlbfs */
 };
 
 struct ferry_ram {
@@ -33,6 +34,7 @@ struct ferry_ram {
 	uint8_t		*base;
 	uint64_t	 bytes;
 	uint32_t	 page_bytes;
+	char		*path;		/* of FILE: goes with the VM; or NULL */
 	struct ferry_vm	*vm;		/* told of our writes, or NULL */
 };
 
@@ -41,9 +43,11 @@ struct ferry_ram {
 /* So much, on whatever host. */
 FERRY_CHECKED int ferry_ram_check(uint64_t bytes, struct ferry_err *e);
 
+/* path: of FILE only. */
 FERRY_CHECKED int ferry_ram_init(struct ferry_ram *ram, uint64_t bytes,
-				 enum ferry_ram_kind kind,
+				 enum ferry_ram_kind kind, const char *path,
 				 struct ferry_err *e);
+/* A file goes with it.  (Who ends with a VM in two places does not call this.) */
 void ferry_ram_fini(struct ferry_ram *ram);
 
 /* How much of it lies below the hole. */

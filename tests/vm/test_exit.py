@@ -6,6 +6,7 @@ so whatever else is wrong.  1 is what this host, this guest or this migration
 could not do.
 """
 
+import os
 import re
 import signal
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import sentence
+from conftest import check_pages, sentence
 
 SOURCE = Path(__file__).resolve().parents[2]
 GUEST = "cpus=1 mode=random mem=8M report=100"
@@ -57,6 +58,10 @@ RUNS = [
     (["--incoming", "defer", "--kernel", "/etc/passwd"], 1, "not a kernel"),
     (["--incoming", "defer", "--initrd", "/nonexistent/initrd"], 1,
      "No such file"),
+    (["--ram-path", "/proc/ram"], 1, "RAM in /proc/ram"),
+    (["--ram-path", "/dev/shm/ram", "--shared"], 2, "neither --shared"),
+    (["--hugepages", "2M", "--ram-path", "/dev/shm/ram"], 2,
+     "nor --hugepages"),
     (["--warp"], 2, "unrecognized option"),
     (["word"], 2, "one word too many"),
     # Words come first.
@@ -177,6 +182,54 @@ def test_an_end_has_its_code(pair, end, code):
     source, target = pair(ram="64M", vcpus=1, append=GUEST)
     ended = end(source, target)
     assert ended.wait_exit() == code, ended.stderr()
+
+
+# ---- RAM in a file --------------------------------------------------------------
+
+@pytest.fixture
+def ram_file():
+    path = Path(f"/dev/shm/ferry-test-{os.getpid()}")
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def in_a_file(make_vm, guest, ram_file):
+    source = make_vm("a", ram="64M", vcpus=1, kernel=guest, append=GUEST)
+    target = make_vm("b", ram="64M", vcpus=1, incoming="tcp:127.0.0.1:0",
+                     extra=["--ram-path", str(ram_file)])
+    source.serial.wait(lambda log: log.ready)
+    return source, target
+
+
+def held(path):
+    return path.stat().st_blocks * 512
+
+
+def test_ram_in_a_file_goes_with_the_vm(make_vm, guest, ram_file):
+    source, target = in_a_file(make_vm, guest, ram_file)
+    assert held(ram_file) == 0
+    source.migrate(target, "postcopy")
+    target.wait_migration("completed")
+    check_pages(target)
+    assert held(ram_file) > 8 << 20
+    target.qmp("quit")
+    assert target.wait_exit() == 0
+    assert not ram_file.exists()
+
+
+def test_ram_in_a_file_outlives_a_killed_process(make_vm, guest, ram_file,
+                                                 cli):
+    """What had arrived is there; nobody writes over it by mistake."""
+    source, target = in_a_file(make_vm, guest, ram_file)
+    source.migrate(target, "postcopy", NO_PUSH)
+    target.wait_migration("postcopy-active")
+    target.serial.wait(lambda log: len(log.all("FERRY")) > 2)
+    target.signal(signal.SIGKILL)
+    target.wait_exit()
+    assert 0 < held(ram_file) < 64 << 20
+    done = cli("run", "--ram", "64M", "--kernel", str(guest), "--serial",
+               "null", "--ram-path", str(ram_file))
+    assert done.returncode == 1 and "it exists" in sentence(done.stderr)
 
 
 # ---- what is promised -----------------------------------------------------------
