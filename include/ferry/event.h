@@ -105,6 +105,15 @@ struct ferry_stats {
 	unsigned data_channels;
 	unsigned urgent_channels;
 	char error[240];		/* why it failed or paused, or "" */
+
+	/* postcopy: the link was lost */
+	unsigned recoveries;		/* times that it went on */
+	unsigned recover_attempts;
+	uint64_t apart_ns;		/* without a link, all together; how
+					 * long a guest waited for a page is
+					 * in fault_max_ns */
+	uint64_t last_pause_ns;		/* when it was lost last, or 0;
+					 * CLOCK_MONOTONIC */
 };
 
 #define FERRY_STATS_INIT FERRY_SIZED(ferry_stats)

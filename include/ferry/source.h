@@ -38,22 +38,43 @@ struct ferry_source *ferry_source_new(struct ferry_vm *vm,
 int ferry_source_start(struct ferry_source *s, const char *uri,
 		       struct ferry_err *e);
 
+/*
+ * A further address of the same target, to be tried in turn after the link was
+ * lost: another network, say.  tcp: or unix:; at most 8 with the first.  At any
+ * time.
+ */
+int ferry_source_add_path(struct ferry_source *s, const char *uri,
+			  struct ferry_err *e);
+
 /* Go to postcopy as soon as possible; needs postcopy-ram.  Once is enough. */
 int ferry_source_start_postcopy(struct ferry_source *s, struct ferry_err *e);
 
 /*
  * Give up, VM goes on here.  Asynchronous: ends in `cancelled`.  Refused with
- * FERRY_E_STATE and the reason after the commit.
+ * FERRY_E_STATE and the reason after the commit; but a source that lost its
+ * link and looks for it stops doing so, and stays paused.
  */
 int ferry_source_cancel(struct ferry_source *s, struct ferry_err *e);
+
+/* In postcopy: break the link, and leave it so until recover is called. */
+int ferry_source_pause(struct ferry_source *s, struct ferry_err *e);
+
+/*
+ * Paused: find the target again now, at this address first (NULL: those it has
+ * been given).  Asynchronous.  A ferry does so by itself for x-ferry-recover;
+ * then this is for another address, or when that is over.
+ */
+int ferry_source_recover(struct ferry_source *s, const char *uri,
+			 struct ferry_err *e);
 
 /* Change a parameter; while running only those marked while_running. */
 int ferry_source_set(struct ferry_source *s, const char *name,
 		     const char *value, struct ferry_err *e);
 
 /*
- * Wait until the attempt has ended (completed, failed, cancelled) or cannot
- * go on by itself (postcopy-paused), at most timeout_ms (-1: for ever).
+ * Wait until the attempt has ended (completed, failed, cancelled) or does not
+ * go on by itself (postcopy-paused, and the link is not looked for, or no
+ * more), at most timeout_ms (-1: for ever).
  * 0: completed.  -1: *e says why; FERRY_E_TIMEOUT when time ran out.
  */
 int ferry_source_wait(struct ferry_source *s, int timeout_ms,

@@ -47,6 +47,18 @@ int ferry_target_listen(struct ferry_target *t, const char *uri,
 int ferry_target_uri(struct ferry_target *t, char *buf, size_t bytes,
 		     struct ferry_err *e);
 
+/* In postcopy: break the link.  The source may come back. */
+int ferry_target_pause(struct ferry_target *t, struct ferry_err *e);
+
+/*
+ * In postcopy: be found at this address too (tcp: or unix:).  It takes the
+ * place of the one that was given last in this way; what it listens at since
+ * the start stays.  As long as the target lives its source may come back to
+ * either by itself, without this.
+ */
+int ferry_target_recover(struct ferry_target *t, const char *uri,
+			 struct ferry_err *e);
+
 /* Give up waiting or loading: refused after the commit. */
 int ferry_target_cancel(struct ferry_target *t, struct ferry_err *e);
 

@@ -113,3 +113,26 @@ void ferry_owed_widen(struct ferry_owed *o)
 				ferry_owed_mark(o, i, w * 64, b->host_pages);
 	}
 }
+
+/* The bits of word w that stand for pages. */
+static uint64_t valid(const struct ferry_bitmap *map, uint64_t w)
+{
+	uint64_t left = map->bits - w * 64;
+
+	return left >= 64 ? ~0ull : (1ull << left) - 1;
+}
+
+void ferry_owed_rebuild(struct ferry_owed *o,
+			const struct ferry_bitmap *received)
+{
+	for (uint32_t i = 0; i < o->mem->blocks; i++) {
+		for (uint64_t w = 0; w < o->map[i].words; w++) {
+			uint64_t here = atomic_load(&received[i].word[w]);
+
+			ferry_owed_drain_word(o, i, w, ~0ull);
+			ferry_owed_mark_word(o, i, w,
+					     ~here & valid(&o->map[i], w));
+		}
+	}
+	ferry_owed_widen(o);
+}

@@ -43,6 +43,14 @@ uint64_t ferry_owed_drain_word(struct ferry_owed *o, uint32_t block,
 /* Widen so that a host page is wholly owed or not at all.  VM stopped. */
 void ferry_owed_widen(struct ferry_owed *o);
 
+/*
+ * After a lost link: owed is all that has not been received, whatever was
+ * thought before; host pages as a whole.  received: one bitmap per block.  VM
+ * stopped, and nobody marks or drains.
+ */
+void ferry_owed_rebuild(struct ferry_owed *o,
+			const struct ferry_bitmap *received);
+
 static inline uint64_t ferry_owed_pages(struct ferry_owed *o)
 {
 	return atomic_load_explicit(&o->pages, memory_order_relaxed);

@@ -98,8 +98,13 @@ static const struct ferry_param_info table[FERRY_PARAMS] = {
 			"connection of their own; its capability "
 			"postcopy-preempt must be on." },
 	[FERRY_P_TIMEOUT] = { ROW("x-ferry-timeout"), UINT, .unit = "ms",
-		.def = 10000, .min = 5 * FERRY_HEARTBEAT_MS, .max = 3600000,
+		.def = 4500, .min = 5 * FERRY_HEARTBEAT_MS, .max = 3600000,
 		.help = "A peer that is silent for longer is given up." },
+	[FERRY_P_RECOVER] = { ROW("x-ferry-recover"), UINT, .unit = "ms", LIVE,
+		.def = 600000, .max = UINT32_MAX,
+		.help = "Between two ferries: so long after a link was lost "
+			"in postcopy they try by themselves to go on; 0: "
+			"only when told to." },
 };
 
 const struct ferry_param_info *ferry_param_info(size_t i)

@@ -28,6 +28,8 @@ static unsigned bit_of(const struct ferry_rp *m)
 		{ FERRY_RP_SYNCED, FERRY_REPLY_SYNCED },
 		{ FERRY_RP_LOADED, FERRY_REPLY_LOADED },
 		{ FERRY_RP_RUNNING, FERRY_REPLY_RUNNING },
+		{ FERRY_RP_RECV_BITMAP, FERRY_REPLY_MAP },
+		{ FERRY_RP_RESUME_ACK, FERRY_REPLY_RESUMED },
 	};
 
 	if (m->type == FERRY_RP_SHUT)
@@ -38,6 +40,15 @@ static unsigned bit_of(const struct ferry_rp *m)
 	return 0;
 }
 
+void ferry_replies_reset(struct ferry_replies *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->seen = 0;
+	r->synced = r->maps = 0;
+	r->why = (struct ferry_err){ 0 };
+	pthread_mutex_unlock(&r->lock);
+}
+
 bool ferry_replies_post(struct ferry_replies *r, const struct ferry_rp *m)
 {
 	unsigned bit = bit_of(m);
@@ -46,6 +57,8 @@ bool ferry_replies_post(struct ferry_replies *r, const struct ferry_rp *m)
 	r->seen |= bit;
 	if (m->type == FERRY_RP_SYNCED)
 		r->synced = m->value;
+	if (m->type == FERRY_RP_RECV_BITMAP)
+		r->maps++;
 	if (m->type == FERRY_RP_REASON && !r->why.code)
 		ferry_err_set(&r->why, FERRY_E_PEER, 0, "target: %.200s",
 			      m->reason);
@@ -115,6 +128,16 @@ uint32_t ferry_replies_synced(struct ferry_replies *r)
 	synced = r->synced;
 	pthread_mutex_unlock(&r->lock);
 	return synced;
+}
+
+uint32_t ferry_replies_maps(struct ferry_replies *r)
+{
+	uint32_t maps;
+
+	pthread_mutex_lock(&r->lock);
+	maps = r->maps;
+	pthread_mutex_unlock(&r->lock);
+	return maps;
 }
 
 int ferry_replies_why(struct ferry_replies *r, struct ferry_err *e)

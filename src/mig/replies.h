@@ -24,6 +24,8 @@ enum ferry_reply {
 	FERRY_REPLY_REFUSED	= 32,	/* SHUT(not 0): does not run there and
 					 * will not */
 	FERRY_REPLY_BROKEN	= 64,	/* nothing more will come */
+	FERRY_REPLY_MAP		= 128,	/* one more received map, see `maps` */
+	FERRY_REPLY_RESUMED	= 256,	/* RESUME_ACK */
 };
 
 struct ferry_replies {
@@ -31,12 +33,16 @@ struct ferry_replies {
 	pthread_cond_t	 changed;
 	unsigned	 seen;		/* enum ferry_reply */
 	uint32_t	 synced;
+	uint32_t	 maps;
 	bool		 poked;
 	struct ferry_err why;		/* of REFUSED, BROKEN */
 };
 
 void ferry_replies_init(struct ferry_replies *r);
 void ferry_replies_fini(struct ferry_replies *r);
+
+/* Another link: nothing was said on it yet. */
+void ferry_replies_reset(struct ferry_replies *r);
 
 /* Note a message; false when it was the last one that may come (SHUT). */
 bool ferry_replies_post(struct ferry_replies *r, const struct ferry_rp *m);
@@ -54,6 +60,7 @@ unsigned ferry_replies_wait(struct ferry_replies *r, unsigned wanted,
 void ferry_replies_clear(struct ferry_replies *r, unsigned bits);
 unsigned ferry_replies_seen(struct ferry_replies *r);
 uint32_t ferry_replies_synced(struct ferry_replies *r);
+uint32_t ferry_replies_maps(struct ferry_replies *r);
 
 /* Copies the reason; returns -1. */
 int ferry_replies_why(struct ferry_replies *r, struct ferry_err *e);

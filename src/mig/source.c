@@ -42,6 +42,8 @@ struct ferry_source *ferry_source_new(struct ferry_vm *vm,
 		ferry_params_init(&s->params);
 	ferry_status_init(&s->status, FERRY_SIDE_SOURCE, cb);
 	ferry_replies_init(&s->replies);
+	pthread_mutex_init(&s->comeback.lock, NULL);
+	ferry_cond_init(&s->comeback.changed);
 	ferry_speaker_init(&s->speak, &vm->mem);
 	s->speak.await_room = ferry_source_await_room;
 	s->speak.arg = s;
@@ -57,10 +59,12 @@ static struct ferry_chan *dial_uri(void *arg, enum ferry_channel_type type,
 				   unsigned index, struct ferry_err *e)
 {
 	struct ferry_source *s = arg;
+	struct ferry_uri uri;
 
 	(void)type;
 	(void)index;
-	return ferry_uri_dial(&s->uri, (uint32_t)
+	ferry_source_path(s, &uri);
+	return ferry_uri_dial(&uri, (uint32_t)
 			      ferry_param(&s->params, FERRY_P_TIMEOUT),
 			      &s->orders.cancel, e);
 }
@@ -134,20 +138,26 @@ int ferry_source_start(struct ferry_source *s, const char *uri,
 {
 	struct ferry_dialer d = { .arg = s, .dial = dial_uri };
 
+	struct ferry_uri first;
+
 	if (claim(s, e))
 		return -1;
-	if (ferry_uri_parse(&s->uri, uri, e)) {
+	if (ferry_uri_parse(&first, uri, e)) {
 		atomic_store(&s->begun, false);
 		return -1;
 	}
-	d.features = ferry_uri_features(&s->uri);
+	ferry_source_begin_path(s, &first);
+	d.features = ferry_uri_features(&first);
 	return begin(s, &d, e);
 }
 
-static void poke(struct ferry_source *s)
+void ferry_source_poke(struct ferry_source *s)
 {
 	ferry_crew_halt(&s->out.crew);
 	ferry_replies_poke(&s->replies);
+	pthread_mutex_lock(&s->comeback.lock);
+	pthread_cond_broadcast(&s->comeback.changed);
+	pthread_mutex_unlock(&s->comeback.lock);
 }
 
 int ferry_source_start_postcopy(struct ferry_source *s, struct ferry_err *e)
@@ -164,15 +174,25 @@ int ferry_source_start_postcopy(struct ferry_source *s, struct ferry_err *e)
 				     "migration is %s",
 				     ferry_state_name(state));
 	atomic_store(&s->orders.want_postcopy, true);
-	poke(s);
+	ferry_source_poke(s);
 	return 0;
+}
+
+/* The link was lost, and is being found again. */
+static bool is_seeking(struct ferry_source *s)
+{
+	enum ferry_state state = ferry_status_state(&s->status);
+
+	return state == FERRY_STATE_POSTCOPY_RECOVER_SETUP ||
+	       state == FERRY_STATE_POSTCOPY_RECOVER ||
+	       (state == FERRY_STATE_POSTCOPY_PAUSED &&
+		ferry_status_has_hope(&s->status));
 }
 
 int ferry_source_cancel(struct ferry_source *s, struct ferry_err *e)
 {
 	int open = FERRY_GATE_OPEN;
 	enum ferry_state state = ferry_status_state(&s->status);
-	struct ferry_chan *main;
 
 	if (state == FERRY_STATE_NONE || state == FERRY_STATE_COMPLETED ||
 	    state == FERRY_STATE_FAILED || state == FERRY_STATE_CANCELLED)
@@ -183,16 +203,17 @@ int ferry_source_cancel(struct ferry_source *s, struct ferry_err *e)
 	if (!atomic_compare_exchange_strong(&s->orders.gate, &open,
 					    FERRY_GATE_CANCELLED) &&
 	    open == FERRY_GATE_COMMITTED)
-		return ferry_err_set(e, FERRY_E_STATE, 0,
+		return is_seeking(s) ?
+		       ferry_source_halt(s, FERRY_HALT_CANCELLED, e) :
+		       ferry_err_set(e, FERRY_E_STATE, 0,
 				     "too late to cancel: the VM is committed "
 				     "to the target (%s)",
 				     ferry_state_name(state));
 	atomic_store(&s->orders.cancel, true);
 	/* In setup the conductor may be reading an answer. */
-	main = atomic_load(&s->main);
-	if (main && state == FERRY_STATE_SETUP)
-		main->ops->shutdown(main);
-	poke(s);
+	if (state == FERRY_STATE_SETUP)
+		ferry_source_break_main(s);
+	ferry_source_poke(s);
 	return 0;
 }
 
@@ -211,7 +232,7 @@ int ferry_source_set(struct ferry_source *s, const char *name,
 	if (state == FERRY_STATE_POSTCOPY_ACTIVE) {
 		ferry_pace_set(&s->out.crew.pace, ferry_param(&s->params,
 			       FERRY_P_MAX_POSTCOPY_BANDWIDTH));
-		poke(s);	/* the push may have been switched */
+		ferry_source_poke(s);	/* the push may have been switched */
 	} else if (state == FERRY_STATE_ACTIVE) {
 		ferry_pace_set(&s->out.crew.pace, ferry_param(&s->params,
 			       FERRY_P_MAX_BANDWIDTH));
@@ -296,16 +317,18 @@ void ferry_source_stats(struct ferry_source *s, struct ferry_stats *out)
 	memcpy(out, &all, out->size < sizeof(all) ? out->size : sizeof(all));
 }
 
-/* No other thread uses it any more: cancel does so only where there was no
- * commit. */
+/* No other thread uses it any more, but to break it. */
 void ferry_source_close_main(struct ferry_source *s)
 {
-	struct ferry_chan *main = atomic_exchange(&s->main, NULL);
+	struct ferry_chan *main;
 
+	pthread_mutex_lock(&s->comeback.lock);
+	main = atomic_exchange(&s->main, NULL);
+	pthread_mutex_unlock(&s->comeback.lock);
 	if (!main)
 		return;
 	ferry_inbuf_fini(&s->main_in);
-	s->speak.chan = NULL;
+	ferry_speaker_move(&s->speak, NULL);
 	ferry_chan_close(main);
 }
 
@@ -319,7 +342,7 @@ void ferry_source_free(struct ferry_source *s)
 		struct ferry_err ignored;
 
 		if (ferry_source_cancel(s, &ignored))
-			poke(s);
+			ferry_source_poke(s);
 		ferry_thread_join(&s->conductor);
 	}
 	ferry_outflow_stop(s);
@@ -328,6 +351,8 @@ void ferry_source_free(struct ferry_source *s)
 	ferry_source_close_main(s);
 	ferry_speaker_fini(&s->speak);
 	ferry_replies_fini(&s->replies);
+	pthread_cond_destroy(&s->comeback.changed);
+	pthread_mutex_destroy(&s->comeback.lock);
 	ferry_status_fini(&s->status);
 	ferry_vm_return(s->vm);
 	free(s);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The source towards another ferry: channel headers, pages in packets on data
- * channels of their own, requested pages on an urgent one, and a commit that
- * is a message (docs/wire.md):
+ * The source towards another ferry: pages in packets on data channels of their
+ * own, requested pages on an urgent one, and a commit that is a message
+ * (docs/wire.md):
  *
  *	source				target
  *	PACKAGED  ------------------->	loads the devices
@@ -16,153 +16,13 @@
 #include "mig/source_impl.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 #include "base/clock.h"
 
-static int open_main(struct ferry_source *s, struct ferry_err *e)
-{
-	struct ferry_chan *main = s->dialer.dial(s->dialer.arg,
-						 FERRY_CHANNEL_MAIN, 0, e);
-	uint32_t ms = (uint32_t)ferry_param(&s->params, FERRY_P_TIMEOUT);
-
-	if (!main)
-		return -1;
-	ferry_chan_set_name(main, "main");
-	main->ops->set_timeout(main, ms, ms);
-	atomic_store(&s->main, main);
-	s->speak.chan = main;
-	if (atomic_load(&s->orders.cancel))	/* it did not see main yet */
-		main->ops->shutdown(main);
-	return ferry_inbuf_init(&s->main_in, main, FERRY_GREET_BUF_BYTES, e);
-}
-
-/* The user asked for it, not only the default policy. */
-static bool must_postcopy(struct ferry_source *s)
-{
-	return ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
-	       (atomic_load(&s->orders.want_postcopy) ||
-		ferry_param(&s->params, FERRY_P_PASSES) != FERRY_PASSES_AUTO);
-}
-
-static void fill_head(struct ferry_source *s, enum ferry_channel_type type,
-		      unsigned index, struct ferry_channel_head *head)
-{
-	*head = (struct ferry_channel_head){
-		.type = (uint16_t)type, .index = (uint16_t)index,
-		.features = FERRY_FEATURES_CAN,
-		.mandatory = FERRY_FEATURES_MUST,
-	};
-	if (must_postcopy(s))
-		head->mandatory |= FERRY_FEATURE_POSTCOPY;
-	memcpy(head->session, s->session, sizeof(head->session));
-}
-
-static bool wants_urgent(struct ferry_source *s)
-{
-	return ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
-	       ferry_param(&s->params, FERRY_P_URGENT);
-}
-
-/* A target that cannot do it: precopy alone, unless postcopy was asked for. */
-static int settle_postcopy(struct ferry_source *s, const char *why,
-			   struct ferry_err *e)
-{
-	if ((s->features & FERRY_FEATURE_POSTCOPY) ||
-	    !ferry_param(&s->params, FERRY_P_POSTCOPY_RAM))
-		return 0;
-	atomic_store(&s->params.v[FERRY_P_POSTCOPY_RAM], 0);
-	ferry_log(&s->status.log, FERRY_LOG_WARN, "the target cannot do "
-		  "postcopy (%s): precopy alone", why);
-	if (!atomic_load(&s->orders.want_postcopy))
-		return 0;
-	return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
-			     "the target cannot do postcopy: %.200s", why);
-}
-
-static int read_answer(struct ferry_source *s,
-		       const struct ferry_channel_head *offer,
-		       struct ferry_err *e)
-{
-	struct ferry_channel_head answer;
-	struct ferry_hello theirs = { 0 };
-	int rc;
-
-	if (ferry_greet_read_head(&s->main_in, true, &answer, e) ||
-	    ferry_greet_read_hello(&s->main_in, true, &theirs, e))
-		return ferry_err_wrap(e, "no answer that a ferry would give");
-	rc = ferry_hello_verdict(&theirs, e);
-	if (!rc)
-		rc = ferry_channel_check(offer, &answer, e);
-	s->features = answer.features;
-	if (!rc)
-		rc = settle_postcopy(s, theirs.verdict_text, e);
-	ferry_hello_fini(&theirs);
-	return rc;
-}
-
-static int greet(struct ferry_source *s, struct ferry_err *e)
-{
-	struct ferry_channel_head offer;
-	struct ferry_hello ours;
-	int rc;
-
-	fill_head(s, FERRY_CHANNEL_MAIN, 0, &offer);
-	rc = ferry_greet_describe(s->vm, &ours, e);
-	ours.has_channels = true;
-	ours.data = (uint16_t)ferry_param(&s->params, FERRY_P_CHANNELS);
-	ours.urgent = wants_urgent(s) ? 1 : 0;
-	if (!rc)
-		rc = ferry_greet_send(s->main, &offer, &ours, e);
-	ferry_hello_fini(&ours);
-	return rc || read_answer(s, &offer, e) ? -1 : 0;
-}
-
-static struct ferry_chan *open_other(struct ferry_source *s,
-				     enum ferry_channel_type type,
-				     unsigned index, struct ferry_err *e)
-{
-	uint32_t ms = (uint32_t)ferry_param(&s->params, FERRY_P_TIMEOUT);
-	struct ferry_channel_head head;
-	struct ferry_chan *chan = s->dialer.dial(s->dialer.arg, type, index,
-						 e);
-
-	if (!chan)
-		return NULL;
-	ferry_chan_set_name(chan, "%s %u",
-			    ferry_channel_type_name((uint16_t)type), index);
-	chan->ops->set_timeout(chan, ms, ms);
-	fill_head(s, type, index, &head);
-	if (ferry_greet_send(chan, &head, NULL, e)) {
-		ferry_chan_close(chan);
-		return NULL;
-	}
-	return chan;
-}
-
 static int ferry_connect(struct ferry_source *s, struct ferry_err *e)
 {
-	unsigned n = (unsigned)ferry_param(&s->params, FERRY_P_CHANNELS);
-	bool urgent = wants_urgent(s);	/* as announced in the hello */
-	struct ferry_chan *chan;
-
-	s->speak.dialect = FERRY_DIALECT_FERRY;
-	if (open_main(s, e) || greet(s, e))
+	if (ferry_greet_target(s, false, e) || ferry_greet_others(s, e))
 		return -1;
-	for (unsigned i = 0; i < n; i++) {
-		chan = open_other(s, FERRY_CHANNEL_DATA, i, e);
-		if (!chan || ferry_crew_add(&s->out.crew, chan, true,
-					    ferry_encoder_packets, e))
-			return -1;
-	}
-	if (urgent) {
-		chan = open_other(s, FERRY_CHANNEL_URGENT, 0, e);
-		if (!chan)
-			return -1;
-		ferry_lane_init(&s->out.urgent, chan, true,
-				ferry_encoder_packets, &s->out.count);
-	}
-	s->out.requests.again = s->features & FERRY_FEATURE_RESEND;
 	return ferry_source_listen_back(s, FERRY_DIALECT_FERRY, e);
 }
 
@@ -302,14 +162,20 @@ static int run(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
-static int ferry_hand_over(struct ferry_source *s,
-			   const struct ferry_save *dev, struct ferry_err *e)
+/* From here on they are answered. */
+static void take_requests(struct ferry_source *s)
 {
 	struct ferry_outflow *o = &s->out;
 
+	atomic_store(&o->requests.lane, o->urgent.chan ? &o->urgent :
+		     &o->crew.sender[0]->lane);
+}
+
+static int ferry_hand_over(struct ferry_source *s,
+			   const struct ferry_save *dev, struct ferry_err *e)
+{
 	if (s->postcopy)	/* loading devices may touch memory */
-		atomic_store(&o->requests.lane, o->urgent.chan ? &o->urgent :
-			     &o->crew.sender[0]->lane);
+		take_requests(s);
 	if (ferry_speak_package(&s->speak, s->postcopy, dev->data, dev->bytes,
 				e) ||
 	    ferry_source_await(s, FERRY_REPLY_LOADED, e))
@@ -320,7 +186,8 @@ static int ferry_hand_over(struct ferry_source *s,
 	ferry_source_note(s, "target runs");
 	ferry_status_heard(&s->status);
 	if (s->postcopy)
-		ferry_crew_limit_unsent(&o->crew, FERRY_UNSENT_POSTCOPY_BYTES);
+		ferry_crew_limit_unsent(&s->out.crew,
+					FERRY_UNSENT_POSTCOPY_BYTES);
 	return 0;
 }
 
@@ -334,6 +201,68 @@ static int ferry_finish(struct ferry_source *s, struct ferry_err *e)
 	return ferry_source_await(s, FERRY_REPLY_SHUT, e);
 }
 
+/* ---- after a lost link ------------------------------------------------------- */
+
+static int ferry_may_return(struct ferry_source *s, struct ferry_err *e)
+{
+	if (s->features & FERRY_FEATURE_RECOVER)
+		return 0;
+	return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "the target cannot "
+			     "go on after a lost link");
+}
+
+static int ferry_reconnect(struct ferry_source *s, struct ferry_err *e)
+{
+	if (ferry_greet_target(s, true, e) ||
+	    ferry_source_listen_back(s, FERRY_DIALECT_FERRY, e))
+		return -1;
+	return start_heart(s, e);
+}
+
+/*
+ * LOADED: it does not run it yet, and waits for RUN, or has read it and is
+ * starting it: then RUN says nothing new.  In postcopy it may need pages to
+ * start; RUNNING is waited for behind them.
+ */
+static int run_again(struct ferry_source *s, bool *all, struct ferry_err *e)
+{
+	if (ferry_speak(&s->speak, FERRY_COMMAND_POSTCOPY_RUN, e))
+		return -1;
+	if (s->postcopy)
+		return 0;
+	*all = true;
+	return ferry_source_await(s, FERRY_REPLY_RUNNING, e);
+}
+
+static int ferry_settle(struct ferry_source *s, bool *all, struct ferry_err *e)
+{
+	const unsigned words = FERRY_REPLY_LOADED | FERRY_REPLY_RUNNING |
+			       FERRY_REPLY_SHUT;
+	unsigned seen;
+
+	do {
+		seen = ferry_replies_wait(&s->replies, words, ferry_now_ns() +
+					  100 * FERRY_NS_PER_MS);
+		if (ferry_source_check(s, e))
+			return -1;
+	} while (!(seen & words));
+	if (seen & (FERRY_REPLY_SHUT | FERRY_REPLY_RUNNING))
+		ferry_status_heard(&s->status);
+	*all = seen & (s->postcopy ? FERRY_REPLY_SHUT :
+		       FERRY_REPLY_SHUT | FERRY_REPLY_RUNNING);
+	return seen & (FERRY_REPLY_SHUT | FERRY_REPLY_RUNNING) ? 0 :
+	       run_again(s, all, e);
+}
+
+static int ferry_rejoin(struct ferry_source *s, struct ferry_err *e)
+{
+	if (ferry_greet_others(s, e))
+		return -1;
+	take_requests(s);
+	ferry_crew_limit_unsent(&s->out.crew, FERRY_UNSENT_POSTCOPY_BYTES);
+	return 0;
+}
+
 const struct ferry_dialect_ops ferry_dialect_ferry = {
 	.name = "ferry",
 	.connect = ferry_connect,
@@ -345,4 +274,9 @@ const struct ferry_dialect_ops ferry_dialect_ferry = {
 	.all_sent = ferry_all_sent,
 	.hand_over = ferry_hand_over,
 	.finish = ferry_finish,
+	.may_return = ferry_may_return,
+	.reconnect = ferry_reconnect,
+	.settle = ferry_settle,
+	.rejoin = ferry_rejoin,
+	.tries_by_itself = true,
 };

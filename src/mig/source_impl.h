@@ -3,14 +3,18 @@
  * The source, inside.  Who owns what:
  *
  *   source.c          public API: any thread
+ *   source_orders.c   the same: what may be asked while there is no link
  *   source_run.c      the conductor: one thread, "ferry-source"; the algorithm
+ *   source_end.c      conductor: how it ends, or pauses
+ *   source_recover.c  conductor: a lost link is found again
  *   source_memory.c   conductor: what is owed, dirty tracking
  *   source_ferry.c,   conductor: what differs by who is at the other end
+ *   source_greet.c,
  *   source_qemu.c
  *   send/             data threads and the return-path thread
  *
- * Lock order: none is taken inside another; status, replies, crew and pace
- * each have a leaf lock.
+ * Lock order: none is taken inside another; status, replies, crew, pace and
+ * comeback each have a leaf lock.
  */
 #ifndef FERRY_MIG_SOURCE_IMPL_H
 #define FERRY_MIG_SOURCE_IMPL_H
@@ -42,6 +46,32 @@ struct ferry_dialer {
 /* What cancel and commit race for; the first to move it from OPEN wins. */
 enum ferry_gate_state {
 	FERRY_GATE_OPEN, FERRY_GATE_CANCELLED, FERRY_GATE_COMMITTED,
+};
+
+/* Why there is to be no link for now. */
+enum ferry_halt { FERRY_HALT_NONE, FERRY_HALT_PAUSED, FERRY_HALT_CANCELLED };
+
+#define FERRY_PATHS_MAX	8
+
+/*
+ * How a lost link is found again.
+ *
+ * Threads: the API asks, the conductor waits, and tries.  lock: leaf; also
+ *          who shuts main down from outside holds it, and who closes it.
+ */
+struct ferry_comeback {
+	pthread_mutex_t	 lock;
+	pthread_cond_t	 changed;
+	/* lock: */
+	struct ferry_uri path[FERRY_PATHS_MAX];
+	unsigned	 paths;
+	unsigned	 at;		/* the one in use, or to be tried next */
+	bool		 asked;		/* by hand: now */
+	struct ferry_err never;		/* why it cannot be; code 0: it can */
+	/* conductor: */
+	unsigned	 attempt;	/* since there was a link that lasted */
+	uint64_t	 since_ns;	/* the first of them */
+	uint64_t	 joined_ns;	/* when postcopy went on last, or 0 */
 };
 
 /* What is sent, and by what. */
@@ -77,6 +107,7 @@ struct ferry_source_figures {
 struct ferry_orders {
 	_Atomic int	 gate;		/* enum ferry_gate_state */
 	_Atomic bool	 cancel;	/* also ends dialling */
+	_Atomic int	 halt;		/* enum ferry_halt; after the commit */
 	_Atomic bool	 want_postcopy;
 	_Atomic bool	 quit;		/* being freed */
 };
@@ -93,10 +124,11 @@ struct ferry_source {
 
 	_Atomic bool	 begun;		/* by the one start that may; its own
 					 * until the conductor runs: */
-	struct ferry_uri uri;
 	struct ferry_dialer dialer;
+	struct ferry_comeback comeback;
 	uint8_t		 session[FERRY_SESSION_BYTES];
 	uint64_t	 features;	/* taken by the target */
+	uint16_t	 data, urgent;	/* channels announced to it */
 
 	struct ferry_chan *_Atomic main;
 	struct ferry_inbuf main_in;	/* until the return path has it */
@@ -156,6 +188,16 @@ struct ferry_dialect_ops {
 
 	/* Nothing is owed any more: until the target says it has all. */
 	int (*finish)(struct ferry_source *s, struct ferry_err *e);
+
+	/* After a lost link.  Can it be found again (*e: why not)?  Main;
+	 * then what became of the VM (*all: the target has all of it); and,
+	 * once it is known what is owed, the other channels. */
+	int (*may_return)(struct ferry_source *s, struct ferry_err *e);
+	int (*reconnect)(struct ferry_source *s, struct ferry_err *e);
+	int (*settle)(struct ferry_source *s, bool *all, struct ferry_err *e);
+	int (*rejoin)(struct ferry_source *s, struct ferry_err *e);
+
+	bool tries_by_itself;
 };
 
 extern const struct ferry_dialect_ops ferry_dialect_ferry;
@@ -167,6 +209,57 @@ extern const struct ferry_dialect_ops ferry_dialect_qemu;
  * frees. */
 void ferry_source_close_main(struct ferry_source *s);
 
+/* Make the conductor look at its orders. */
+void ferry_source_poke(struct ferry_source *s);
+
+/* ---- source_orders.c --------------------------------------------------------- */
+
+/* From any thread: what is read or written on main ends soon. */
+void ferry_source_break_main(struct ferry_source *s);
+
+/* What it is started with. */
+void ferry_source_begin_path(struct ferry_source *s,
+			     const struct ferry_uri *uri);
+
+/* The address to be dialled now. */
+void ferry_source_path(struct ferry_source *s, struct ferry_uri *uri);
+
+/* No link for now: refused where there is none to be had, or it must not be
+ * given up.  In postcopy, or after it was lost. */
+FERRY_CHECKED int ferry_source_halt(struct ferry_source *s,
+				    enum ferry_halt why, struct ferry_err *e);
+
+/* ---- source_end.c -------------------------------------------------------------- */
+
+/* All of it is at the target. */
+void ferry_source_complete(struct ferry_source *s);
+
+/* It failed, *why: the VM goes on here, or, handed over, all is kept.  True
+ * when the link is to be found again now; it may take long to say so. */
+bool ferry_source_broke(struct ferry_source *s, struct ferry_err *why);
+
+/* ---- source_recover.c ---------------------------------------------------------- */
+
+/* Paused: wait until it is to be tried again.  False: it is being freed. */
+bool ferry_source_await_turn(struct ferry_source *s);
+
+/* One attempt, up to where nothing differs from before (*all: nothing is left
+ * to be sent). */
+FERRY_CHECKED int ferry_source_reconnect(struct ferry_source *s, bool *all,
+					 struct ferry_err *e);
+
+/* Paused: until when that is no end, and whether it can be helped at all. */
+void ferry_source_note_pause(struct ferry_source *s);
+
+/* ---- source_greet.c ------------------------------------------------------------ */
+
+/* Main and the agreement on it; `again`: of a migration that there is. */
+FERRY_CHECKED int ferry_greet_target(struct ferry_source *s, bool again,
+				     struct ferry_err *e);
+/* Data and urgent channels, as announced. */
+FERRY_CHECKED int ferry_greet_others(struct ferry_source *s,
+				     struct ferry_err *e);
+
 /* ---- source_run.c ---------------------------------------------------------- */
 
 void ferry_source_conduct(void *source);
@@ -176,9 +269,8 @@ void ferry_source_conduct(void *source);
 FERRY_CHECKED int ferry_source_check(struct ferry_source *s,
 				     struct ferry_err *e);
 
-/* Wait for a reply; -1 on bad news. */
-FERRY_CHECKED int ferry_source_await(struct ferry_source *s,
-				     enum ferry_reply wanted,
+/* Wait for a reply, or one of several; -1 on bad news. */
+FERRY_CHECKED int ferry_source_await(struct ferry_source *s, unsigned wanted,
 				     struct ferry_err *e);
 
 /* Wait until this channel takes something; -1 on bad news, or when it took
@@ -214,6 +306,11 @@ FERRY_CHECKED int ferry_outflow_init(struct ferry_source *s,
  * threads. */
 void ferry_outflow_stop(struct ferry_source *s);
 void ferry_outflow_fini(struct ferry_source *s);
+/* One bitmap per block; NULL with *e. */
+struct ferry_bitmap *ferry_outflow_new_maps(const struct ferry_mem *mem,
+					    struct ferry_err *e);
+void ferry_outflow_free_maps(const struct ferry_mem *mem,
+			     struct ferry_bitmap **maps);
 
 /* Start tracking; then find what was ever touched.  all: owe every page and
  * remember the untouched ones, instead of owing the touched only. */

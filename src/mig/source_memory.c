@@ -9,8 +9,8 @@
 
 #include "mem/extent.h"
 
-static struct ferry_bitmap *new_maps(const struct ferry_mem *mem,
-				     struct ferry_err *e)
+struct ferry_bitmap *ferry_outflow_new_maps(const struct ferry_mem *mem,
+					    struct ferry_err *e)
 {
 	struct ferry_bitmap *maps = calloc(mem->blocks, sizeof(*maps));
 
@@ -29,7 +29,8 @@ static struct ferry_bitmap *new_maps(const struct ferry_mem *mem,
 	return maps;
 }
 
-static void free_maps(const struct ferry_mem *mem, struct ferry_bitmap **maps)
+void ferry_outflow_free_maps(const struct ferry_mem *mem,
+			     struct ferry_bitmap **maps)
 {
 	for (uint32_t i = 0; *maps && i < mem->blocks; i++)
 		ferry_bitmap_fini(&(*maps)[i]);
@@ -48,7 +49,7 @@ int ferry_outflow_init(struct ferry_source *s, struct ferry_err *e)
 	    ferry_select_init(&o->select, mem, &o->owed, s->vm->dirty,
 			      s->vm->trackers, hot, e))
 		return -1;
-	o->at_target = new_maps(mem, e);
+	o->at_target = ferry_outflow_new_maps(mem, e);
 	if (!o->at_target)
 		return -1;
 	ferry_crew_init(&o->crew, &o->select, &o->count, o->at_target);
@@ -70,6 +71,8 @@ void ferry_outflow_stop(struct ferry_source *s)
 		o->urgent.chan->ops->shutdown(o->urgent.chan);
 	ferry_crew_shutdown(&o->crew);
 	ferry_returns_stop(&o->returns);
+	ferry_outflow_free_maps(&s->vm->mem, &o->returns.received);
+	atomic_store(&o->requests.lane, NULL);
 	ferry_crew_stop(&o->crew);
 	ferry_lane_fini(&o->urgent);
 }
@@ -79,8 +82,8 @@ void ferry_outflow_fini(struct ferry_source *s)
 	struct ferry_outflow *o = &s->out;
 
 	ferry_crew_fini(&o->crew);
-	free_maps(&s->vm->mem, &o->at_target);
-	free_maps(&s->vm->mem, &o->untouched);
+	ferry_outflow_free_maps(&s->vm->mem, &o->at_target);
+	ferry_outflow_free_maps(&s->vm->mem, &o->untouched);
 	if (o->select.mem)
 		ferry_select_fini(&o->select);
 	if (o->owed.mem)
@@ -151,7 +154,7 @@ static int survey_all(struct ferry_source *s, struct ferry_err *e)
 	struct ferry_outflow *o = &s->out;
 	struct ferry_mem *mem = &s->vm->mem;
 
-	o->untouched = new_maps(mem, e);
+	o->untouched = ferry_outflow_new_maps(mem, e);
 	if (!o->untouched)
 		return -1;
 	for (uint32_t i = 0; i < mem->blocks; i++) {
@@ -185,7 +188,7 @@ static void forget_untouched(struct ferry_source *s)
 	for (unsigned i = 0; i < o->crew.senders; i++)
 		o->crew.sender[i]->lane.enc.untouched = NULL;
 	o->urgent.enc.untouched = NULL;
-	free_maps(&s->vm->mem, &o->untouched);
+	ferry_outflow_free_maps(&s->vm->mem, &o->untouched);
 }
 
 int ferry_outflow_harvest(struct ferry_source *s, bool final,

@@ -52,7 +52,7 @@ static int open_preempt(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
-static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
+static int open_main(struct ferry_source *s, struct ferry_err *e)
 {
 	uint32_t ms = (uint32_t)ferry_param(&s->params, FERRY_P_TIMEOUT);
 	struct ferry_chan *main = s->dialer.dial(s->dialer.arg,
@@ -66,13 +66,16 @@ static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
 	/* A QEMU of 7.2 leaves Nagle on where it asks for pages. */
 	main->ops->ack_at_once(main);
 	atomic_store(&s->main, main);
-	s->speak.chan = main;
+	ferry_speaker_move(&s->speak, main);
 	s->speak.dialect = FERRY_DIALECT_QEMU;
 	s->out.requests.again = false;
-	if (ferry_crew_add(&s->out.crew, main, false, ferry_encoder_records,
-			   e))
-		return -1;
-	if (open_preempt(s, e))
+	return ferry_crew_add(&s->out.crew, main, false,
+			      ferry_encoder_records, e);
+}
+
+static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
+{
+	if (open_main(s, e) || open_preempt(s, e))
 		return -1;
 	if (!two_way(s))
 		return 0;
@@ -271,6 +274,39 @@ static int qemu_finish(struct ferry_source *s, struct ferry_err *e)
 	return two_way(s) ? ferry_source_await(s, FERRY_REPLY_SHUT, e) : 0;
 }
 
+/* ---- after a lost link ------------------------------------------------------- */
+
+/* A QEMU in postcopy-paused listens again when told to (migrate-recover), and
+ * says nothing before it is asked. */
+static int qemu_may_return(struct ferry_source *s, struct ferry_err *e)
+{
+	if (s->postcopy && (s->dialer.features & FERRY_CHAN_MORE))
+		return 0;
+	return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "a QEMU can go on "
+			     "after a lost link in postcopy only, and by "
+			     "tcp: or unix:");
+}
+
+static int qemu_settle(struct ferry_source *s, bool *all, struct ferry_err *e)
+{
+	(void)s;
+	(void)e;
+	*all = false;
+	return 0;
+}
+
+static int qemu_rejoin(struct ferry_source *s, struct ferry_err *e)
+{
+	struct ferry_outflow *o = &s->out;
+
+	(void)e;
+	o->crew.sender[0]->lane.enc.untouched = o->untouched;
+	o->urgent.enc.untouched = o->untouched;
+	ferry_crew_limit_unsent(&o->crew, FERRY_UNSENT_POSTCOPY_BYTES);
+	take_turn(s);	/* requests come behind RESUME_ACK */
+	return 0;
+}
+
 const struct ferry_dialect_ops ferry_dialect_qemu = {
 	.name = "qemu",
 	.settle_ns = 150 * FERRY_NS_PER_MS,
@@ -283,4 +319,8 @@ const struct ferry_dialect_ops ferry_dialect_qemu = {
 	.all_sent = no_barrier,
 	.hand_over = qemu_hand_over,
 	.finish = qemu_finish,
+	.may_return = qemu_may_return,
+	.reconnect = qemu_connect,
+	.settle = qemu_settle,
+	.rejoin = qemu_rejoin,
 };

@@ -19,9 +19,18 @@
 
 /* ---- waiting ------------------------------------------------------------- */
 
+static int halted(enum ferry_halt why, struct ferry_err *e)
+{
+	return ferry_err_set(e, FERRY_E_CANCELLED, 0, "%s by the user: the VM "
+			     "was handed over, and what is missing there is "
+			     "kept here until it is recovered", why ==
+			     FERRY_HALT_PAUSED ? "paused" : "cancelled");
+}
+
 int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
 {
 	unsigned seen = ferry_replies_seen(&s->replies);
+	int halt = atomic_load(&s->orders.halt);
 
 	if (atomic_load(&s->orders.gate) == FERRY_GATE_CANCELLED)
 		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
@@ -31,6 +40,8 @@ int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
 	if (atomic_load(&s->orders.quit))
 		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
 				     "the source is being taken down");
+	if (halt)
+		return halted((enum ferry_halt)halt, e);
 	/* After SHUT the peer closes: that is no bad news. */
 	if ((seen & FERRY_REPLY_BROKEN) && !(seen & FERRY_REPLY_SHUT))
 		return ferry_replies_why(&s->replies, e);
@@ -54,7 +65,7 @@ int ferry_source_await_room(void *source, struct ferry_chan *chan,
 	return 0;
 }
 
-int ferry_source_await(struct ferry_source *s, enum ferry_reply wanted,
+int ferry_source_await(struct ferry_source *s, unsigned wanted,
 		       struct ferry_err *e)
 {
 	for (;;) {
@@ -68,21 +79,6 @@ int ferry_source_await(struct ferry_source *s, enum ferry_reply wanted,
 		if (ferry_source_check(s, e))
 			return -1;
 	}
-}
-
-/* What the user or the target said is the better reason, if it comes. */
-static void hear_last_word(struct ferry_source *s, struct ferry_err *e)
-{
-	uint64_t until = ferry_now_ns() + s->last_word_ns;
-	struct ferry_err why = { 0 };
-
-	while (ferry_err_is_link(e) && s->out.returns.thread.started &&
-	       ferry_now_ns() < until &&
-	       !(ferry_replies_wait(&s->replies, FERRY_REPLY_REFUSED, until) &
-		 (FERRY_REPLY_REFUSED | FERRY_REPLY_BROKEN)))
-		;
-	if (ferry_source_check(s, &why) && why.code != FERRY_E_CLOSED)
-		*e = why;
 }
 
 /* UINT64_MAX: there is none, or it is kept. */
@@ -431,6 +427,12 @@ static int switch_postcopy(struct ferry_source *s, struct ferry_save *dev,
 	return hand_over(s, dev, e);
 }
 
+/* Until nothing is owed, and the target has said so. */
+static int push_all(struct ferry_source *s, struct ferry_err *e)
+{
+	return ferry_source_push(s, e) || s->dialect->finish(s, e) ? -1 : 0;
+}
+
 static int migrate(struct ferry_source *s, struct ferry_save *dev,
 		   struct ferry_err *e)
 {
@@ -445,80 +447,18 @@ static int migrate(struct ferry_source *s, struct ferry_save *dev,
 	atomic_store(&s->fig.precopy_bytes,
 		     ferry_counted(&s->out.count.bytes));
 
-	if (out.what == FERRY_DO_POSTCOPY) {
-		if (switch_postcopy(s, dev, e) || ferry_source_push(s, e))
-			return -1;
-	} else if (switch_precopy(s, dev, e)) {
+	if (out.what == FERRY_DO_POSTCOPY)
+		return switch_postcopy(s, dev, e) || push_all(s, e) ? -1 : 0;
+	return switch_precopy(s, dev, e) || s->dialect->finish(s, e) ? -1 : 0;
+}
+
+static int go_on(struct ferry_source *s, struct ferry_err *e)
+{
+	bool all;
+
+	if (ferry_source_reconnect(s, &all, e))
 		return -1;
-	}
-	return s->dialect->finish(s, e);
-}
-
-/* ---- the end -------------------------------------------------------------------- */
-
-/* SHUT(1) is the target's word that it does not run the VM and will not; it
- * counts until the target was heard running. */
-static bool renounced(struct ferry_source *s)
-{
-	return (ferry_replies_seen(&s->replies) & FERRY_REPLY_REFUSED) &&
-	       !ferry_status_is_heard(&s->status);
-}
-
-/* Handed over, and then something went wrong: the VM stays stopped here, and
- * nothing is freed. */
-static void pause_here(struct ferry_source *s, const struct ferry_err *err)
-{
-	struct ferry_chan *main = s->main;
-
-	ferry_heart_stop(&s->heart);
-	main->ops->shutdown(main);
-	ferry_outflow_stop(s);
-	ferry_status_fail(&s->status, FERRY_STATE_POSTCOPY_PAUSED, err);
-}
-
-/* Not handed over: the VM goes on here, before anything else is tidied up. */
-static void fall_back(struct ferry_source *s, const struct ferry_err *err)
-{
-	bool cancelled = atomic_load(&s->orders.gate) == FERRY_GATE_CANCELLED;
-	struct ferry_chan *main = s->main;
-
-	if (cancelled)
-		ferry_status_set(&s->status, FERRY_STATE_CANCELLING);
-	ferry_crew_halt(&s->out.crew);
-	ferry_heart_stop(&s->heart);
-	if (main && !ferry_status_is_handed(&s->status))
-		ferry_speak_abort(&s->speak, err->msg);
-	if (main)
-		main->ops->shutdown(main);
-	ferry_status_renounced(&s->status);
-	throttle(s, 0);
-	if (s->stopped)
-		s->vm->ops.resume(s->vm->opaque);
-	ferry_outflow_stop(s);
-	ferry_outflow_stop_tracking(s);
-	ferry_status_fail(&s->status, cancelled ? FERRY_STATE_CANCELLED :
-			  FERRY_STATE_FAILED, err);
-}
-
-/*
- * The target reads on until it has said SHUT: nothing is closed before that was
- * heard, or before it is known that it will not be.  Then all is closed, here
- * first: that is how the target knows that SHUT has arrived.
- */
-static void hang_up(struct ferry_source *s)
-{
-	ferry_heart_stop(&s->heart);
-	ferry_returns_stop(&s->out.returns);
-	ferry_outflow_stop(s);
-	ferry_source_close_main(s);
-}
-
-static void complete(struct ferry_source *s)
-{
-	hang_up(s);
-	ferry_outflow_stop_tracking(s);
-	throttle(s, 0);
-	ferry_status_set(&s->status, FERRY_STATE_COMPLETED);
+	return all ? 0 : push_all(s, e);
 }
 
 void ferry_source_conduct(void *source)
@@ -526,17 +466,15 @@ void ferry_source_conduct(void *source)
 	struct ferry_source *s = source;
 	struct ferry_save dev = { 0 };
 	struct ferry_err err = { 0 };
+	int rc;
 
 	s->started_ns = ferry_now_ns();
-	if (!migrate(s, &dev, &err)) {
-		complete(s);
-		ferry_save_fini(&dev);
-		return;
-	}
-	hear_last_word(s, &err);
-	if (ferry_status_is_handed(&s->status) && !renounced(s))
-		pause_here(s, &err);
-	else
-		fall_back(s, &err);
+	rc = migrate(s, &dev, &err);
 	ferry_save_fini(&dev);
+	while (rc && ferry_source_broke(s, &err)) {
+		err = (struct ferry_err){ 0 };
+		rc = go_on(s, &err);
+	}
+	if (!rc)
+		ferry_source_complete(s);
 }

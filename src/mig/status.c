@@ -55,6 +55,38 @@ static void emit(struct ferry_status *s, enum ferry_event_type type,
 	s->cb.event(s->cb.opaque, &ev);
 }
 
+static bool is_recovering(enum ferry_state s)
+{
+	return s == FERRY_STATE_POSTCOPY_RECOVER_SETUP ||
+	       s == FERRY_STATE_POSTCOPY_RECOVER;
+}
+
+/* How often, and for how long, there was no link.  Caller holds lock. */
+static void count_pause(struct ferry_status *s, enum ferry_state to,
+			uint64_t now)
+{
+	if (to == FERRY_STATE_POSTCOPY_PAUSED) {
+		if (!s->paused_ns)
+			s->paused_ns = s->last_pause_ns = now;
+		return;
+	}
+	if (!is_recovering(s->state) && is_recovering(to))
+		s->attempts++;
+	if (is_recovering(to) || !s->paused_ns)
+		return;
+	s->apart_ns += now - s->paused_ns;
+	s->paused_ns = 0;
+	s->recoveries += to != FERRY_STATE_FAILED;
+}
+
+/* Caller holds lock. */
+static bool is_over(struct ferry_status *s, uint64_t now)
+{
+	if (s->state == FERRY_STATE_POSTCOPY_PAUSED)
+		return now >= s->hope_ns;
+	return ferry_state_is_final(s->state);
+}
+
 /* Caller holds events. */
 static void change(struct ferry_status *s, enum ferry_state to,
 		   const struct ferry_err *why)
@@ -63,15 +95,15 @@ static void change(struct ferry_status *s, enum ferry_state to,
 
 	pthread_mutex_lock(&s->lock);
 	assert(ferry_transition_legal(s->side, s->state, to));
+	count_pause(s, to, now);
 	s->state = to;
+	if (is_recovering(to))		/* it goes on */
+		s->why = (struct ferry_err){ 0 };
 	if (why && !s->why.code)
 		s->why = *why;
-	if (to == FERRY_STATE_POSTCOPY_RECOVER)		/* it goes on */
-		s->why = (struct ferry_err){ 0 };
 	if (!s->since_ns[to])
 		s->since_ns[to] = now;
-	if (ferry_state_is_final(to))
-		s->ended_ns = now;
+	s->ended_ns = is_over(s, now) ? now : 0;
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
 
@@ -101,6 +133,38 @@ void ferry_status_advance(struct ferry_status *s, enum ferry_state from,
 	pthread_mutex_lock(&s->events);
 	if (ferry_status_state(s) == from)
 		change(s, to, NULL);
+	pthread_mutex_unlock(&s->events);
+}
+
+void ferry_status_hope(struct ferry_status *s, uint64_t until_ns)
+{
+	pthread_mutex_lock(&s->lock);
+	s->hope_ns = until_ns;
+	if (is_over(s, ferry_now_ns()) && !s->ended_ns)
+		s->ended_ns = ferry_now_ns();
+	pthread_cond_broadcast(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool ferry_status_has_hope(struct ferry_status *s)
+{
+	bool hope;
+
+	pthread_mutex_lock(&s->lock);
+	hope = ferry_now_ns() < s->hope_ns;
+	pthread_mutex_unlock(&s->lock);
+	return hope;
+}
+
+void ferry_status_remark(struct ferry_status *s, const struct ferry_err *why)
+{
+	pthread_mutex_lock(&s->events);
+	pthread_mutex_lock(&s->lock);
+	s->why = *why;
+	pthread_mutex_unlock(&s->lock);
+	ferry_log(&s->log, FERRY_LOG_INFO, "migration is %s: %s",
+		  ferry_state_name(ferry_status_state(s)), why->msg);
+	emit(s, FERRY_EVENT_STATE, 0, why->msg);
 	pthread_mutex_unlock(&s->events);
 }
 
@@ -176,6 +240,14 @@ void ferry_status_event(struct ferry_status *s, enum ferry_event_type type,
 	pthread_mutex_unlock(&s->events);
 }
 
+/* When to look again; caller holds lock. */
+static uint64_t next_look(struct ferry_status *s, uint64_t until)
+{
+	if (s->state == FERRY_STATE_POSTCOPY_PAUSED && s->hope_ns < until)
+		return s->hope_ns;
+	return until;
+}
+
 int ferry_status_wait(struct ferry_status *s, int timeout_ms,
 		      struct ferry_err *e)
 {
@@ -184,11 +256,13 @@ int ferry_status_wait(struct ferry_status *s, int timeout_ms,
 	int rc = 0;
 
 	pthread_mutex_lock(&s->lock);
-	while (!ferry_state_is_final(s->state))
-		if (!ferry_cond_wait_until(&s->changed, &s->lock, until))
+	while (!is_over(s, ferry_now_ns()))
+		if (!ferry_cond_wait_until(&s->changed, &s->lock,
+					   next_look(s, until)) &&
+		    ferry_now_ns() >= until)
 			break;
 
-	if (!ferry_state_is_final(s->state))
+	if (!is_over(s, ferry_now_ns()))
 		rc = ferry_err_set(e, FERRY_E_TIMEOUT, 0,
 				   "the migration is still %s after %d ms",
 				   ferry_state_name(s->state), timeout_ms);
@@ -213,6 +287,11 @@ void ferry_status_stats(struct ferry_status *s, struct ferry_stats *out)
 	active = s->since_ns[FERRY_STATE_ACTIVE];
 	end = s->ended_ns ? s->ended_ns : ferry_now_ns();
 	out->total_ns = begin ? end - begin : 0;
+	out->recoveries = s->recoveries;
+	out->recover_attempts = s->attempts;
+	out->apart_ns = s->apart_ns + (s->paused_ns ?
+			ferry_now_ns() - s->paused_ns : 0);
+	out->last_pause_ns = s->last_pause_ns;
 	out->setup_ns = begin && active ? active - begin : 0;
 	if (s->state == FERRY_STATE_COMPLETED)
 		out->error[0] = '\0';

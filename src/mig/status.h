@@ -31,6 +31,12 @@ struct ferry_status {
 	struct ferry_err why;		/* of a failure or pause */
 	uint64_t	 since_ns[FERRY_STATES];	/* first entry, or 0 */
 	uint64_t	 ended_ns;
+	uint64_t	 hope_ns;	/* paused: until then it is no end */
+	uint64_t	 paused_ns;	/* since when there is no link, or 0 */
+	uint64_t	 apart_ns;	/* without a link, all together, before */
+	uint64_t	 last_pause_ns;	/* when it was lost last */
+	unsigned	 recoveries;
+	unsigned	 attempts;
 };
 
 void ferry_status_init(struct ferry_status *s, enum ferry_side side,
@@ -44,9 +50,18 @@ void ferry_status_set(struct ferry_status *s, enum ferry_state to);
 void ferry_status_advance(struct ferry_status *s, enum ferry_state from,
 			  enum ferry_state to);
 
-/* The same with the reason; the first reason stays. */
+/* The same with the reason; the first reason stays, until it goes on. */
 void ferry_status_fail(struct ferry_status *s, enum ferry_state to,
 		       const struct ferry_err *why);
+
+/* Paused or not, a pause is no end until then (0: it is one): the two sides
+ * try to find each other again. */
+void ferry_status_hope(struct ferry_status *s, uint64_t until_ns);
+
+bool ferry_status_has_hope(struct ferry_status *s);
+
+/* The reason of a state that stays as it is; told as an event. */
+void ferry_status_remark(struct ferry_status *s, const struct ferry_err *why);
 
 /* RUN was sent or received; the target was heard running. */
 void ferry_status_handed(struct ferry_status *s);
@@ -63,7 +78,7 @@ bool ferry_status_is_heard(struct ferry_status *s);
 void ferry_status_event(struct ferry_status *s, enum ferry_event_type type,
 			unsigned pass, const char *text);
 
-/* Until final: 0 for completed, else -1 with the reason. */
+/* Until final, and there is no hope: 0 for completed, else -1 with the reason. */
 FERRY_CHECKED int ferry_status_wait(struct ferry_status *s, int timeout_ms,
 				    struct ferry_err *e);
 

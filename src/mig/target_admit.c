@@ -76,9 +76,9 @@ static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
 	}
 }
 
-static int answer(struct ferry_target *t, struct ferry_chan *chan,
-		  const struct ferry_channel_head *offer, uint64_t taken,
-		  const struct ferry_err *verdict, struct ferry_err *e)
+int ferry_admit_answer(struct ferry_target *t, struct ferry_chan *chan,
+		       const struct ferry_channel_head *offer, uint64_t taken,
+		       const struct ferry_err *verdict, struct ferry_err *e)
 {
 	struct ferry_channel_head head = {
 		.answer = true, .type = FERRY_CHANNEL_MAIN, .features = taken,
@@ -236,6 +236,14 @@ static int check_postcopy(struct ferry_target *t,
 	return 0;
 }
 
+/* Who has one connection for all is never found again, and what is adopted is
+ * not asked for by ferry's way. */
+static uint64_t can(const struct ferry_target *t)
+{
+	return t->others_may_come && !t->vm->adopt ? FERRY_FEATURES_CAN :
+	       FERRY_FEATURES_CAN & ~(uint64_t)FERRY_FEATURE_RECOVER;
+}
+
 int ferry_admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 		     const struct ferry_channel_head *head,
 		     const struct ferry_hello *theirs, struct ferry_err *e)
@@ -244,19 +252,21 @@ int ferry_admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 	uint64_t taken = 0;
 	int rc;
 
+	if (head->mandatory & FERRY_FEATURE_RECOVER)
+		return ferry_return_admit(t, in, head, theirs, e);
 	if (take_main(t, e)) {
-		(void)!answer(t, in->chan, head, 0, e, &ignored);
+		(void)!ferry_admit_answer(t, in->chan, head, 0, e, &ignored);
 		return -1;
 	}
-	rc = ferry_channel_take(head, FERRY_FEATURES_CAN, &taken, e);
+	rc = ferry_channel_take(head, can(t), &taken, e);
 	if (!rc)
 		rc = prepare(t, head, theirs, e);
 	if (!rc)
 		rc = check_postcopy(t, head, &taken, e, &note);
 	if (rc)
-		(void)!answer(t, in->chan, head, 0, e, &ignored);
+		(void)!ferry_admit_answer(t, in->chan, head, 0, e, &ignored);
 	else
-		rc = answer(t, in->chan, head, taken, &note, e);
+		rc = ferry_admit_answer(t, in->chan, head, taken, &note, e);
 	if (rc) {
 		forget(t);
 		return -1;
@@ -318,7 +328,8 @@ place_for(struct ferry_target *t, const struct ferry_channel_head *h)
 {
 	struct ferry_inflow *in = &t->in;
 
-	if (!in->receiver || memcmp(h->session, t->session, sizeof(h->session)))
+	if (!in->receiver || t->recovery.waiting ||
+	    !ferry_session_same(h->session, t->session))
 		return NULL;
 	if (h->type == FERRY_CHANNEL_DATA && h->index < in->data)
 		return &in->receiver[h->index];

@@ -270,6 +270,11 @@ static int on_run(struct ferry_target *t, struct ferry_rd *rd,
 		  struct ferry_err *e)
 {
 	(void)rd;
+	/* Said again by one who came back, and could not know. */
+	if (t->phase == FERRY_PHASE_RUNNING)
+		return t->returning ? 0 :
+		       ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "command POSTCOPY_RUN comes out of turn");
 	if (ferry_target_await_load(t, 1u << FERRY_LOAD_READY, e))
 		return -1;
 	if (!ferry_target_take_over(t, e))
@@ -302,7 +307,8 @@ static const struct {
 		on_packaged },
 	{ FERRY_COMMAND_SWITCHOVER_START, FERRY_PHASE_PAGES,
 		on_switchover_start },
-	{ FERRY_COMMAND_POSTCOPY_RUN, FERRY_PHASE_LOADING, on_run },
+	{ FERRY_COMMAND_POSTCOPY_RUN, FERRY_PHASE_LOADING |
+		FERRY_PHASE_RUNNING, on_run },
 	{ FERRY_COMMAND_RECV_BITMAP, FERRY_PHASE_RUNNING,
 		ferry_recover_bitmap },
 	{ FERRY_COMMAND_POSTCOPY_RESUME, FERRY_PHASE_RUNNING,

@@ -200,11 +200,10 @@ static struct ferry_visitor *free_place(struct ferry_target *t)
 	return oldest;
 }
 
-static void let_in(struct ferry_target *t)
+static void let_in(struct ferry_target *t, struct ferry_listener *l)
 {
 	struct ferry_err err = { 0 };
-	struct ferry_chan *chan = ferry_listener_accept(t->door.listener,
-							&err);
+	struct ferry_chan *chan = ferry_listener_accept(l, &err);
 	struct ferry_visitor *v;
 
 	if (!chan)
@@ -221,22 +220,49 @@ static void let_in(struct ferry_target *t)
 	}
 }
 
+/* Somebody has an order; false: to go. */
+static bool take_order(struct ferry_target *t)
+{
+	struct ferry_door *d = &t->door;
+	struct ferry_listener *old = NULL;
+	bool closing;
+	uint64_t n;
+
+	(void)!read(d->wake_fd, &n, sizeof(n));
+	pthread_mutex_lock(&t->lock);
+	closing = d->closing;
+	if (d->next && !closing) {
+		old = d->also;
+		d->also = d->next;
+		d->next = NULL;
+	}
+	pthread_mutex_unlock(&t->lock);
+	ferry_listener_close(old);
+	return !closing;
+}
+
 static void door_main(void *arg)
 {
 	struct ferry_target *t = arg;
-	struct pollfd fds[2] = {
-		{ .fd = ferry_listener_fd(t->door.listener),
-		  .events = POLLIN },
-		{ .fd = t->door.wake_fd, .events = POLLIN },
-	};
+	struct ferry_door *d = &t->door;
 
 	for (;;) {
-		if (poll(fds, 2, -1) < 0)
+		struct pollfd fds[3] = {
+			{ .fd = d->wake_fd, .events = POLLIN },
+			{ .fd = ferry_listener_fd(d->listener),
+			  .events = POLLIN },
+			{ .fd = d->also ? ferry_listener_fd(d->also) : -1,
+			  .events = POLLIN },
+		};
+
+		if (poll(fds, 3, -1) < 0)
 			continue;
 		if (fds[1].revents)
+			let_in(t, d->listener);
+		if (fds[2].revents)
+			let_in(t, d->also);
+		if (fds[0].revents && !take_order(t))
 			return;
-		if (fds[0].revents)
-			let_in(t);
 	}
 }
 
@@ -255,13 +281,45 @@ int ferry_door_open(struct ferry_target *t, const struct ferry_uri *u,
 	return ferry_thread_start(&d->thread, "ferry-accept", door_main, t, e);
 }
 
+static void wake(struct ferry_door *d)
+{
+	uint64_t one = 1;
+
+	(void)!write(d->wake_fd, &one, sizeof(one));
+}
+
+int ferry_door_open_also(struct ferry_target *t, const struct ferry_uri *u,
+			 struct ferry_err *e)
+{
+	struct ferry_door *d = &t->door;
+	struct ferry_listener *old, *l;
+	char uri[sizeof(d->uri)];
+
+	if (!d->thread.started)		/* came by a descriptor */
+		return ferry_door_open(t, u, e);
+	l = ferry_listen(u, e);
+	if (!l)
+		return -1;
+	ferry_listener_uri(l, uri, sizeof(uri));
+	pthread_mutex_lock(&t->lock);
+	old = d->next;
+	d->next = l;
+	pthread_mutex_unlock(&t->lock);
+	ferry_listener_close(old);
+	wake(d);
+	ferry_status_event(&t->status, FERRY_EVENT_LISTENING, 0, uri);
+	return 0;
+}
+
 void ferry_door_close(struct ferry_target *t)
 {
 	struct ferry_door *d = &t->door;
-	uint64_t one = 1;
 
 	if (d->thread.started) {
-		(void)!write(d->wake_fd, &one, sizeof(one));
+		pthread_mutex_lock(&t->lock);
+		d->closing = true;
+		pthread_mutex_unlock(&t->lock);
+		wake(d);
 		ferry_thread_join(&d->thread);
 	}
 	for (size_t i = 0; i < FERRY_LEN(d->visitor); i++)
@@ -270,5 +328,7 @@ void ferry_door_close(struct ferry_target *t)
 		close(d->wake_fd);
 	d->wake_fd = -1;
 	ferry_listener_close(d->listener);
-	d->listener = NULL;
+	ferry_listener_close(d->also);
+	ferry_listener_close(d->next);
+	d->listener = d->also = d->next = NULL;
 }

@@ -15,6 +15,8 @@
  *   target_tail.c    the reader: device state without lengths
  *   target_preempt.c "ferry-preempt": QEMU's second page channel
  *   target_recover.c the reader, the door: a source that comes back
+ *   target_return.c  the same, what is ferry's in it
+ *   target_orders.c  public API: any thread, in postcopy
  *   target_watch.c   any of these: what failed, whose the VM is, how far
  *                    loading has come
  *   recv/            data, urgent and fault threads
@@ -99,8 +101,10 @@ struct ferry_preempt {
 
 /* A source that lost the connection in postcopy comes back; target->lock. */
 struct ferry_recovery {
-	bool		 possible;	/* it has let go of the VM */
+	bool		 possible;	/* it has let go of the VM, or may
+					 * have */
 	bool		 waiting;	/* main broke, and the reader waits */
+	bool		 coming;	/* somebody is being let in */
 	bool		 here;		/* in is ready */
 	struct ferry_inbuf in;
 };
@@ -134,6 +138,9 @@ struct ferry_visitor {
 
 struct ferry_door {
 	struct ferry_listener *listener;
+	struct ferry_listener *also;	/* given later; target->lock, as: */
+	struct ferry_listener *next;	/* takes its place */
+	bool		 closing;
 	int		 wake_fd;
 	char		 uri[512];
 	struct ferry_thread thread;
@@ -183,6 +190,8 @@ struct ferry_target {
 	/* Reader only. */
 	enum ferry_phase phase;
 	bool		 postcopy;	/* LISTEN came */
+	bool		 returning;	/* the source is back, and RESUME has
+					 * not come */
 	struct ferry_save tail;		/* QEMU precopy: device sections */
 };
 
@@ -191,6 +200,10 @@ struct ferry_target {
 FERRY_CHECKED int ferry_door_open(struct ferry_target *t,
 				  const struct ferry_uri *u,
 				  struct ferry_err *e);
+/* A second address, in place of the last that was given so. */
+FERRY_CHECKED int ferry_door_open_also(struct ferry_target *t,
+				       const struct ferry_uri *u,
+				       struct ferry_err *e);
 /* Let one connection in, on the calling thread; takes it.  -1: it was turned
  * away. */
 FERRY_CHECKED int ferry_door_admit(struct ferry_target *t,
@@ -213,6 +226,13 @@ FERRY_CHECKED int ferry_admit_main(struct ferry_target *t,
 				   const struct ferry_channel_head *head,
 				   const struct ferry_hello *theirs,
 				   struct ferry_err *e);
+/* The answer on main: what is taken, and the verdict (NULL: none is bad). */
+FERRY_CHECKED int ferry_admit_answer(struct ferry_target *t,
+				     struct ferry_chan *chan,
+				     const struct ferry_channel_head *offer,
+				     uint64_t taken,
+				     const struct ferry_err *verdict,
+				     struct ferry_err *e);
 FERRY_CHECKED int ferry_admit_lane(struct ferry_target *t,
 				   struct ferry_inbuf *in,
 				   struct ferry_err *e);
@@ -234,6 +254,11 @@ FERRY_CHECKED int ferry_admit_next(struct ferry_target *t,
 /* ---- target_main.c ------------------------------------------------------------ */
 
 void ferry_target_read(void *target);
+
+/* The source hears from us also while the reader waits: for a mark on a slow
+ * channel, or for the VM to start. */
+FERRY_CHECKED int ferry_target_start_heart(struct ferry_target *t,
+					   struct ferry_err *e);
 
 /* ---- target_watch.c --------------------------------------------------------- */
 
@@ -332,9 +357,10 @@ void ferry_preempt_stop(struct ferry_target *t);
 FERRY_CHECKED int ferry_recover_admit(struct ferry_target *t,
 				      struct ferry_inbuf *in,
 				      struct ferry_err *e);
-/* The reader: main broke, *why.  True when the source is back on a new one;
- * false when there is nothing to wait for, or no more. */
-bool ferry_recover_await(struct ferry_target *t, const struct ferry_err *why);
+/* The reader: the link broke, *why, or what is the cause of that.  True when
+ * the source is back on a new one; false when there is nothing to wait for, or
+ * no more. */
+bool ferry_recover_await(struct ferry_target *t, struct ferry_err *why);
 /* The reader: its commands. */
 FERRY_CHECKED int ferry_recover_bitmap(struct ferry_target *t,
 				       struct ferry_rd *rd,
@@ -342,6 +368,26 @@ FERRY_CHECKED int ferry_recover_bitmap(struct ferry_target *t,
 FERRY_CHECKED int ferry_recover_resume(struct ferry_target *t,
 				       struct ferry_rd *rd,
 				       struct ferry_err *e);
+
+/* ---- target_return.c -------------------------------------------------------------- */
+
+/* The door: a main that comes back.  Takes the buffer and its channel when it
+ * succeeds. */
+FERRY_CHECKED int ferry_return_admit(struct ferry_target *t,
+				     struct ferry_inbuf *in,
+				     const struct ferry_channel_head *head,
+				     const struct ferry_hello *theirs,
+				     struct ferry_err *e);
+/* The reader.  May the source come back, and until when is it waited for? */
+bool ferry_return_may_wait(struct ferry_target *t,
+			   const struct ferry_err *why, uint64_t *until);
+/* Ends all that belonged to the link but main. */
+void ferry_return_let_go(struct ferry_target *t);
+/* It is back: it is told what became of the VM. */
+void ferry_return_begin(struct ferry_target *t);
+/* RESUME. */
+FERRY_CHECKED int ferry_return_resume(struct ferry_target *t,
+				      struct ferry_err *e);
 
 /* ---- target_load.c -------------------------------------------------------------- */
 

@@ -32,6 +32,19 @@ static int say_loaded(struct ferry_target *t, struct ferry_err *e)
 	return 0;
 }
 
+/* Who hears LOADED says RUN, and then nothing but us knows what became of the
+ * VM: from here on the source may come back.  READY comes before it is said,
+ * for the link may break right behind it. */
+static void source_may_return(struct ferry_target *t, bool may)
+{
+	pthread_mutex_lock(&t->lock);
+	if (t->features & FERRY_FEATURE_RECOVER) {
+		t->recovery.possible = may;
+		t->loader.state = may ? FERRY_LOAD_READY : FERRY_LOAD_BUSY;
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
 /* True when RUN came, false when there is nothing to wait for any more. */
 static bool await_run(struct ferry_target *t)
 {
@@ -87,8 +100,14 @@ static void load_main(void *arg)
 	struct ferry_target *t = arg;
 	struct ferry_err err = { 0 };
 
-	if (load_devices(t, &err) ||
-	    (say_loaded(t, &err) && must_be_told(t))) {
+	int rc = load_devices(t, &err);
+
+	if (!rc) {
+		source_may_return(t, true);
+		rc = say_loaded(t, &err) && must_be_told(t) ? -1 : 0;
+	}
+	if (rc) {
+		source_may_return(t, false);
 		ferry_target_failed(t, &err);
 		set_state(t, FERRY_LOAD_FAILED);
 		return;

@@ -270,9 +270,7 @@ static void beat(void *target)
 	ferry_answer_beat(&t->in.answer);
 }
 
-/* The source hears from us also while the reader waits: for a mark on a slow
- * channel, or for the VM to start. */
-static int start_heart(struct ferry_target *t, struct ferry_err *e)
+int ferry_target_start_heart(struct ferry_target *t, struct ferry_err *e)
 {
 	if (!(t->features & FERRY_FEATURE_HEARTBEAT))
 		return 0;
@@ -353,7 +351,7 @@ static int receive(struct ferry_target *t, struct ferry_err *e)
 	if (await_source(t, e))
 		return -1;
 	ferry_status_set(&t->status, FERRY_STATE_ACTIVE);
-	return start_heart(t, e) || read_stream(t, e) ? -1 : 0;
+	return ferry_target_start_heart(t, e) || read_stream(t, e) ? -1 : 0;
 }
 
 /* The source closes once it has read SHUT; until then nothing is closed here,
@@ -428,6 +426,14 @@ static void give_up(struct ferry_target *t, const struct ferry_err *err)
 	ferry_load_stop(t);
 }
 
+static bool is_recovering(struct ferry_target *t)
+{
+	enum ferry_state state = ferry_status_state(&t->status);
+
+	return state == FERRY_STATE_POSTCOPY_RECOVER_SETUP ||
+	       state == FERRY_STATE_POSTCOPY_RECOVER;
+}
+
 static void fail(struct ferry_target *t, struct ferry_err *err)
 {
 	bool cancelled, arrived;
@@ -444,6 +450,10 @@ static void fail(struct ferry_target *t, struct ferry_err *err)
 		pause_here(t, err);
 		return;
 	}
+	/* It was handed over, and would not start: there is no link to it. */
+	if (is_recovering(t))
+		ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED,
+				  err);
 	if (arrived)	/* else a visitor may still be at work in there */
 		give_up(t, err);
 	if (cancelled)

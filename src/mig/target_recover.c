@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A QEMU that lost the connection in postcopy comes back, with `migrate` and
- * resume, on a connection that begins with RECV_BITMAP: which pages are here?
- * It sends the others.
+ * A source that lost the link comes back: which pages are here?  It sends the
+ * others.
  *
  *   reader   main breaks; waits, and everything stays as it is
- *   door     lets one connection in, if its first command names a block of ours
+ *   door     lets one connection in
  *   reader   answers RECV_BITMAPs and RESUME, and reads on
  *
- * Only for a VM that is adopted: nobody runs it meanwhile.  A source that comes
- * back while main seems to live has given that up; then so do we.
+ * A ferry is known by its session id, see target_return.c.  A QEMU says nothing
+ * of itself: with `migrate` and resume it makes a connection that begins with
+ * RECV_BITMAP, and the first block it names must be one of ours.  That is only
+ * for a VM that is adopted.  A source that comes back while main seems to live
+ * has given that up; then so do we.
  */
 #include "mig/target_impl.h"
 
@@ -126,7 +128,8 @@ int ferry_recover_admit(struct ferry_target *t, struct ferry_inbuf *in,
 
 /* ---- the reader ----------------------------------------------------------------------- */
 
-static bool begin_waiting(struct ferry_target *t)
+/* What another thread noted first is the cause. */
+static bool begin_waiting(struct ferry_target *t, struct ferry_err *why)
 {
 	bool wait;
 
@@ -136,6 +139,8 @@ static bool begin_waiting(struct ferry_target *t)
 		t->recovery.waiting = true;
 		t->arrived = false;
 		t->main->ops->shutdown(t->main);
+		if (t->end.why.code)
+			*why = t->end.why;
 		t->end.why = (struct ferry_err){ 0 };
 	}
 	pthread_cond_broadcast(&t->changed);
@@ -150,15 +155,21 @@ static void end_waiting(struct ferry_target *t)
 	pthread_mutex_unlock(&t->lock);
 }
 
-/* False when it is to be waited for no more. */
-static bool await_source(struct ferry_target *t, struct ferry_inbuf *old)
+/* False when it is to be waited for no more; nor is it when the VM would not
+ * start. */
+static bool await_source(struct ferry_target *t, uint64_t until,
+			 struct ferry_inbuf *old)
 {
 	struct ferry_recovery *r = &t->recovery;
 	bool here;
 
 	pthread_mutex_lock(&t->lock);
-	while (!r->here && !t->end.quit)
-		pthread_cond_wait(&t->changed, &t->lock);
+	while (!r->here && !t->end.quit &&
+	       t->loader.state != FERRY_LOAD_FAILED)
+		if (!ferry_cond_wait_until(&t->changed, &t->lock,
+					   r->coming ? UINT64_MAX : until) &&
+		    !r->coming && !r->here)
+			break;
 	here = r->here;
 	if (here) {
 		*old = t->main_in;
@@ -184,37 +195,85 @@ static void forget_half_done(struct ferry_rambody *b)
 	b->n = 0;
 }
 
-bool ferry_recover_await(struct ferry_target *t, const struct ferry_err *why)
+static bool is_ferry(const struct ferry_target *t)
+{
+	return t->dialect == FERRY_DIALECT_FERRY;
+}
+
+static bool may_wait(struct ferry_target *t, const struct ferry_err *why,
+		     uint64_t *until)
+{
+	*until = UINT64_MAX;
+	if (is_ferry(t))
+		return ferry_return_may_wait(t, why, until);
+	return ferry_err_is_link(why) && t->phase == FERRY_PHASE_RUNNING;
+}
+
+/* All that belonged to the link but main ends; then, if the VM is ours, it is
+ * told. */
+static void pause_here(struct ferry_target *t, const struct ferry_err *why)
+{
+	uint64_t ms = ferry_param(&t->params, FERRY_P_RECOVER);
+
+	if (is_ferry(t))
+		ferry_return_let_go(t);
+	else
+		ferry_preempt_stop(t);
+	if (!ferry_status_is_handed(&t->status))
+		return;
+	if (is_ferry(t))
+		ferry_status_hope(&t->status, ms ? ferry_now_ns() +
+				  ms * FERRY_NS_PER_MS : 0);
+	ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED, why);
+}
+
+/* The source is back on another main. */
+static void go_on(struct ferry_target *t)
+{
+	bool paused = ferry_status_state(&t->status) ==
+		      FERRY_STATE_POSTCOPY_PAUSED;
+
+	/* In this order: paused and not waiting means that it is over. */
+	if (paused)
+		ferry_status_set(&t->status, is_ferry(t) ?
+				 FERRY_STATE_POSTCOPY_RECOVER_SETUP :
+				 FERRY_STATE_POSTCOPY_RECOVER);
+	end_waiting(t);
+	if (is_ferry(t)) {
+		ferry_return_begin(t);
+		return;
+	}
+	ferry_answer_open(&t->in.answer, t->main, t->dialect);
+	ferry_preempt_listen(t);
+	t->returning = true;
+}
+
+bool ferry_recover_await(struct ferry_target *t, struct ferry_err *why)
 {
 	struct ferry_inbuf old = { 0 };
+	uint64_t until;
 
-	if (!ferry_err_is_link(why) || t->phase != FERRY_PHASE_RUNNING ||
-	    !begin_waiting(t))
+	if (!may_wait(t, why, &until) || !begin_waiting(t, why))
 		return false;
-	ferry_preempt_stop(t);
-	ferry_status_fail(&t->status, FERRY_STATE_POSTCOPY_PAUSED, why);
+	pause_here(t, why);
 	ferry_log(&t->status.log, FERRY_LOG_WARN, "the connection broke (%s); "
-		  "waiting for the source to resume its migration", why->msg);
-	if (!await_source(t, &old))
+		  "waiting for the source to come back", why->msg);
+	if (!await_source(t, until, &old))
 		return false;
-	ferry_answer_open(&t->in.answer, t->main, t->dialect);
+	ferry_answer_close(&t->in.answer);
 	ferry_chan_close(old.chan);
 	ferry_inbuf_fini(&old);
 	forget_half_done(&t->in.body);
-	/* In this order: paused and not waiting means that it is over. */
-	ferry_status_set(&t->status, FERRY_STATE_POSTCOPY_RECOVER);
-	end_waiting(t);
-	ferry_preempt_listen(t);
+	go_on(t);
 	return true;
 }
 
 static int check_turn(struct ferry_target *t, enum ferry_command command,
 		      struct ferry_err *e)
 {
-	return ferry_status_state(&t->status) == FERRY_STATE_POSTCOPY_RECOVER ?
-	       0 : ferry_err_set(e, FERRY_E_PROTO, 0, "command %s comes out "
-				 "of turn",
-				 ferry_command_name((uint16_t)command));
+	return t->returning ? 0 :
+	       ferry_err_set(e, FERRY_E_PROTO, 0, "command %s comes out of "
+			     "turn", ferry_command_name((uint16_t)command));
 }
 
 int ferry_recover_bitmap(struct ferry_target *t, struct ferry_rd *rd,
@@ -231,6 +290,8 @@ int ferry_recover_bitmap(struct ferry_target *t, struct ferry_rd *rd,
 		return ferry_err_set(e, FERRY_E_PROTO, 0, "RECV_BITMAP of "
 				     "block %s, which there is not",
 				     FERRY_SHOW(name));
+	ferry_status_advance(&t->status, FERRY_STATE_POSTCOPY_RECOVER_SETUP,
+			     FERRY_STATE_POSTCOPY_RECOVER);
 	return ferry_answer_bitmap(&t->in.answer, b, &t->in.map, e);
 }
 
@@ -238,8 +299,12 @@ int ferry_recover_resume(struct ferry_target *t, struct ferry_rd *rd,
 			 struct ferry_err *e)
 {
 	(void)rd;
-	if (check_turn(t, FERRY_COMMAND_POSTCOPY_RESUME, e) ||
-	    ferry_answer_say(&t->in.answer, FERRY_RP_RESUME_ACK, 1, e))
+	if (check_turn(t, FERRY_COMMAND_POSTCOPY_RESUME, e))
+		return -1;
+	if (is_ferry(t))
+		return ferry_return_resume(t, e);
+	t->returning = false;
+	if (ferry_answer_say(&t->in.answer, FERRY_RP_RESUME_ACK, 1, e))
 		return -1;
 	ferry_status_set(&t->status, FERRY_STATE_POSTCOPY_ACTIVE);
 	return 0;

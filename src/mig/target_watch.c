@@ -29,19 +29,51 @@ static bool note_failure(struct ferry_target *t, const struct ferry_err *why)
 	return given_up;
 }
 
-void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
+/* True when the source may come back: then only the link is given up. */
+static bool break_link(struct ferry_target *t, const struct ferry_err *why)
+{
+	bool may_return, handed = ferry_status_is_handed(&t->status);
+
+	pthread_mutex_lock(&t->lock);
+	may_return = t->dialect == FERRY_DIALECT_FERRY &&
+		     t->recovery.possible &&
+		     (handed || ferry_err_is_link(why));
+	if (may_return && !t->recovery.waiting) {
+		if (!t->end.why.code)
+			t->end.why = *why;
+		t->main->ops->shutdown(t->main);
+		pthread_cond_broadcast(&t->changed);
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (may_return)
+		ferry_marks_close(&t->in.gate);
+	return may_return;
+}
+
+/* A source that gave up says why on main.  True when the reader has ended. */
+static bool hear_last_word(struct ferry_target *t)
 {
 	uint64_t until = ferry_now_ns() + t->last_word_ns;
 	bool ended;
 
 	pthread_mutex_lock(&t->lock);
-	if (ferry_err_is_link(why))
-		while (!t->end.done && !t->end.quit &&
-		       ferry_cond_wait_until(&t->changed, &t->lock, until))
-			;
+	while (!t->end.done && !t->end.quit && !t->recovery.waiting &&
+	       ferry_cond_wait_until(&t->changed, &t->lock, until))
+		;
 	ended = t->end.done;
 	pthread_mutex_unlock(&t->lock);
-	if (ended)
+	return ended;
+}
+
+void ferry_target_failed(struct ferry_target *t, const struct ferry_err *why)
+{
+	bool handed = ferry_status_is_handed(&t->status);
+
+	if (handed && break_link(t, why))
+		return;
+	if (ferry_err_is_link(why) && hear_last_word(t))
+		return;
+	if (break_link(t, why))
 		return;
 
 	if (note_failure(t, why))

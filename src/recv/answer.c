@@ -33,6 +33,14 @@ void ferry_answer_open(struct ferry_answer *a, struct ferry_chan *chan,
 	pthread_mutex_unlock(&a->lock);
 }
 
+void ferry_answer_close(struct ferry_answer *a)
+{
+	pthread_mutex_lock(&a->lock);
+	a->open = false;
+	a->chan = NULL;
+	pthread_mutex_unlock(&a->lock);
+}
+
 static int say_locked(struct ferry_answer *a, const struct ferry_rp *m,
 		      struct ferry_err *e)
 {

@@ -28,6 +28,9 @@ void ferry_answer_fini(struct ferry_answer *a);
 void ferry_answer_open(struct ferry_answer *a, struct ferry_chan *chan,
 		       enum ferry_dialect dialect);
 
+/* The link is gone: nothing is said until it is opened again. */
+void ferry_answer_close(struct ferry_answer *a);
+
 /* A message with a value, or without any.  FERRY_E_PROTO when the source
  * never opened the return path. */
 FERRY_CHECKED int ferry_answer_say(struct ferry_answer *a,

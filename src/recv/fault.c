@@ -40,21 +40,13 @@ static bool is_zero(const struct ferry_map *m, struct ferry_mem_block *b,
 	return true;
 }
 
-/*
- * Say that somebody waits, then look: a page that comes in between is seen
- * here, one that comes later finds `asked` set.
- */
-static int handle(struct ferry_fault_thread *f, struct ferry_mem_block *b,
-		  uint64_t page, struct ferry_err *e)
+/* Somebody waits for this page. */
+static int serve(struct ferry_fault_thread *f, struct ferry_mem_block *b,
+		 uint64_t page, bool ask, struct ferry_err *e)
 {
 	struct ferry_map *map = f->place->map;
-	bool asked = ferry_bitmap_test(&map->asked[b->index], page);
-	int rc = 0;
+	int rc;
 
-	if (!asked) {
-		ferry_place_wait_begins(f->place, b->index, page);
-		ferry_bitmap_set(&map->asked[b->index], page);
-	}
 	if (is_zero(map, b, page)) {
 		rc = fill_zero(f, b, page);
 		return rc ? ferry_err_set(e, rc == -ENOMEM ? FERRY_E_NOMEM :
@@ -69,15 +61,33 @@ static int handle(struct ferry_fault_thread *f, struct ferry_mem_block *b,
 		ferry_place_arrived(f->place, b, page, b->host_pages);
 		return 0;
 	}
-	if (asked)
+	if (!ask || f->mute)
 		return 0;
 	return ferry_answer_request(f->answer, b, page, b->host_pages, e);
+}
+
+/*
+ * Say that somebody waits, then look: a page that comes in between is seen
+ * here, one that comes later finds `asked` set.
+ */
+static int handle(struct ferry_fault_thread *f, struct ferry_mem_block *b,
+		  uint64_t page, struct ferry_err *e)
+{
+	struct ferry_map *map = f->place->map;
+	bool asked = ferry_bitmap_test(&map->asked[b->index], page);
+
+	if (!asked) {
+		ferry_place_wait_begins(f->place, b->index, page);
+		ferry_bitmap_set(&map->asked[b->index], page);
+	}
+	return serve(f, b, page, !asked, e);
 }
 
 static int take(struct ferry_fault_thread *f, struct ferry_err *e)
 {
 	struct ferry_uffd_fault fault[FAULTS_AT_ONCE];
 	int n = ferry_uffd_read(&f->place->uffd, fault, FAULTS_AT_ONCE);
+	int rc = 0;
 
 	if (n < 0)
 		return ferry_err_set(e, FERRY_E_IO, -n, "read userfaultfd");
@@ -92,10 +102,13 @@ static int take(struct ferry_fault_thread *f, struct ferry_err *e)
 		ferry_count(&f->faults, 1);
 		page = (uint64_t)((uint8_t *)addr - b->host) /
 		       FERRY_PAGE_BYTES;
-		if (handle(f, b, page - page % b->host_pages, e))
-			return -1;
+		/* The others of this lot are not forgotten. */
+		if (!handle(f, b, page - page % b->host_pages, rc ? NULL : e))
+			continue;
+		f->mute = true;
+		rc = -1;
 	}
-	return 0;
+	return rc;
 }
 
 static void fault_main(void *arg)
@@ -113,9 +126,52 @@ static void fault_main(void *arg)
 			continue;
 		if (fds[1].revents)
 			return;
-		if (fds[0].revents && take(f, &err))
+		if (!fds[0].revents)
+			continue;
+		pthread_mutex_lock(&f->lock);
+		if (take(f, &err))
 			f->failed(f->arg, &err);
+		pthread_mutex_unlock(&f->lock);
 	}
+}
+
+void ferry_fault_mute(struct ferry_fault_thread *f)
+{
+	if (!f->thread.started)
+		return;
+	pthread_mutex_lock(&f->lock);
+	f->mute = true;
+	pthread_mutex_unlock(&f->lock);
+}
+
+static int ask_again_locked(struct ferry_fault_thread *f, struct ferry_err *e)
+{
+	const struct ferry_mem *mem = f->place->mem;
+
+	f->mute = false;
+	for (uint32_t i = 0; i < mem->blocks; i++) {
+		struct ferry_bitmap *asked = &f->place->map->asked[i];
+		uint64_t page = 0;
+
+		while ((page = ferry_bitmap_next_set(asked, page)) <
+		       asked->bits)
+			if (serve(f, (struct ferry_mem_block *)&mem->block[i],
+				  page++, true, e))
+				return -1;
+	}
+	return 0;
+}
+
+int ferry_fault_ask_again(struct ferry_fault_thread *f, struct ferry_err *e)
+{
+	int rc;
+
+	if (!f->thread.started)
+		return 0;
+	pthread_mutex_lock(&f->lock);
+	rc = ask_again_locked(f, e);
+	pthread_mutex_unlock(&f->lock);
+	return rc;
 }
 
 int ferry_fault_start(struct ferry_fault_thread *f, struct ferry_err *e)
@@ -123,7 +179,10 @@ int ferry_fault_start(struct ferry_fault_thread *f, struct ferry_err *e)
 	f->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (f->stop_fd < 0)
 		return ferry_err_set(e, FERRY_E_IO, errno, "eventfd");
+	f->mute = false;
+	pthread_mutex_init(&f->lock, NULL);
 	if (ferry_thread_start(&f->thread, "ferry-fault", fault_main, f, e)) {
+		pthread_mutex_destroy(&f->lock);
 		close(f->stop_fd);
 		return -1;
 	}
@@ -138,5 +197,6 @@ void ferry_fault_stop(struct ferry_fault_thread *f)
 		return;
 	(void)!write(f->stop_fd, &one, sizeof(one));
 	ferry_thread_join(&f->thread);
+	pthread_mutex_destroy(&f->lock);
 	close(f->stop_fd);
 }

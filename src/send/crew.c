@@ -247,7 +247,12 @@ void ferry_crew_stop(struct ferry_crew *c)
 		ferry_lane_fini(&c->sender[i]->lane);
 		free(c->sender[i]);
 	}
-	c->senders = 0;
+	pthread_mutex_lock(&c->lock);
+	c->senders = c->busy = 0;
+	c->job = FERRY_JOB_NONE;
+	c->turn = 0;
+	c->failed = false;
+	pthread_mutex_unlock(&c->lock);
 }
 
 void ferry_crew_fini(struct ferry_crew *c)

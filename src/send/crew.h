@@ -83,7 +83,8 @@ void ferry_crew_shutdown(struct ferry_crew *c);
 /* Cap what waits unsent in the kernel on every data channel. */
 void ferry_crew_limit_unsent(struct ferry_crew *c, uint32_t bytes);
 
-/* Breaks channels, joins threads, closes channels; halt() stays harmless. */
+/* Breaks channels, joins threads, closes channels; halt() stays harmless.
+ * Then senders may be added again. */
 void ferry_crew_stop(struct ferry_crew *c);
 void ferry_crew_fini(struct ferry_crew *c);
 

@@ -5,9 +5,13 @@
 #include "send/returns.h"
 
 #include <poll.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "wire/recvmap.h"
 #include "wire/text.h"
+
+#define WORDS	512u	/* of a map, read at once */
 
 static struct ferry_mem_block *requested_block(struct ferry_returns *r,
 					       const struct ferry_rp *m,
@@ -42,6 +46,67 @@ static int answer(struct ferry_returns *r, const struct ferry_rp *m,
 				     m->span.bytes / FERRY_PAGE_BYTES, e);
 }
 
+/* ---- what has come, after a lost link -------------------------------------- */
+
+static int map_head(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	const struct ferry_mem_block *b = arg;
+
+	return ferry_recvmap_head_decode(rd, b->pages, e);
+}
+
+static int map_end(void *arg, struct ferry_rd *rd, struct ferry_err *e)
+{
+	(void)arg;
+	return ferry_recvmap_end_decode(rd, e);
+}
+
+static int map_words(struct ferry_returns *r, const struct ferry_mem_block *b,
+		     struct ferry_bitmap *to, uint64_t first, size_t n,
+		     struct ferry_err *e)
+{
+	const uint8_t *at = ferry_inbuf_need(&r->in, n * 8, e);
+	uint64_t word[WORDS];
+	struct ferry_rd rd;
+
+	if (!at)
+		return -1;
+	rd = ferry_rd_over(at, n * 8);
+	if (ferry_recvmap_words_decode(&rd, b->pages, first, word, n, e))
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		atomic_store(&to->word[first + i], word[i]);
+	ferry_inbuf_consume(&r->in, n * 8);
+	return 0;
+}
+
+/* They come in the order in which they were asked for, each once. */
+static int read_map(struct ferry_returns *r, const struct ferry_rp *m,
+		    struct ferry_err *e)
+{
+	const struct ferry_mem_block *b;
+	uint64_t words, n;
+
+	if (r->maps == r->mem->blocks || !r->received ||
+	    strcmp(r->mem->block[r->maps].name, m->name))
+		return ferry_err_set(e, FERRY_E_PROTO, 0, "a received map of "
+				     "block %s, which was not asked for",
+				     FERRY_SHOW(m->name));
+	b = &r->mem->block[r->maps];
+	if (ferry_inbuf_decode(&r->in, map_head, (void *)(uintptr_t)b, e))
+		return -1;
+	words = ferry_recvmap_words(b->pages);
+	for (uint64_t i = 0; i < words; i += n) {
+		n = words - i < WORDS ? words - i : WORDS;
+		if (map_words(r, b, &r->received[r->maps], i, (size_t)n, e))
+			return -1;
+	}
+	r->maps++;
+	return ferry_inbuf_decode(&r->in, map_end, NULL, e);
+}
+
+/* ---- the messages ----------------------------------------------------------- */
+
 struct heard {
 	enum ferry_dialect dialect;
 	struct ferry_rp m;
@@ -61,6 +126,8 @@ static enum next next(struct ferry_returns *r, bool mute, struct ferry_err *e)
 	struct heard h = { .dialect = r->dialect };
 
 	if (ferry_inbuf_decode(&r->in, decode, &h, e))
+		return BROKEN;
+	if (h.m.type == FERRY_RP_RECV_BITMAP && read_map(r, &h.m, e))
 		return BROKEN;
 	if (h.m.type != FERRY_RP_REQ_PAGES_ID &&
 	    h.m.type != FERRY_RP_REQ_PAGES)
@@ -109,6 +176,7 @@ static void returns_main(void *arg)
 int ferry_returns_start(struct ferry_returns *r, struct ferry_err *e)
 {
 	r->last = NULL;
+	r->maps = 0;
 	if (ferry_thread_start(&r->thread, "ferry-return", returns_main, r,
 			       e)) {
 		ferry_inbuf_fini(&r->in);

@@ -14,7 +14,8 @@
 #include "wire/rp.h"
 
 struct ferry_returns_ops {
-	/* Everything but page requests.  Returns false to end the thread. */
+	/* Everything but page requests; RECV_BITMAP when its map is read.
+	 * Returns false to end the thread. */
 	bool (*message)(void *arg, const struct ferry_rp *m);
 
 	/* Nothing more will come; why says whether that is bad.  Last call. */
@@ -27,6 +28,10 @@ struct ferry_returns {
 	const struct ferry_mem *mem;
 	struct ferry_requests *requests;
 	enum ferry_dialect dialect;
+	/* After a lost link: one per block, filled in the order of the blocks,
+	 * a message for each; NULL: none is expected. */
+	struct ferry_bitmap *received;
+	uint32_t	 maps;		/* that have come */
 	uint64_t	 last_word_ns;	/* when no answer can be written any
 					 * more: so long the target is heard */
 	const struct ferry_mem_block *last;	/* block of the last request */

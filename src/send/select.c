@@ -148,6 +148,15 @@ int ferry_select_still(struct ferry_select *s, enum ferry_order order,
 	return order == FERRY_ORDER_HOT ? sort_by_heat(s, e) : 0;
 }
 
+void ferry_select_restart(struct ferry_select *s)
+{
+	for (uint32_t i = 0; i < s->mem->blocks; i++)
+		if (s->claimed[i].bits)
+			ferry_bitmap_clear_range(&s->claimed[i], 0,
+						 s->claimed[i].bits);
+	atomic_store(&s->near, 0);
+}
+
 void ferry_select_later(struct ferry_select *s,
 			const struct ferry_bitmap *pages)
 {

@@ -86,6 +86,9 @@ FERRY_CHECKED int ferry_select_still(struct ferry_select *s,
 void ferry_select_later(struct ferry_select *s,
 			const struct ferry_bitmap *pages);
 
+/* The pages owed were made anew after a lost link: nothing is claimed. */
+void ferry_select_restart(struct ferry_select *s);
+
 /* Begin a pass. */
 void ferry_cursor_rewind(struct ferry_cursor *c, unsigned share,
 			 unsigned shares);

@@ -28,6 +28,14 @@ void ferry_speaker_fini(struct ferry_speaker *s)
 	pthread_mutex_destroy(&s->lock);
 }
 
+void ferry_speaker_move(struct ferry_speaker *s, struct ferry_chan *chan)
+{
+	pthread_mutex_lock(&s->lock);
+	s->chan = chan;
+	s->torn = false;
+	pthread_mutex_unlock(&s->lock);
+}
+
 static int write_some(struct ferry_speaker *s, const struct iovec *iov, int n,
 		      size_t *put, struct ferry_err *e)
 {
@@ -113,6 +121,16 @@ int ferry_speak_u32(struct ferry_speaker *s, enum ferry_command command,
 	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
 
 	ferry_command_u32_encode(&w, command, value);
+	return say(s, &w, e);
+}
+
+int ferry_speak_ask_map(struct ferry_speaker *s, const char *block,
+			struct ferry_err *e)
+{
+	uint8_t octets[FERRY_COMMAND_WIRE + 1 + FERRY_NAME_MAX];
+	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
+
+	ferry_recv_bitmap_encode(&w, block);
 	return say(s, &w, e);
 }
 

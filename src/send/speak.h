@@ -38,6 +38,13 @@ struct ferry_speaker {
 void ferry_speaker_init(struct ferry_speaker *s, const struct ferry_mem *mem);
 void ferry_speaker_fini(struct ferry_speaker *s);
 
+/* Another link, on which nothing was said yet.  No beat is under way. */
+void ferry_speaker_move(struct ferry_speaker *s, struct ferry_chan *chan);
+
+/* After a lost link: RECV_BITMAP, what of this block has come? */
+FERRY_CHECKED int ferry_speak_ask_map(struct ferry_speaker *s,
+				      const char *block, struct ferry_err *e);
+
 /* File header and CONFIGURATION. */
 FERRY_CHECKED int ferry_speak_open(struct ferry_speaker *s, const char *machine,
 				   struct ferry_err *e);

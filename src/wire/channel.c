@@ -14,7 +14,7 @@
 
 static const char *const features[] = {
 	"commit", "zero-ranges", "postcopy-data", "urgent", "resend",
-	"heartbeat", "reasons", "postcopy",
+	"heartbeat", "reasons", "postcopy", "recover",
 };
 
 static const struct {
@@ -38,6 +38,17 @@ const char *ferry_feature_name(unsigned bit)
 {
 	return bit < sizeof(features) / sizeof(features[0]) ? features[bit]
 							     : NULL;
+}
+
+bool ferry_session_same(const uint8_t a[FERRY_SESSION_BYTES],
+			const uint8_t b[FERRY_SESSION_BYTES])
+{
+	const volatile uint8_t *x = a, *y = b;
+	uint8_t differs = 0;
+
+	for (unsigned i = 0; i < FERRY_SESSION_BYTES; i++)
+		differs = (uint8_t)(differs | (x[i] ^ y[i]));
+	return !differs;
 }
 
 /* Magic, version, size: what says how to read the rest. */

@@ -33,9 +33,11 @@ enum ferry_feature {
 	FERRY_FEATURE_HEARTBEAT		= 1 << 5,
 	FERRY_FEATURE_REASONS		= 1 << 6,
 	FERRY_FEATURE_POSTCOPY		= 1 << 7,
+	FERRY_FEATURE_RECOVER		= 1 << 8,	/* on main, mandatory:
+							 * comes back */
 };
 
-#define FERRY_FEATURES_KNOWN	0xffull
+#define FERRY_FEATURES_KNOWN	0x1ffull
 
 struct ferry_channel_head {
 	bool		answer;		/* the target's */
@@ -68,6 +70,10 @@ FERRY_CHECKED int ferry_channel_take(const struct ferry_channel_head *offer,
 FERRY_CHECKED int ferry_channel_check(const struct ferry_channel_head *offer,
 				      const struct ferry_channel_head *answer,
 				      struct ferry_err *e);
+
+/* In a time that tells nothing about either: who tries ids learns nothing. */
+bool ferry_session_same(const uint8_t a[FERRY_SESSION_BYTES],
+			const uint8_t b[FERRY_SESSION_BYTES]);
 
 /* "main", "data", "urgent", "device"; "unknown".  Static. */
 const char *ferry_channel_type_name(uint16_t type);

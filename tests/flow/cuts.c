@@ -27,6 +27,9 @@
 	.block = { { "ram", 4 * 4096, 4096, false } }, .blocks = 1,	\
 	.zero_percent = 30, .hasty = true
 
+#define RECOVERS	.recovers = true, .target_param = {		\
+		{ "x-ferry-timeout", "500" } }
+
 static const struct mode {
 	const char *name;
 	struct rig_config cfg;
@@ -42,6 +45,10 @@ static const struct mode {
 	{ "qemu-precopy", { SMALL,
 		.param = { { "postcopy-ram", "off" },
 			   { "x-ferry-peer", "qemu" } } } },
+	{ "recover-precopy", { SMALL, RECOVERS,
+		.param = { { "postcopy-ram", "off" } } } },
+	{ "recover", { SMALL, RECOVERS, .reader = true,
+		.param = { { "x-ferry-precopy-passes", "0" } } } },
 };
 
 static unsigned long step(void)
@@ -178,6 +185,9 @@ static void a_cut_anywhere_leaves_one_vm(void **state)
 	cut_everywhere(&m->cfg, &t);
 	assert_true(t.source > 0);
 	assert_int_equal(t.split > 0, m->splits);
+	/* Whoever can be asked is: nothing is left in the air. */
+	if (m->cfg.recovers)
+		assert_int_equal(t.undecided, 0);
 }
 
 int main(int argc, char **argv)

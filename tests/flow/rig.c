@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -97,10 +98,14 @@ static void *offer_main(void *arg)
 	return NULL;
 }
 
-static bool is_faulty(const struct rig *r, unsigned n)
+static const struct ferry_fault *fault_of(const struct rig *r, unsigned n)
 {
-	return r->cfg.fault_all ||
-	       (r->cfg.has_fault && r->cfg.fault.channel == n);
+	if (r->cfg.fault_all ||
+	    (r->cfg.has_fault && r->cfg.fault.channel == n))
+		return &r->cfg.fault.fault;
+	if (r->cfg.has_again && r->cfg.again.channel == n)
+		return &r->cfg.again.fault;
+	return NULL;
 }
 
 static struct ferry_chan *rig_dial(void *arg, enum ferry_channel_type type,
@@ -117,8 +122,8 @@ static struct ferry_chan *rig_dial(void *arg, enum ferry_channel_type type,
 	if (ferry_chan_pair(end, e))
 		abort();
 	mine = end[0];
-	if (is_faulty(r, n)) {
-		mine = ferry_chan_fault(end[0], &r->cfg.fault.fault, e);
+	if (fault_of(r, n)) {
+		mine = ferry_chan_fault(end[0], fault_of(r, n), e);
 		assert(mine);
 	}
 	*o = (struct offer){ r->to, end[1] };
@@ -161,10 +166,21 @@ static void target_event(void *opaque, const struct ferry_event *ev)
 
 /* ---- the course of a migration ----------------------------------------------- */
 
-static struct ferry_params *params(const char *const (*list)[2], size_t n)
+static void must(int rc, const struct ferry_err *err)
+{
+	if (!rc)
+		return;
+	fprintf(stderr, "rig: %s\n", err ? err->msg : "?");
+	abort();
+}
+
+static struct ferry_params *params(const char *const (*list)[2], size_t n,
+				   bool recovers)
 {
 	struct ferry_params *p = ferry_params_new();
 
+	must(ferry_params_set(p, "x-ferry-recover", recovers ? "30000" : "0",
+			      NULL), NULL);
 	for (size_t i = 0; i < n && list[i][0]; i++) {
 		struct ferry_err err;
 
@@ -176,22 +192,38 @@ static struct ferry_params *params(const char *const (*list)[2], size_t n)
 	return p;
 }
 
+/* To see what happened: RIG_LOG=1. */
+static void on_log(void *opaque, enum ferry_log_level level, const char *line)
+{
+	struct timespec t;
+
+	(void)level;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	(void)opaque;
+	fprintf(stderr, "%ld.%06ld %s\n", (long)t.tv_sec % 1000,
+		t.tv_nsec / 1000, line);
+}
+
 static void make_engines(struct rig *r)
 {
 	struct ferry_callbacks cb = FERRY_CALLBACKS_INIT;
-	struct ferry_params *p = params(r->cfg.param, RIG_PARAMS_MAX);
+	struct ferry_params *p = params(r->cfg.param, RIG_PARAMS_MAX,
+				       r->cfg.recovers);
 
 	cb.opaque = r;
 	cb.event = source_event;
+	cb.log = getenv("RIG_LOG") ? on_log : NULL;
 	r->source = ferry_source_new(r->src.vm, p, &cb, NULL);
 	ferry_params_free(p);
 	cb.event = target_event;
-	p = params(r->cfg.target_param, 4);
+	p = params(r->cfg.target_param, 4, r->cfg.recovers);
 	r->target = ferry_target_new(r->dst.vm, p, &cb, NULL);
 	ferry_params_free(p);
 	assert(r->source && r->target);
 	r->source->last_word_ns = r->target->last_word_ns =
 		r->cfg.hasty ? 1000000 : 5000000000;
+	if (r->cfg.recovers)	/* a target that heard ABORT does not wait */
+		r->target->last_word_ns = 100000000;
 }
 
 void rig_init(struct rig *r, const struct rig_config *cfg)
@@ -209,14 +241,6 @@ void rig_init(struct rig *r, const struct rig_config *cfg)
 	make_engines(r);
 	if (cfg->writer)
 		rig_begin_writer(&r->src);
-}
-
-static void must(int rc, const struct ferry_err *err)
-{
-	if (!rc)
-		return;
-	fprintf(stderr, "rig: %s\n", err->msg);
-	abort();
 }
 
 void rig_start_target(struct rig *r)

@@ -20,7 +20,7 @@
 #include "chan/chan.h"
 
 #define RIG_PAGE		4096u
-#define RIG_CHANNELS_MAX	16
+#define RIG_CHANNELS_MAX	64
 #define RIG_BLOCKS_MAX		256
 #define RIG_PARAMS_MAX		12
 
@@ -62,9 +62,12 @@ struct rig_config {
 	const char	*target_param[4][2];
 	struct rig_fault fault;
 	bool		 has_fault;
+	struct rig_fault again;		/* of a channel of a later link */
+	bool		 has_again;
 	bool		 fault_all;	/* on every channel */
 	bool		 hasty;		/* a peer's last word is hardly waited
 					 * for: reasons may be poorer */
+	bool		 recovers;	/* a lost link is found again */
 	const char	*uri;		/* instead of channels of our own */
 	bool		 load_fails, start_fails, save_fails, stop_fails;
 

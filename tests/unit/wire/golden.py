@@ -30,7 +30,7 @@ DEVICES = [("uart", (0, 1, b"\1\2\3")), ("nothing", (0, 1, b"")),
            ("ferry.run", (0, 1, b"\1"))]
 
 
-def head(kind="main", index=0, features=0xff, mandatory=1):
+def head(kind="main", index=0, features=0x1ff, mandatory=1):
     return {"type": kind, "index": index, "session": SESSION,
             "features": features, "mandatory": mandatory}
 
@@ -59,7 +59,7 @@ EXPECTED = {
         ("REQ_PAGES_ID", (0x200000, 0x200000, "ram")),
         ("REQ_PAGES", (0, 0x400000)), ("LOADED", None), ("RUNNING", None),
         ("SHUT", 0)],),
-    "failed": answer(0xff) + ([("REASON", "device uart: no?"),
+    "failed": answer(0x1ff) + ([("REASON", "device uart: no?"),
                                ("SHUT", 1)],),
     "refused": answer(0, (5, "other size")) + ([],),
     "data": (head("data", 3), [PACKET, ("SYNC", 1)]),

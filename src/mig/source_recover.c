@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A lost link is found again.
+ *
+ * From RUN on nothing that fails ends the migration at the source: it pauses,
+ * which frees what belonged to the link and nothing else, and waits for its
+ * turn.  That comes by itself between two ferries - at once, then at growing
+ * distances, over all addresses in turn, for x-ferry-recover - or when the
+ * user asks for it.  An attempt is a list of calls, each of which may fail and
+ * leads back to paused:
+ *
+ *	reconnect	main; the target knows the migration by its session id
+ *	settle		what became of the VM there; RUN again if need be
+ *	ask maps	what has come; all else is owed, whatever we believed
+ *	rejoin		the other channels
+ *	RESUME		the target asks again for what is waited for
+ *
+ * An undecided source knows after `settle`.  Conductor thread.
+ */
+#include "mig/source_impl.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "mig/backoff.h"
+
+/* A link that lasted so long was a good one: the next is tried at once. */
+#define LASTED_NS	FERRY_NS_PER_S
+
+/* ---- turns ---------------------------------------------------------------- */
+
+static uint64_t hope_until(struct ferry_source *s)
+{
+	uint64_t ms = ferry_param(&s->params, FERRY_P_RECOVER);
+
+	if (!s->dialect->tries_by_itself || s->comeback.never.code || !ms ||
+	    atomic_load(&s->orders.halt))
+		return 0;
+	return s->comeback.since_ns + ms * FERRY_NS_PER_MS;
+}
+
+void ferry_source_note_pause(struct ferry_source *s)
+{
+	struct ferry_comeback *c = &s->comeback;
+	struct ferry_err never = { 0 };
+	uint64_t now = ferry_now_ns();
+
+	if (c->joined_ns && now - c->joined_ns > LASTED_NS)
+		c->attempt = 0;
+	c->joined_ns = 0;
+	if (!c->attempt)
+		c->since_ns = now;
+	if (s->out.crew.release)
+		ferry_err_set(&never, FERRY_E_STATE, 0, "what was sent was "
+			      "freed here (release-ram): it cannot be sent "
+			      "again");
+	else
+		(void)!s->dialect->may_return(s, &never);
+	pthread_mutex_lock(&c->lock);
+	c->never = never;
+	pthread_mutex_unlock(&c->lock);
+	ferry_status_hope(&s->status, hope_until(s));
+}
+
+static uint64_t seed(const struct ferry_source *s)
+{
+	uint64_t n;
+
+	memcpy(&n, s->session, sizeof(n));
+	return n;
+}
+
+/* When to try by itself; UINT64_MAX: never. */
+static uint64_t next_turn(struct ferry_source *s, uint64_t since)
+{
+	struct ferry_comeback *c = &s->comeback;
+	uint64_t at = since + ferry_backoff_ns(c->attempt, c->paths, seed(s));
+
+	return at < hope_until(s) ? at : UINT64_MAX;
+}
+
+/* The user's word: what was halted is no more.  Caller holds the lock. */
+static void begin_anew(struct ferry_source *s)
+{
+	s->comeback.asked = false;
+	s->comeback.attempt = 0;
+	s->comeback.since_ns = ferry_now_ns();
+	atomic_store(&s->orders.halt, FERRY_HALT_NONE);
+	atomic_store(&s->orders.cancel, false);
+	if (atomic_load(&s->orders.quit))	/* it came in between */
+		atomic_store(&s->orders.cancel, true);
+}
+
+/* Paused or cancelled while nothing was under way. */
+static void note_halt(struct ferry_source *s)
+{
+	struct ferry_err why;
+
+	if (!ferry_source_check(s, &why))
+		return;
+	ferry_status_hope(&s->status, 0);
+	ferry_status_remark(&s->status, &why);
+}
+
+/* Until then, or something was asked; false when it was, or time is up.  Caller
+ * holds the lock. */
+static bool rest(struct ferry_source *s, uint64_t since)
+{
+	struct ferry_comeback *c = &s->comeback;
+	uint64_t at = next_turn(s, since);
+
+	return !atomic_load(&s->orders.quit) && !c->asked &&
+	       ferry_now_ns() < at &&
+	       (ferry_cond_wait_until(&c->changed, &c->lock, at) || true);
+}
+
+bool ferry_source_await_turn(struct ferry_source *s)
+{
+	struct ferry_comeback *c = &s->comeback;
+	bool noted = atomic_load(&s->orders.halt), quit;
+	uint64_t since = ferry_now_ns();
+
+	pthread_mutex_lock(&c->lock);
+	while (rest(s, since)) {
+		if (noted || !atomic_load(&s->orders.halt))
+			continue;
+		noted = true;
+		pthread_mutex_unlock(&c->lock);
+		note_halt(s);
+		pthread_mutex_lock(&c->lock);
+	}
+	quit = atomic_load(&s->orders.quit);
+	if (c->asked && !quit)
+		begin_anew(s);
+	else if (c->paths)
+		c->at = c->attempt % c->paths;
+	c->attempt++;
+	pthread_mutex_unlock(&c->lock);
+	return !quit;
+}
+
+/* ---- one attempt -------------------------------------------------------------- */
+
+static int ask_maps(struct ferry_source *s, struct ferry_err *e)
+{
+	const struct ferry_mem *mem = &s->vm->mem;
+
+	for (uint32_t i = 0; i < mem->blocks; i++)
+		if (ferry_speak_ask_map(&s->speak, mem->block[i].name, e))
+			return -1;
+	while (ferry_replies_maps(&s->replies) < mem->blocks)
+		if (ferry_source_await(s, FERRY_REPLY_MAP, e))
+			return -1;
+	return 0;
+}
+
+/* All that is not there is owed, and nobody has claimed any of it. */
+static void owe_the_rest(struct ferry_source *s)
+{
+	ferry_owed_rebuild(&s->out.owed, s->out.returns.received);
+	ferry_select_restart(&s->out.select);
+	ferry_log(&s->status.log, FERRY_LOG_INFO, "%llu pages are missing at "
+		  "the target", (unsigned long long)
+		  ferry_owed_pages(&s->out.owed));
+}
+
+static int resume(struct ferry_source *s, struct ferry_err *e)
+{
+	if (ask_maps(s, e))
+		return -1;
+	owe_the_rest(s);
+	if (s->dialect->rejoin(s, e) ||
+	    ferry_speak(&s->speak, FERRY_COMMAND_POSTCOPY_RESUME, e) ||
+	    ferry_source_await(s, FERRY_REPLY_RESUMED, e))
+		return -1;
+	if (!ferry_status_is_heard(&s->status)) {
+		if (ferry_source_await(s, FERRY_REPLY_RUNNING, e))
+			return -1;
+		ferry_status_heard(&s->status);
+	}
+	s->comeback.joined_ns = ferry_now_ns();
+	return 0;
+}
+
+static int attempt(struct ferry_source *s, bool *all, struct ferry_err *e)
+{
+	if (s->dialect->reconnect(s, e))
+		return -1;
+	ferry_status_set(&s->status, FERRY_STATE_POSTCOPY_RECOVER);
+	if (ferry_source_check(s, e) || s->dialect->settle(s, all, e))
+		return -1;
+	return *all ? 0 : resume(s, e);
+}
+
+int ferry_source_reconnect(struct ferry_source *s, bool *all,
+			   struct ferry_err *e)
+{
+	struct ferry_returns *r = &s->out.returns;
+
+	*all = false;
+	ferry_status_set(&s->status, FERRY_STATE_POSTCOPY_RECOVER_SETUP);
+	ferry_replies_reset(&s->replies);
+	r->received = ferry_outflow_new_maps(&s->vm->mem, e);
+	return r->received ? attempt(s, all, e) : -1;
+}
