@@ -269,6 +269,11 @@ void ferry_source_conduct(void *source);
 FERRY_CHECKED int ferry_source_check(struct ferry_source *s,
 				     struct ferry_err *e);
 
+/* The target's last word, while there is more to send: it is not to be counted
+ * later. */
+FERRY_CHECKED int ferry_source_refuse_shut(struct ferry_source *s,
+					   struct ferry_err *e);
+
 /* Wait for a reply, or one of several; -1 on bad news. */
 FERRY_CHECKED int ferry_source_await(struct ferry_source *s, unsigned wanted,
 				     struct ferry_err *e);

@@ -34,7 +34,8 @@ static void begin_release(struct ferry_source *s)
 static int idle(struct ferry_source *s, uint64_t ns, struct ferry_err *e)
 {
 	ferry_replies_wait(&s->replies, FERRY_REPLY_SHUT, ferry_now_ns() + ns);
-	return ferry_source_check(s, e);
+	return ferry_source_refuse_shut(s, e) || ferry_source_check(s, e) ?
+	       -1 : 0;
 }
 
 static int idle_pass(struct ferry_source *s, uint64_t ns, struct ferry_err *e)

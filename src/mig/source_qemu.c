@@ -82,16 +82,6 @@ static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
 	return ferry_source_listen_back(s, FERRY_DIALECT_QEMU, e);
 }
 
-/* Its last word, said before its time, is not to be counted later. */
-static int refuse_shut(struct ferry_source *s, struct ferry_err *e)
-{
-	if (!(ferry_replies_seen(&s->replies) & FERRY_REPLY_SHUT))
-		return 0;
-	return ferry_err_set(e, FERRY_E_PROTO, 0,
-			     "the target says that it has all of the VM before "
-			     "all was sent");
-}
-
 static int await_pong(struct ferry_source *s, struct ferry_err *e)
 {
 	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
@@ -99,7 +89,8 @@ static int await_pong(struct ferry_source *s, struct ferry_err *e)
 
 	while (!(ferry_replies_wait(&s->replies, FERRY_REPLY_PONG, until) &
 		 FERRY_REPLY_PONG)) {
-		if (refuse_shut(s, e) || ferry_source_check(s, e))
+		if (ferry_source_refuse_shut(s, e) ||
+		    ferry_source_check(s, e))
 			return -1;
 		if (ferry_now_ns() >= until)
 			return ferry_err_set(e, FERRY_E_TIMEOUT, 0,
@@ -214,7 +205,7 @@ static int qemu_hand_over(struct ferry_source *s, const struct ferry_save *dev,
 	struct ferry_chan *main = s->main;
 	int rc;
 
-	if (refuse_shut(s, e))
+	if (ferry_source_refuse_shut(s, e))
 		return -1;
 	if (!ferry_source_commit(s))
 		return ferry_source_check(s, e);
@@ -261,7 +252,7 @@ static int end_preempt(struct ferry_source *s, struct ferry_err *e)
 
 static int qemu_finish(struct ferry_source *s, struct ferry_err *e)
 {
-	if (s->postcopy && refuse_shut(s, e))
+	if (s->postcopy && ferry_source_refuse_shut(s, e))
 		return -1;
 	if (end_preempt(s, e))
 		return -1;

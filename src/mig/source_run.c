@@ -48,6 +48,15 @@ int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
+int ferry_source_refuse_shut(struct ferry_source *s, struct ferry_err *e)
+{
+	if (!(ferry_replies_seen(&s->replies) & FERRY_REPLY_SHUT))
+		return 0;
+	return ferry_err_set(e, FERRY_E_PROTO, 0,
+			     "the target says that it has all of the VM before "
+			     "all was sent");
+}
+
 /* The conductor may be called off while a channel takes nothing. */
 int ferry_source_await_room(void *source, struct ferry_chan *chan,
 			    struct ferry_err *e)

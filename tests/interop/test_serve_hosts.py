@@ -18,7 +18,7 @@ import pytest
 import qemu
 from host import Ended, Host, message, pong, shut, wants, wants_more
 from source import (OPEN_RETURN_PATH, PAGE, SHUT, STATE, Connection, describe,
-                    device, head, page, part, start, tail, zero)
+                    device, head, page, part, start, tail)
 
 pytestmark = pytest.mark.sanitize
 
@@ -149,8 +149,8 @@ def test_all_is_said_once_in_postcopy(begun):
     check_memory(host)
 
 
-# So little that hardly anything comes in its turn: behind the first few batches
-# of 64 pages it takes a minute.
+# So little that hardly anything comes in its turn: behind the first few
+# batches of 64 pages it takes a minute.
 SLOW = ["--set", "max-postcopy-bandwidth=6800"]
 
 
@@ -305,15 +305,19 @@ def test_a_host_that_says_that_it_failed(begun, mode, where, outcome):
     assert "the target gave up" in serve.err
 
 
-@pytest.mark.parametrize("mode, where, outcome", [
-    ("precopy", "header", SAFE), ("precopy", "half of the pages", SAFE),
-    ("postcopy", "header", SAFE), ("postcopy", "the package", RUNS),
-    ("postcopy", "a page that was asked for", RUNS),
+@pytest.mark.parametrize("mode, where, push, outcome", [
+    ("precopy", "header", "on", SAFE),
+    ("precopy", "half of the pages", "on", SAFE),
+    ("postcopy", "header", "on", SAFE),
+    ("postcopy", "the package", "on", RUNS),
+    ("postcopy", "the package", "off", RUNS),
+    ("postcopy", "a page that was asked for", "on", RUNS),
 ])
-def test_a_host_that_says_too_early_that_it_has_all(begun, mode, where,
+def test_a_host_that_says_too_early_that_it_has_all(begun, mode, where, push,
                                                     outcome):
     words, rows = MODES[mode]
-    host, reader, serve = begun(*words)
+    host, reader, serve = begun("--set", f"x-ferry-background-push={push}",
+                                *words)
     rows[where][0](host, reader)
     host.say(shut())
     reader.rest()
