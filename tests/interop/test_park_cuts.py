@@ -6,13 +6,12 @@ succeeds."""
 import os
 import random
 import subprocess
-import threading
-import time
 
 import pytest
 
 import qemu
 from cutter import Cutter
+from peak import Peak
 from steps import (assert_same_ram, capabilities, ended, ram_of, runs,
                    status)
 
@@ -228,27 +227,6 @@ def test_a_disk_that_is_full_in_postcopy_is_waited_out(folder, disk, park):
 # ---- memory -----------------------------------------------------------------
 
 
-class Peak:
-    """The most memory that a process had, looked at until it ends."""
-
-    def __init__(self, process):
-        self.process, self.kib = process, 0
-        self.thread = threading.Thread(target=self.look, daemon=True)
-        self.thread.start()
-
-    def look(self):
-        while self.process.poll() is None:
-            try:
-                with open(f"/proc/{self.process.pid}/status",
-                          encoding="utf-8") as lines:
-                    for line in lines:
-                        if line.startswith("VmHWM:"):
-                            self.kib = int(line.split()[1])
-            except OSError:
-                pass
-            time.sleep(0.01)
-
-
 @pytest.mark.parametrize("options, caps", [
     ([], ["return-path"]), (["--zstd"], ["return-path"]),
     (["--multifd=8"], ["return-path", "multifd"]), ([], ["postcopy-ram"])],
@@ -273,6 +251,5 @@ def test_it_takes_little_memory(folder, park, options, caps):
             vm.qmp("migrate", uri=one.uri)
         assert ended(vm, "completed", "failed") == "completed", one.said()
         assert one.wait()[0] == 0
-        peak.thread.join()
         bitmaps_kib = 3 * (ram_mb << 20) // 4096 // 8 // 1024
-        assert 0 < peak.kib < (64 << 10) + bitmaps_kib
+        assert 0 < peak.end() < (64 << 10) + bitmaps_kib
