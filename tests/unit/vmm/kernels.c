@@ -479,8 +479,8 @@ static void the_engine_is_told_of_all_that_loading_writes(void **state)
 	(void)state;
 	pvh_elf_init(&k, "", 0);
 	fd = memory_file(&k, sizeof(k), path);
-	assert_ok(ferry_ram_init(&ram, RAM_BYTES, FERRY_RAM_ANONYMOUS,
-				 NULL, &e));
+	assert_ok(ferry_ram_init(&ram, RAM_BYTES, FERRY_RAM_ANONYMOUS, NULL,
+				 &e));
 	assert_ok(ferry_boot_open(&b, path, NULL, "x", 1, &e));
 	ram.vm = vm;
 	assert_ok(ferry_boot_load(&b, &ram, &entry, &e));
