@@ -17,7 +17,8 @@ enum ferry_exit {
 	FERRY_EXIT_USAGE	= 2,	/* wrong words */
 	FERRY_EXIT_SPLIT	= 3,	/* split or undecided: needs recovery */
 	FERRY_EXIT_LOST		= 4,	/* lost, or nobody can tell any more */
-	FERRY_EXIT_NO_VM	= 5,	/* no such VM, or it does not answer */
+	FERRY_EXIT_NO_VM	= 5,	/* no such VM (any more, or yet), or it
+					 * does not answer */
 };
 
 struct ferry_tool {

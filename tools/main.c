@@ -53,7 +53,8 @@ static void print_help(FILE *to)
 	      "  3  the VM is split between both sides, or undecided: it\n"
 	      "     needs recovery; start neither side by hand\n"
 	      "  4  lost, or nobody can tell any more\n"
-	      "  5  there is no such VM, or it does not answer\n", to);
+	      "  5  there is no such VM, it does not answer, or (migrate) it\n"
+	      "     has been moved away or has not come yet\n", to);
 }
 
 static int unknown(const char *name)

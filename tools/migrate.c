@@ -50,7 +50,7 @@ static const char doc[] =
 	"         ferry migrate /run/vm1.qmp /run/vm2.qmp --passes 1\n\n"
 	"Exit codes: 0 done; 1 failed, VM safe on the source; 2 wrong words; "
 	"3 split or undecided: it still moves (interrupted) or needs "
-	"recovery; 4 lost or unknown; 5 no such VM.";
+	"recovery; 4 lost or unknown; 5 no such VM (any more, or yet).";
 
 static volatile sig_atomic_t interrupts;
 

@@ -9,19 +9,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "base/cleanup.h"
 #include "command.h"
 #include "fit.h"
 #include "incoming.h"
 #include "migrate_params.h"
 #include "progress.h"
+#include "refusal.h"
 #include "shape.h"
-
-/* An address has a ':' before any '/', which neither a name nor a path has. */
-static bool is_address(const char *to)
-{
-	return !*to || to[strcspn(to, ":/")] == ':';
-}
 
 static void note(const struct ferry_move *mv, const char *text)
 {
@@ -122,10 +118,13 @@ static int check_detached(const struct ferry_move *mv, struct ferry_err *e)
 static int check_words(const struct ferry_move *mv, struct ferry_err *e)
 {
 	const struct ferry_wish *w = &mv->order->wish;
-	int rc = mv->source.kind == FERRY_PEER_QEMU ?
-		 ferry_wish_for_qemu(w, e) : ferry_wish_for_ferry(w, e);
 
-	return rc || check_detached(mv, e) ? -1 : 0;
+	if (mv->source.kind == FERRY_PEER_QEMU)
+		return ferry_wish_for_qemu(w, e) || check_detached(mv, e) ?
+		       -1 : 0;
+	if (!mv->to.known && ferry_address_check_ferry(mv->order->to, e))
+		return -1;
+	return ferry_wish_for_ferry(w, e);
 }
 
 /* ---- begin -------------------------------------------------------------------- */
@@ -224,7 +223,7 @@ static int tell(struct ferry_move *mv)
 /* ---- all of it ------------------------------------------------------------------ */
 
 /* Nothing has begun, or it was refused. */
-static int refused(const struct ferry_err *err)
+static int refused(struct ferry_move *mv, const struct ferry_err *err)
 {
 	static const struct {
 		int err, exit;
@@ -238,36 +237,47 @@ static int refused(const struct ferry_err *err)
 
 	for (size_t i = 0; i < FERRY_LEN(codes); i++)
 		if (err->code == codes[i].err)
-			return ferry_tool_fail(codes[i].exit, "%s", err->msg);
-	return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err->msg);
+			return ferry_refusal_plain(codes[i].exit,
+						   mv->order->json, err);
+	return ferry_refusal(&mv->source, mv->order->json, err);
 }
 
 static int open_both(struct ferry_move *mv, struct ferry_err *e)
 {
 	if (ferry_peer_open(&mv->source, mv->order->vm, e))
 		return -1;
-	if (is_address(mv->order->to))
+	if (ferry_address_is_one(mv->order->to))
 		return 0;
 	mv->to.known = true;
 	return ferry_peer_open(&mv->target, mv->order->to, e);
 }
 
+/* What is wrong whoever it is told. */
+static int check_target(const struct ferry_order *order, struct ferry_err *e)
+{
+	if (!strcmp(order->vm, order->to))
+		return ferry_err_set(e, FERRY_E_INVALID, 0, "source and "
+				     "target are the same VM: %s", order->vm);
+	return ferry_address_is_one(order->to) ?
+	       ferry_address_check(order->to, e) : 0;
+}
+
 static int run(struct ferry_move *mv)
 {
 	struct ferry_err err = { 0 };
+	int json = mv->order->json;
 
-	if (!strcmp(mv->order->vm, mv->order->to))
-		return ferry_tool_fail(FERRY_EXIT_USAGE, "source and target "
-				       "are the same VM: %s", mv->order->vm);
+	if (check_target(mv->order, &err))
+		return ferry_refusal_plain(FERRY_EXIT_USAGE, json, &err);
 	if (open_both(mv, &err))
-		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
+		return ferry_refusal_plain(FERRY_EXIT_NO_VM, json, &err);
 	ferry_plan_of(&mv->plan, &mv->order->wish);
 	if (check_words(mv, &err))
-		return ferry_tool_fail(FERRY_EXIT_USAGE, "%s", err.msg);
+		return ferry_refusal_plain(FERRY_EXIT_USAGE, json, &err);
 	if (mv->to.known ? prepare_pair(mv, &err) : prepare_address(mv, &err))
-		return refused(&err);
+		return refused(mv, &err);
 	if (begin(mv, &err))
-		return refused(&err);
+		return refused(mv, &err);
 	if (mv->order->detach)
 		return FERRY_EXIT_DONE;
 	if (ferry_watch(mv))
