@@ -31,6 +31,7 @@ int ferry_tool_run(int argc, char **argv);
 int ferry_tool_migrate(int argc, char **argv);
 int ferry_tool_start_postcopy(int argc, char **argv);
 int ferry_tool_cancel(int argc, char **argv);
+int ferry_tool_recover(int argc, char **argv);
 int ferry_tool_status(int argc, char **argv);
 int ferry_tool_list(int argc, char **argv);
 int ferry_tool_params(int argc, char **argv);

@@ -31,7 +31,7 @@ _ferry_values() {
 _ferry_argument() {
 	case $2 in
 	--set) _ferry_params "$1" ;;
-	--listen) echo tcp: unix: ;;
+	--listen|--path) echo tcp: unix: ;;
 	--incoming) echo tcp: unix: file: fd: defer ;;
 	--serial) echo stdio null file: unix: ;;
 	--hugepages) echo 2M ;;

@@ -20,6 +20,8 @@ static const struct ferry_tool tools[] = {
 	  ferry_tool_start_postcopy },
 	{ "cancel", "end a migration; the VM goes on where it is",
 	  ferry_tool_cancel },
+	{ "recover", "find the other side again after the link was lost",
+	  ferry_tool_recover },
 	{ "status", "what a VM and its migration are doing",
 	  ferry_tool_status },
 	{ "list", "the VMs of this host", ferry_tool_list },

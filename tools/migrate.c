@@ -30,6 +30,9 @@ static const struct argp_option list[] = {
 	{ "set", 's', "NAME=VALUE", 0, "set any parameter or capability", 1 },
 	{ "listen", 'L', "URI", 0, "where a TARGET that is a VM shall listen "
 	  "(default tcp:127.0.0.1:0)", 1 },
+	{ "path", 'a', "URI", 0, "a further address of the target, on another "
+	  "network say, to find it again when the link is lost in postcopy; "
+	  "up to 7 times", 1 },
 	{ "detach", 'd', NULL, 0, "return at once; see `ferry status`", 2 },
 	{ "json", 'j', NULL, 0, "print the outcome as one JSON object", 2 },
 	{ "quiet", 'q', NULL, 0, "no progress", 2 },
@@ -158,6 +161,11 @@ static error_t option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'L':
 		o->order.listen = arg;
+		return 0;
+	case 'a':
+		if (o->order.paths == 7)
+			argp_error(state, "more than 7 times --path");
+		o->order.path[o->order.paths++] = arg;
 		return 0;
 	case 'd':
 		o->order.detach = 1;

@@ -119,6 +119,10 @@ static int check_words(const struct ferry_move *mv, struct ferry_err *e)
 {
 	const struct ferry_wish *w = &mv->order->wish;
 
+	if (mv->order->paths && mv->source.kind == FERRY_PEER_QEMU)
+		return ferry_err_set(e, FERRY_E_INVALID, 0, "--path is for "
+				     "ferry run: a QEMU does not find its "
+				     "target again by itself");
 	if (mv->source.kind == FERRY_PEER_QEMU)
 		return ferry_wish_for_qemu(w, e) || check_detached(mv, e) ?
 		       -1 : 0;
@@ -129,11 +133,25 @@ static int check_words(const struct ferry_move *mv, struct ferry_err *e)
 
 /* ---- begin -------------------------------------------------------------------- */
 
+static void add_paths(const struct ferry_move *mv, struct json_object *args)
+{
+	struct json_object *list;
+
+	if (!mv->order->paths)
+		return;
+	list = json_object_new_array();
+	for (unsigned i = 0; i < mv->order->paths; i++)
+		json_object_array_add(list, json_object_new_string(
+					      mv->order->path[i]));
+	json_object_object_add(args, "x-ferry-paths", list);
+}
+
 static int begin(struct ferry_move *mv, struct ferry_err *e)
 {
 	struct json_object *args = json_object_new_object();
 
 	ferry_json_add_str(args, "uri", mv->uri);
+	add_paths(mv, args);
 	if (ferry_peer_call(&mv->source, "migrate", args, NULL, e))
 		return -1;
 	if (mv->source.kind == FERRY_PEER_FERRY || !mv->plan.must_postcopy ||

@@ -17,6 +17,8 @@ struct ferry_order {
 	const char	*vm;
 	const char	*to;		/* an address, or another VM */
 	const char	*listen;	/* where that one shall; or NULL */
+	const char	*path[8];	/* further addresses of it, `paths` */
+	unsigned	 paths;
 	struct ferry_wish wish;
 	const volatile sig_atomic_t *interrupts;	/* so far */
 	int		 json, detach, quiet;

@@ -114,6 +114,10 @@ int ferry_progress_ended(const struct json_object *m)
 		"completed", "failed", "cancelled", "postcopy-paused", "none",
 	};
 
+	/* The link was lost, and is looked for. */
+	if (ferry_json_bool(ferry_json_obj(m, "x-ferry-recovery"), "seeking",
+			    false))
+		return 0;
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		if (!strcmp(status_of(m), ends[i]))
 			return 1;

@@ -41,6 +41,27 @@ static error_t option(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
+/* What became of a link that was lost, when, and who waited how long. */
+static void print_recovery(const struct json_object *m)
+{
+	const struct json_object *r = ferry_json_obj(m, "x-ferry-recovery");
+	uint64_t worst = ferry_json_u64(ferry_json_obj(m, "x-ferry-faults"),
+					"max-us", 0);
+
+	if (!r)
+		return;
+	printf("link       lost %.1f s ago, found again %d times in %d "
+	       "attempts, %.1f s without%s\n",
+	       (double)ferry_json_u64(r, "lost-ms-ago", 0) / 1000,
+	       (int)ferry_json_u64(r, "count", 0),
+	       (int)ferry_json_u64(r, "attempts", 0),
+	       (double)ferry_json_u64(r, "apart-us", 0) / 1e6,
+	       ferry_json_bool(r, "seeking", false) ? "; looking for it" : "");
+	if (worst)
+		printf("guest      waited %.3f s for a page at most\n",
+		       (double)worst / 1e6);
+}
+
 static void print_text(const struct json_object *vm,
 		       const struct json_object *m)
 {
@@ -56,6 +77,7 @@ static void print_text(const struct json_object *vm,
 		       ferry_json_str(m, "x-ferry-safe"));
 	if (why)
 		printf("reason     %s\n", why);
+	print_recovery(m);
 }
 
 /* How the watched migration came out; there may have been none. */

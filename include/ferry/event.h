@@ -114,6 +114,9 @@ struct ferry_stats {
 					 * in fault_max_ns */
 	uint64_t last_pause_ns;		/* when it was lost last, or 0;
 					 * CLOCK_MONOTONIC */
+	unsigned seeking;		/* 1: there is none, and it is looked
+					 * for, by itself or because asked */
+	unsigned reserved;
 };
 
 #define FERRY_STATS_INIT FERRY_SIZED(ferry_stats)

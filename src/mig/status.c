@@ -292,6 +292,9 @@ void ferry_status_stats(struct ferry_status *s, struct ferry_stats *out)
 	out->apart_ns = s->apart_ns + (s->paused_ns ?
 			ferry_now_ns() - s->paused_ns : 0);
 	out->last_pause_ns = s->last_pause_ns;
+	out->seeking = is_recovering(s->state) ||
+		       (s->state == FERRY_STATE_POSTCOPY_PAUSED &&
+			!is_over(s, ferry_now_ns()));
 	out->setup_ns = begin && active ? active - begin : 0;
 	if (s->state == FERRY_STATE_COMPLETED)
 		out->error[0] = '\0';

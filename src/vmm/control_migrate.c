@@ -193,8 +193,29 @@ static int can_migrate(struct ferry_control *c, struct ferry_err *e)
 	return 0;
 }
 
+/* Further addresses of the same target. */
+static int add_paths(struct ferry_source *source, struct json_object *paths,
+		     struct ferry_err *e)
+{
+	size_t n = paths ? json_object_array_length(paths) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *o = json_object_array_get_idx(paths, i);
+
+		if (!json_object_is_type(o, json_type_string))
+			return ferry_err_set(e, FERRY_E_INVALID, 0,
+					     "Invalid parameter type for "
+					     "'x-ferry-paths', expected: "
+					     "array of strings");
+		if (ferry_source_add_path(source, json_object_get_string(o),
+					  e))
+			return -1;
+	}
+	return 0;
+}
+
 int ferry_control_migrate(struct ferry_control *c, const char *uri,
-			  struct ferry_err *e)
+			  struct json_object *paths, struct ferry_err *e)
 {
 	struct ferry_callbacks cb = callbacks(c);
 	struct ferry_source *source;
@@ -207,7 +228,8 @@ int ferry_control_migrate(struct ferry_control *c, const char *uri,
 	if (!source)
 		return -1;
 	adopt(c, source, NULL);
-	if (!ferry_source_start(source, uri, e))
+	if (!add_paths(source, paths, e) &&
+	    !ferry_source_start(source, uri, e))
 		return 0;
 	ferry_control_retire(c);
 	return -1;
@@ -264,6 +286,14 @@ static int cancel_pinned(struct ferry_control *c, struct ferry_source *source,
 	return target ? ferry_target_cancel(target, e) : 0;
 }
 
+static bool is_seeking(struct ferry_source *source)
+{
+	struct ferry_stats st = FERRY_STATS_INIT;
+
+	ferry_source_stats(source, &st);
+	return st.seeking;
+}
+
 int ferry_control_cancel(struct ferry_control *c, struct ferry_err *e)
 {
 	struct ferry_source *source;
@@ -274,6 +304,8 @@ int ferry_control_cancel(struct ferry_control *c, struct ferry_err *e)
 	rc = ferry_control_check(c, FERRY_ASK_CANCEL, e);
 	if (!rc)
 		rc = cancel_pinned(c, source, target, e);
+	else if (source && is_seeking(source))	/* then only that ends */
+		rc = ferry_source_cancel(source, e);
 	ferry_control_unpin(c);
 	return rc;
 }
@@ -307,6 +339,62 @@ int ferry_control_postcopy(struct ferry_control *c, struct ferry_err *e)
 	else
 		rc = ferry_err_set(e, FERRY_E_STATE, 0,
 				   "no migration from here was started");
+	ferry_control_unpin(c);
+	return rc;
+}
+
+int ferry_control_pause(struct ferry_control *c, struct ferry_err *e)
+{
+	struct ferry_source *source;
+	struct ferry_target *target;
+	int rc;
+
+	ferry_control_pin(c, &source, &target);
+	if (source)
+		rc = ferry_source_pause(source, e);
+	else if (target)
+		rc = ferry_target_pause(target, e);
+	else
+		rc = ferry_err_set(e, FERRY_E_STATE, 0, "there is no migration "
+				   "to be paused");
+	ferry_control_unpin(c);
+	return rc;
+}
+
+/* At the target: be found at this address too. */
+int ferry_control_recover(struct ferry_control *c, const char *uri,
+			  struct ferry_err *e)
+{
+	struct ferry_source *source;
+	struct ferry_target *target;
+	int rc;
+
+	ferry_control_pin(c, &source, &target);
+	if (target)
+		rc = ferry_target_recover(target, uri, e);
+	else
+		rc = ferry_err_set(e, FERRY_E_STATE, 0, "migrate-recover is for "
+				   "the target of a postcopy; the source has "
+				   "migrate with resume");
+	ferry_control_unpin(c);
+	return rc;
+}
+
+/* At the source: find it again, at this address first (NULL: where it was). */
+int ferry_control_resume(struct ferry_control *c, const char *uri,
+			 struct ferry_err *e)
+{
+	struct ferry_source *source;
+	struct ferry_target *target;
+	int rc;
+
+	ferry_control_pin(c, &source, &target);
+	if (source)
+		rc = ferry_source_recover(source, uri, e);
+	else
+		rc = ferry_err_set(e, FERRY_E_STATE, 0, "Cannot resume: there "
+				   "is no migration from here%s", target ?
+				   "; the target has migrate-recover" : "");
 	ferry_control_unpin(c);
 	return rc;
 }

@@ -136,7 +136,15 @@ void ferry_control_pin(struct ferry_control *c, struct ferry_source **source,
 void ferry_control_unpin(struct ferry_control *c);
 void ferry_control_retire(struct ferry_control *c);
 FERRY_CHECKED int ferry_control_migrate(struct ferry_control *c,
+					const char *uri,
+					struct json_object *paths,
+					struct ferry_err *e);
+FERRY_CHECKED int ferry_control_pause(struct ferry_control *c,
+				      struct ferry_err *e);
+FERRY_CHECKED int ferry_control_recover(struct ferry_control *c,
 					const char *uri, struct ferry_err *e);
+FERRY_CHECKED int ferry_control_resume(struct ferry_control *c,
+				       const char *uri, struct ferry_err *e);
 FERRY_CHECKED int ferry_control_incoming(struct ferry_control *c,
 					 const char *uri, bool exit_on_error,
 					 struct ferry_err *e);

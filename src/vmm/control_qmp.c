@@ -74,12 +74,35 @@ static int run_system_powerdown(void *opaque, struct json_object *args,
 static int run_migrate(void *opaque, struct json_object *args,
 		       struct json_object **ret, struct ferry_err *e)
 {
+	struct ferry_control *c = opaque;
+	const char *uri = ferry_json_str(args, "uri");
+	struct json_object *paths = NULL;
+
 	(void)ret;
 	if (ferry_json_bool(args, "resume", false))
-		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
-				     "Cannot resume: recovery of a paused "
-				     "postcopy is not supported yet");
-	return ferry_control_migrate(opaque, ferry_json_str(args, "uri"), e);
+		return ferry_control_resume(c, uri, e);
+	if (!uri)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "Parameter 'uri' is missing");
+	if (!pthread_equal(pthread_self(), c->thread))
+		return ferry_err_set(e, FERRY_E_INVALID, 0, "migrate runs out "
+				     "of band with resume only");
+	json_object_object_get_ex(args, "x-ferry-paths", &paths);
+	return ferry_control_migrate(c, uri, paths, e);
+}
+
+static int run_migrate_pause(void *opaque, struct json_object *args,
+			     struct json_object **ret, struct ferry_err *e)
+{
+	(void)args, (void)ret;
+	return ferry_control_pause(opaque, e);
+}
+
+static int run_migrate_recover(void *opaque, struct json_object *args,
+			       struct json_object **ret, struct ferry_err *e)
+{
+	(void)ret;
+	return ferry_control_recover(opaque, ferry_json_str(args, "uri"), e);
 }
 
 static int run_migrate_incoming(void *opaque, struct json_object *args,
@@ -176,10 +199,14 @@ const struct ferry_qmp_command ferry_control_commands[] = {
 	{ "quit", run_quit, FERRY_QMP_OOB, {} },
 	{ "system_reset", run_system_reset, 0, {} },
 	{ "system_powerdown", run_system_powerdown, 0, {} },
-	{ "migrate", run_migrate, 0,
-	  { { "uri", FERRY_QMP_STR, false },
+	{ "migrate", run_migrate, FERRY_QMP_OOB,	/* with resume */
+	  { { "uri", FERRY_QMP_STR, true },
 	    { "resume", FERRY_QMP_BOOL, true },
-	    { "detach", FERRY_QMP_BOOL, true } } },
+	    { "detach", FERRY_QMP_BOOL, true },
+	    { "x-ferry-paths", FERRY_QMP_ARRAY, true } } },
+	{ "migrate-pause", run_migrate_pause, FERRY_QMP_OOB, {} },
+	{ "migrate-recover", run_migrate_recover, FERRY_QMP_OOB,
+	  { { "uri", FERRY_QMP_STR, false } } },
 	{ "migrate-incoming", run_migrate_incoming, 0,
 	  { { "uri", FERRY_QMP_STR, false },
 	    { "exit-on-error", FERRY_QMP_BOOL, true } } },

@@ -203,6 +203,14 @@ int ferry_phase_ended(enum ferry_state state)
 	       state == FERRY_STATE_FAILED || state == FERRY_STATE_CANCELLED;
 }
 
+/* It is looked for at most. */
+static int is_link_lost(enum ferry_state state)
+{
+	return state == FERRY_STATE_POSTCOPY_PAUSED ||
+	       state == FERRY_STATE_POSTCOPY_RECOVER_SETUP ||
+	       state == FERRY_STATE_POSTCOPY_RECOVER;
+}
+
 static enum ferry_phase source_phase(enum ferry_state state,
 				     enum ferry_where where)
 {
@@ -211,8 +219,8 @@ static enum ferry_phase source_phase(enum ferry_state state,
 	if (where == FERRY_WHERE_UNDECIDED)
 		return FERRY_PHASE_DOUBT;
 	if (where != FERRY_WHERE_SOURCE)
-		return state == FERRY_STATE_POSTCOPY_PAUSED ?
-		       FERRY_PHASE_CUT : FERRY_PHASE_AWAY;
+		return is_link_lost(state) ? FERRY_PHASE_CUT :
+					     FERRY_PHASE_AWAY;
 	return ferry_phase_ended(state) ? FERRY_PHASE_HOME : FERRY_PHASE_LEAVING;
 }
 
@@ -222,8 +230,8 @@ static enum ferry_phase target_phase(enum ferry_state state,
 	if (state == FERRY_STATE_COMPLETED)
 		return FERRY_PHASE_HOME;
 	if (where == FERRY_WHERE_SPLIT || where == FERRY_WHERE_TARGET)
-		return state == FERRY_STATE_POSTCOPY_PAUSED ?
-		       FERRY_PHASE_STRANDED : FERRY_PHASE_ARRIVING;
+		return is_link_lost(state) ? FERRY_PHASE_STRANDED :
+					     FERRY_PHASE_ARRIVING;
 	return ferry_phase_ended(state) ? FERRY_PHASE_ABSENT : FERRY_PHASE_WAITING;
 }
 

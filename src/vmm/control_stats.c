@@ -139,6 +139,24 @@ static void add_pause(struct json_object *o, const struct ferry_stats *st)
 		add_ms(o, "expected-downtime", st->expected_pause_ns);
 }
 
+/* That there was a link to be found again; how long a page was waited for is
+ * among the faults. */
+static void add_recovery(struct json_object *o, const struct ferry_stats *st)
+{
+	struct json_object *r;
+	uint64_t now = ferry_now_ns();
+
+	if (!st->last_pause_ns)
+		return;
+	r = json_object_new_object();
+	ferry_json_add_u64(r, "count", st->recoveries);
+	ferry_json_add_u64(r, "attempts", st->recover_attempts);
+	add_us(r, "apart-us", st->apart_ns);
+	add_ms(r, "lost-ms-ago", now - st->last_pause_ns);
+	ferry_json_add_bool(r, "seeking", st->seeking);
+	json_object_object_add(o, "x-ferry-recovery", r);
+}
+
 struct json_object *ferry_control_stats(const struct ferry_stats *st,
 					bool target, const char *uri)
 {
@@ -160,6 +178,7 @@ struct json_object *ferry_control_stats(const struct ferry_stats *st,
 	ferry_json_add_str(o, "x-ferry-role", target ? "target" : "source");
 	ferry_json_add_str(o, "x-ferry-where", ferry_where_name(st->where));
 	ferry_json_add_str(o, "x-ferry-safe", ferry_safe_name(st->safe));
+	add_recovery(o, st);
 	if (target || st->requests)
 		json_object_object_add(o, "x-ferry-faults", faults(st, target));
 	return o;

@@ -173,7 +173,8 @@ def test_a_target_that_falls_asleep_in_precopy_is_given_up(two):
 def test_the_target_dies_in_postcopy_and_the_source_stays_stopped(two, cli):
     source, target = two()
     move = cli.start("migrate", "a", target.address(), "--postcopy",
-                     "--set", "x-ferry-background-push=off")
+                     "--set", "x-ferry-background-push=off",
+                     "--set", "x-ferry-recover=1000")
     source.wait_migration("postcopy-active")
     target.kill()
     assert move.wait(60) == 3

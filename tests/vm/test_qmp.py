@@ -122,7 +122,7 @@ WRONG = [
     ({"execute": "migrate", "arguments": {"uri": "tcp:h:1", "blk": True}},
      "GenericError", "unexpected"),
     ({"execute": "migrate", "arguments": {"uri": "tcp:h:1", "resume": True}},
-     "GenericError", "not supported"),
+     "GenericError", "Cannot resume"),
     ({"execute": "migrate-set-capabilities"}, "GenericError", "is missing"),
     ({"execute": "migrate-set-capabilities",
       "arguments": {"capabilities": [{"capability": "warp",

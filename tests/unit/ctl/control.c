@@ -622,7 +622,36 @@ static void one_migration_at_a_time(void **state)
 	pthread_mutex_unlock(&fake_lock);
 	refused(f, "migrate", "{\"uri\":\"foo\"}", "bad uri 'foo'");
 	refused(f, "migrate", "{\"uri\":\"tcp:h:1\",\"resume\":true}",
-		"recovery");
+		"Cannot resume");
+	ok(f, "quit", NULL);
+	ends(f, 0);
+}
+
+static void a_paused_postcopy_is_recovered_by_order(void **state)
+{
+	struct fixture *f = *state;
+
+	launch(f);
+	refused(f, "migrate-pause", NULL, "no migration");
+	refused(f, "migrate", "{}", "'uri' is missing");
+	refused(f, "migrate", "{\"uri\":\"tcp:h:1\",\"x-ferry-paths\":[1]}",
+		"array of strings");
+	ok(f, "migrate", "{\"uri\":\"tcp:h:1\",\"x-ferry-paths\":"
+	   "[\"tcp:g:1\"]}");
+	assert_string_equal(fake.path, "tcp:g:1");
+	refused(f, "migrate", "{\"resume\":true}", "nothing is paused");
+	fake_state(FERRY_STATE_POSTCOPY_PAUSED, FERRY_WHERE_SPLIT, "cut");
+	event(f, "MIGRATION", STATUS("postcopy-paused"));
+	ok(f, "migrate-pause", NULL);
+	assert_string_equal(fake.uri, "pause");
+	ok(f, "migrate", "{\"resume\":true}");
+	assert_string_equal(fake.uri, "where it was");
+	ok(f, "migrate", "{\"resume\":true,\"uri\":\"tcp:h:2\"}");
+	assert_string_equal(fake.uri, "tcp:h:2");
+	refused(f, "migrate-recover", "{\"uri\":\"tcp:h:3\"}",
+		"migrate with resume");
+	fake_state(FERRY_STATE_COMPLETED, FERRY_WHERE_TARGET, "");
+	event(f, "MIGRATION", STATUS("completed"));
 	ok(f, "quit", NULL);
 	ends(f, 0);
 }
@@ -1088,6 +1117,7 @@ int main(void)
 		T(a_vm_stopped_by_its_user_stays_stopped),
 		T(stop_during_a_switchover_counts_when_it_fails),
 		T(one_migration_at_a_time),
+		T(a_paused_postcopy_is_recovered_by_order),
 		T(guest_poweroff_in_precopy_cancels_first),
 		T(guest_poweroff_makes_the_switchover_fail),
 		T(guest_reset_in_precopy_happens_and_the_migration_goes_on),

@@ -33,6 +33,7 @@ struct fake {
 	bool	committed;		/* cancel and cont are refused */
 	bool	start_fails;
 	char	uri[128];
+	char	path[128];		/* last of ferry_source_add_path() */
 	char	set[128];		/* last of ferry_source_set() */
 	unsigned cancels, postcopies;
 	struct ferry_stats stats;

@@ -258,6 +258,54 @@ int ferry_source_cancel(struct ferry_source *s, struct ferry_err *e)
 	return cancel(e);
 }
 
+int ferry_source_add_path(struct ferry_source *s, const char *uri,
+			  struct ferry_err *e)
+{
+	(void)s, (void)e;
+	pthread_mutex_lock(&fake_lock);
+	snprintf(fake.path, sizeof(fake.path), "%s", uri);
+	pthread_mutex_unlock(&fake_lock);
+	return 0;
+}
+
+static int recover(const char *uri, struct ferry_err *e)
+{
+	enum ferry_state state;
+
+	pthread_mutex_lock(&fake_lock);
+	state = fake.stats.state;
+	snprintf(fake.uri, sizeof(fake.uri), "%s", uri ? uri : "where it was");
+	pthread_mutex_unlock(&fake_lock);
+	return state == FERRY_STATE_POSTCOPY_PAUSED ? 0 :
+	       ferry_err_set(e, FERRY_E_STATE, 0, "nothing is paused");
+}
+
+int ferry_source_pause(struct ferry_source *s, struct ferry_err *e)
+{
+	(void)s;
+	return recover("pause", e);
+}
+
+int ferry_source_recover(struct ferry_source *s, const char *uri,
+			 struct ferry_err *e)
+{
+	(void)s;
+	return recover(uri, e);
+}
+
+int ferry_target_pause(struct ferry_target *t, struct ferry_err *e)
+{
+	(void)t;
+	return recover("pause", e);
+}
+
+int ferry_target_recover(struct ferry_target *t, const char *uri,
+			 struct ferry_err *e)
+{
+	(void)t;
+	return recover(uri, e);
+}
+
 int ferry_source_set(struct ferry_source *s, const char *name,
 		     const char *value, struct ferry_err *e)
 {
