@@ -330,7 +330,7 @@ FERRY_CHECKED int ferry_adopt_finish(struct ferry_target *t,
  * aside. */
 FERRY_CHECKED int ferry_adopt_end(struct ferry_target *t,
 				  struct ferry_err *e);
-/* The reader: main broke when the VM was ours, in postcopy. */
+/* The reader: main broke when the VM was ours, in postcopy.  May come again. */
 void ferry_adopt_pause(struct ferry_target *t);
 
 /* ---- target_tail.c ---------------------------------------------------------------- */

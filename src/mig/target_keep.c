@@ -24,7 +24,8 @@
  *                        aside, PONG 0x42, SHUT 0, settle.
  *   QEMU < 10.2,         the source lets go of the VM with the package, and
  *   postcopy             keeps its memory: prepare, commit aside, SHUT 0,
- *                        settle.  A full disk is waited out.
+ *                        settle.  A full disk is waited out.  Broken with all
+ *                        pages here: prepare, commit aside, and wait.
  *
  * "Aside" is under a name that says so: whatever ends this process between
  * commit and settle leaves a VM that somebody must look at, and not a second
@@ -276,13 +277,28 @@ int ferry_adopt_end(struct ferry_target *t, struct ferry_err *e)
 			     "heard that all is here: %.140s", why.msg);
 }
 
-/* The connection broke in postcopy: what is whole, but for the end of the
- * stream, is not thrown away. */
+/* All but the end of the stream. */
+static bool is_whole(struct ferry_target *t)
+{
+	bool started;
+
+	pthread_mutex_lock(&t->lock);
+	started = t->loader.state == FERRY_LOAD_STARTED;
+	pthread_mutex_unlock(&t->lock);
+	return t->postcopy && started && !ferry_map_missing(&t->in.map);
+}
+
+/*
+ * The connection broke in postcopy: what is whole, but for the end of the
+ * stream, is not thrown away.  A QEMU before 10.2 that has said the end, and
+ * waits for SHUT, can neither resume its migration nor its guest.
+ */
 void ferry_adopt_pause(struct ferry_target *t)
 {
 	struct ferry_err err = { 0 };
 
-	if (t->adopted.prepared && !t->adopted.committed &&
-	    t->vm->adopt->commit(t->vm->opaque, true, &err))
+	if (t->adopted.committed || (!t->adopted.prepared && !is_whole(t)))
+		return;
+	if (prepare(t, &err) || commit(t, &err))
 		ferry_log(&t->status.log, FERRY_LOG_WARN, "%s", err.msg);
 }

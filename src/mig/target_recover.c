@@ -256,6 +256,8 @@ bool ferry_recover_await(struct ferry_target *t, struct ferry_err *why)
 	if (!may_wait(t, why, &until) || !begin_waiting(t, why))
 		return false;
 	pause_here(t, why);
+	if (t->vm->adopt && !is_ferry(t))
+		ferry_adopt_pause(t);
 	ferry_log(&t->status.log, FERRY_LOG_WARN, "the connection broke (%s); "
 		  "waiting for the source to come back", why->msg);
 	if (!await_source(t, until, &old))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import qemu
+from cutter import Cutter
 from ferryvm import Vm
 from proxy import Proxy
 from steps import runs, status
@@ -663,6 +664,26 @@ def test_the_commands_to_park_and_resume_do_what_the_page_says(vms, ferry,
         operator.do(line)
     assert operator.vm is not source and not runs(source)
     lives(operator.vm)
+
+
+def test_the_commands_to_take_up_a_park_do_what_the_page_says(vms, ferry,
+                                                              folder):
+    source = vms("a")
+    source.wait_line("FERRY", 3)
+    operator = Operator(folder, None, ferry)
+    park, move, resume = lines_of("When the connection to park breaks")
+    operator.do(park)
+    way = Cutter(folder, f"unix:{folder}/in2", 12 << 20)
+    broken = ferry(*shlex.split(operator.here(move))[1:3], way.uri,
+                   "--postcopy")
+    assert broken.returncode == 3, broken.stderr
+    source.wait("it is paused", lambda: status(source) == "postcopy-paused")
+    way.close()
+    operator.vm = source
+    operator.do(resume)
+    operator.wait()
+    assert status(source) == "completed"
+    assert os.path.exists(f"{folder}/web.ferry")
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -510,7 +510,7 @@ def test_a_source_that_comes_back_is_told_what_is_missing(park, again):
         main = come_back(p, here)
     main.say(command(9)).hear(RESUMED)
     main.say(part(records(dict(left))), part(end=True), b"\0").hear(SHUT)
-    assert "waiting for the source to resume" in p.one.said()
+    assert "waiting for the source to come back" in p.one.said()
     check(p, whole() | LATER, description=b"")
 
 
@@ -553,6 +553,29 @@ def test_a_source_may_come_back_with_nothing_left_to_send(park):
     assert os.path.exists(aside(p))
     main.say(part(end=True), b"\0").hear(SHUT)
     check(p, whole() | LATER, description=b"")
+
+
+def test_what_is_whole_is_kept_when_its_end_is_lost(park):
+    """A QEMU before 10.2 cannot resume once it has said the end."""
+    p = returning(park)
+    main = begin(p, "pc-i440fx-7.2")
+    main.say(DISCARD, ping(2), package(False), ping(4), part(records(LATER)))
+    main.hear(PONG[2])
+    wait_package(main)
+    wait_written(p, LATER[299])
+    main.close()
+    qemu.wait_until("it waits", lambda: "waiting for" in p.one.said())
+    assert os.path.exists(aside(p))
+    # It may come back all the same.
+    main = come_back(p, range(300))
+    main.close()
+    qemu.wait_until("it waits", lambda: p.one.said().count("waiting") == 2)
+    p.one.process.terminate()
+    code, said = p.one.wait()
+    assert code == 3 and "the VM is in" in said and "undecided" in said
+    os.rename(aside(p), p.one.image)
+    assert p.one.cat("ram") == b"".join(
+        (whole() | LATER)[n] for n in range(300))
 
 
 def test_who_waits_for_a_source_can_be_told_to_stop(park):
