@@ -99,8 +99,9 @@ static int look(struct ferry_peer *t, char *uri, size_t bytes,
 		return 0;
 	if (!write_uri(first_address(m), uri, bytes))
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "%s does not "
-				     "listen at a tcp: or unix: address",
-				     t->name);
+				     "listen at a tcp: or unix: address; if "
+				     "it was told to and could not, start it "
+				     "again", t->name);
 	return check_reachable(t, uri, e) ? -1 : 1;
 }
 

@@ -248,7 +248,8 @@ static int tell(const struct options *o, const struct ferry_stats *st,
 				       o->park.image, st->error);
 	if (st->where != FERRY_WHERE_SOURCE)
 		return ferry_tool_fail(FERRY_EXIT_SPLIT, "%s was not written; "
-				       "the VM is stopped at the source: %s",
+				       "the VM is stopped at the source, "
+				       "unless that says that it failed: %s",
 				       o->park.image, st->error);
 	return ferry_tool_fail(FERRY_EXIT_FAILED, "%s was not written; the VM "
 			       "is at the source: %s", o->park.image,

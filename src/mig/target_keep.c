@@ -290,8 +290,8 @@ static bool is_whole(struct ferry_target *t)
 
 /*
  * The connection broke in postcopy: what is whole, but for the end of the
- * stream, is not thrown away.  A QEMU before 10.2 that has said the end, and
- * waits for SHUT, can neither resume its migration nor its guest.
+ * stream, is not thrown away.  A QEMU 7.2 that has said the end, and waits for
+ * SHUT, can neither resume its migration nor its guest; 10.0 resumes the guest.
  */
 void ferry_adopt_pause(struct ferry_target *t)
 {

@@ -5,30 +5,59 @@ A helper of tests, not a test.  Everything that waits has a timeout, which is
 generous: these tests check what happens, not how fast.
 """
 
+import functools
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from guestlog import GuestLog
 
 TIMEOUT = 120
+# $FERRY_QEMU: another program; "newer": that of Debian's backports.
 QEMU = os.environ.get("FERRY_QEMU", "qemu-system-x86_64")
+MISSING = f"{QEMU} is not installed"
+if QEMU == "newer":
+    _found = subprocess.run(
+        [Path(__file__).resolve().parents[2] / "scripts/qemu-newer"],
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    QEMU, MISSING = _found.stdout.strip(), _found.stderr.strip()
 KVM = "-accel", "kvm", "-cpu", "host,-arch-capabilities"
 # Boots in a tenth of the time where ring 0 is emulated.
 FAST_BIOS = "/usr/share/qemu/qboot.rom"
 
 
+def require_qemu():
+    """Skips the test, saying why, where there is none."""
+    if not shutil.which(QEMU):
+        pytest.skip(MISSING)
+
+
+@functools.cache
+def version():
+    """702 for 7.2."""
+    said = subprocess.run([QEMU, "--version"], text=True, check=True,
+                          stdout=subprocess.PIPE).stdout
+    major, minor = re.search(r"version (\d+)\.(\d+)", said).groups()
+    return int(major) * 100 + int(minor)
+
+
+def version_name():
+    """As it stands in the names of machine types."""
+    return f"{version() // 100}.{version() % 100}"
+
+
 def require():
     """Skips the test, saying why, where it cannot run."""
+    require_qemu()
     if not os.environ.get("FERRY_GUEST"):
         pytest.skip("FERRY_GUEST does not name the guest's ELF file")
-    if not shutil.which(QEMU):
-        pytest.skip(f"{QEMU} is not installed")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         pytest.skip("/dev/kvm is missing or may not be opened")
 
@@ -85,7 +114,7 @@ class Qemu:
     moves between."""
 
     def __init__(self, folder, name, cmdline, *, cpus=2, ram_mb=128,
-                 kernel=None, log=None, args=(), accel=KVM):
+                 kernel=None, program=None, log=None, args=(), accel=KVM):
         self.log = log or GuestLog()
         self.serial = str(folder / f"{name}.serial")
         self.output = str(folder / f"{name}.log")
@@ -93,7 +122,7 @@ class Qemu:
         bios = ["-bios", FAST_BIOS] if os.path.exists(FAST_BIOS) else []
         self.errors = open(folder / f"{name}.err", "w+b")
         self.process = subprocess.Popen([
-            QEMU, *accel, *bios,
+            program or QEMU, *accel, *bios,
             "-smp", str(cpus), "-m", str(ram_mb), "-kernel",
             kernel or os.environ["FERRY_GUEST"], "-append", cmdline,
             "-nodefaults",
