@@ -4,16 +4,21 @@
  */
 #include "command.h"
 
+#include <ferry/probe.h>
+
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "names.h"
 #include "vmm/control.h"
 
 #define PARAMS_MAX	64
+#define ROWS		3	/* of ferry_probe(), as far as KVM's go */
 
 struct options {
 	struct ferry_machine_config machine;
@@ -203,6 +208,33 @@ static int check_words(const struct options *o, struct ferry_err *e)
 	       ferry_control_check_words(&o->control, e) ? -1 : 0;
 }
 
+/* A Linux bzImage, by the magic of its header. */
+static bool is_linux(const char *path)
+{
+	FERRY_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+	char magic[4];
+
+	return fd >= 0 && pread(fd, magic, 4, 0x202) == 4 &&
+	       !memcmp(magic, "HdrS", 4);
+}
+
+/* It would be silent for ever, and nobody would know why. */
+static void warn_of_kernel(const struct options *o)
+{
+	struct ferry_probe_row row[ROWS] = { FERRY_PROBE_ROW_INIT };
+
+	if (!o->machine.kernel || o->machine.arrives ||
+	    !is_linux(o->machine.kernel))
+		return;
+	ferry_probe(row, ROWS);
+	for (size_t i = 0; i < ROWS; i++)
+		if (!strcmp(row[i].name, "kvm-kernel-mode") &&
+		    row[i].verdict == FERRY_PROBE_FALLBACK)
+			ferry_tool_fail(0, "this host's KVM emulates kernels: "
+					"Linux will not get anywhere here; "
+					"see `ferry doctor`");
+}
+
 /* A name and a socket, where none were given. */
 static int settle_names(struct options *o, struct ferry_err *e)
 {
@@ -242,6 +274,7 @@ int ferry_tool_run(int argc, char **argv)
 	o.control.params = o.params;
 	if (check_words(&o, &err))
 		return ferry_tool_fail(FERRY_EXIT_USAGE, "%s", err.msg);
+	warn_of_kernel(&o);
 	if (settle_names(&o, &err) ||
 	    ferry_control_run(&o.control, &o.machine, &exit_code, &err))
 		return ferry_tool_fail(exit_code, "%s", err.msg);

@@ -23,6 +23,7 @@
 #include "base/err.h"
 #include "mem/kernel.h"
 #include "mem/pagemap.h"
+#include "mem/ring0.h"
 #include "mem/uffd_open.h"
 
 #define SHMEM_THP	"/sys/kernel/mm/transparent_hugepage/shmem_enabled"
@@ -129,6 +130,28 @@ static void probe_kvm(struct ferry_probe_row *r)
 		      errno == ENOENT ? "does not exist" :
 		      "cannot be opened: no KVM in this kernel or CPU");
 		fix(r, "%s", kvm_fix());
+	}
+}
+
+static void probe_kernel_mode(struct ferry_probe_row *r)
+{
+	FERRY_AUTO_FD fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	struct ferry_err err = { 0 };
+	uint64_t ns;
+
+	if (fd < 0) {
+		found(r, FERRY_PROBE_MISSING, "no KVM (see kvm)");
+		lost(r, "ferry run");
+		fix(r, "see kvm");
+	} else if (ferry_ring0_step_ns(fd, &ns, &err)) {
+		found(r, FERRY_PROBE_OK, "cannot be tried: %.100s", err.msg);
+	} else if (ns <= FERRY_RING0_SLOW_NS) {
+		found(r, FERRY_PROBE_OK, "runs on the CPU");
+	} else {
+		found(r, FERRY_PROBE_FALLBACK, "emulated, %" PRIu64
+		      " ns for a step; user mode (CPL 3) runs on the CPU", ns);
+		lost(r, "Linux in `ferry run`: it gets nowhere, and stays silent. ferry's test guest, which runs at CPL 3, is as fast as elsewhere");
+		fix(r, "use a host whose KVM has VT-x or AMD-V; in ferry's sources, scripts/nested boots one in an emulator");
 	}
 }
 
@@ -389,6 +412,7 @@ static const struct {
 } table[] = {
 	{ "kernel",			probe_kernel },
 	{ "kvm",			probe_kvm },
+	{ "kvm-kernel-mode",		probe_kernel_mode },
 	{ "kvm-dirty-log",		probe_kvm_log },
 	{ "userfaultfd",		probe_uffd },
 	{ "userfaultfd-wp-async",	probe_wp_async },

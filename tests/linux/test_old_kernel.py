@@ -21,7 +21,7 @@ def doctor(said):
 
 def test_doctor_says_what_is_used_instead(here):
     rows = doctor(here("ferry doctor --json"))
-    for name in "kvm", "kvm-dirty-log", "userfaultfd":
+    for name in "kvm", "kvm-kernel-mode", "kvm-dirty-log", "userfaultfd":
         assert rows[name]["verdict"] == "ok", rows[name]
     assert rows["kernel"]["found"].startswith("Linux 6.1.")
     late = rows["userfaultfd-wp-async"]

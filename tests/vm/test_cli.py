@@ -259,6 +259,25 @@ def test_doctor(cli):
     assert all(name in text for name in rows)
 
 
+def test_a_linux_that_would_stay_silent_is_warned_about(cli, folder, guest):
+    """Where KVM emulates kernels; not the test guest, which has none."""
+    rows = json.loads(cli("doctor", "--json").stdout)["checks"]
+    emulated = [row["verdict"] for row in rows
+                if row["name"] == "kvm-kernel-mode"] == ["fallback"]
+    image = f"{folder}/bzimage"
+    with open(image, "wb") as file:
+        file.write(bytes(0x202) + b"HdrS" + bytes(4096))
+    done = cli("run", "--kernel", image)
+    assert done.returncode == 1         # it is none
+    warned = "Linux will not get anywhere here" in done.stderr
+    assert warned == emulated, done.stderr
+    assert done.stderr.count("\n") == 1 + warned
+    run = cli.start("run", "--name", "g", "--ram", "64M", "--serial", "null",
+                    "--kernel", str(guest), "--append", "seconds=1")
+    assert "anywhere" not in run.communicate(timeout=60)[1].decode()
+    assert run.returncode == 0
+
+
 @pytest.mark.parametrize("words, why", [
     (["--precopy", "--postcopy"], "only one of"),
     (["--passes", "2", "--precopy"], "only one of"),

@@ -17,7 +17,7 @@
 #define NOBODY	65534
 
 static const char *const names[] = {
-	"kernel", "kvm", "kvm-dirty-log", "userfaultfd",
+	"kernel", "kvm", "kvm-kernel-mode", "kvm-dirty-log", "userfaultfd",
 	"userfaultfd-wp-async", "unprivileged-userfaultfd", "pagemap-scan",
 	"hugepages-2M", "shmem-thp", "memlock", "io-uring",
 };
