@@ -9,16 +9,11 @@ import pytest
 
 import debian
 import inside
-from host import QEMU, Host
+from host import KVM, NETWORK, QEMU, Host, archive
 from tsc import tsc_khz
 
-HERE = Path(__file__).parent
 USER = 1000             # in group kvm (36); 1001 is in none
 
-# In the order in which they can be loaded.
-MODULES = ["irqbypass", "kvm", "kvm-amd", "virtio_ring", "virtio",
-           "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
-           "failover", "net_failover", "virtio_net", "sch_netem"]
 ACCOUNTS = {
     "etc/passwd": b"root:x:0:0::/:/bin/sh\nuser:x:1000:36::/:/bin/sh\n",
     "etc/group": b"root:x:0:\nkvm:x:36:user\n",
@@ -28,20 +23,14 @@ ACCOUNTS = {
 def host_archive(path, address, guest):
     """What a host runs, the guest's kernels among it."""
     tc = debian.need("tc", "iproute2")
-    files = {"init": (HERE / "host/init").read_bytes(),
-             "bin/busybox": debian.busybox().read_bytes(),
-             "bin/ferry": inside.built("ferry-static"),
+    tools = {"bin/ferry": inside.built("ferry-static"),
              "bin/embed": inside.built("tests/linux/embed-static"),
              "usr/sbin/tc": Path(tc).read_bytes(),
-             "modules/order": " ".join(MODULES).encode(),
              "address": address.encode(),
              "guest": guest.read_bytes(),
              "bzimage": debian.bzimage().read_bytes(),
              "vmlinux": debian.vmlinux().read_bytes(), **ACCOUNTS}
-    for name in MODULES:
-        files[f"modules/{name}.ko"] = debian.module(name).read_bytes()
-    files = {name: (0o755, data) for name, data in files.items()}
-    return debian.initramfs(path, files | debian.libraries(tc), packed=False)
+    return archive(path, KVM + NETWORK, tools, debian.libraries(tc))
 
 
 @pytest.fixture(scope="session")

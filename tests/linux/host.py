@@ -19,8 +19,12 @@ import shlex
 import socket
 import subprocess
 import time
+from pathlib import Path
 
+import debian
 from tsc import MEASURE_NOTHING
+
+HERE = Path(__file__).parent
 
 LIMIT_S = float(os.environ.get("FERRY_LINUX_LIMIT_S", "600"))  # only for hangs
 QEMU = "qemu-system-x86_64"
@@ -32,6 +36,33 @@ QEMU = "qemu-system-x86_64"
 CPU = "max,-vgif"
 CPUS = "1"
 TAIL = 3000             # characters of a log that are shown
+
+
+# Modules, in the order in which they can be loaded.
+KVM = ["irqbypass", "kvm", "kvm-amd"]
+NETWORK = ["virtio_ring", "virtio", "virtio_pci_modern_dev",
+           "virtio_pci_legacy_dev", "virtio_pci", "failover", "net_failover",
+           "virtio_net", "sch_netem"]
+
+
+def archive(path, modules, files, more=None):
+    """What a host runs: files is {name: octets}, more as initramfs() has it."""
+    files = {"init": (HERE / "host/init").read_bytes(),
+             "bin/busybox": debian.busybox().read_bytes(),
+             "modules/order": " ".join(modules).encode(), **files}
+    for name in modules:
+        files[f"modules/{name}.ko"] = debian.module(name).read_bytes()
+    files = {name: (0o755, data) for name, data in files.items()}
+    return debian.initramfs(path, files | (more or {}), packed=False)
+
+
+def qemu(kernel, initrd, khz):
+    """The host's command line, but for what it is connected to."""
+    return [QEMU, "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", CPUS,
+            "-m", "2048", "-nodefaults", "-no-user-config", "-display",
+            "none", "-no-reboot", "-kernel", str(kernel), "-initrd",
+            str(initrd), "-append", "console=ttyS0 quiet panic=1 "
+            f"{MEASURE_NOTHING}{khz}"]
 
 
 class Failed(Exception):
@@ -56,11 +87,7 @@ class Host:
         self.vms = []
         # pylint: disable-next=consider-using-with
         self.process = subprocess.Popen(
-            [QEMU, "-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", CPUS,
-             "-m", "2048", "-nodefaults", "-no-user-config", "-display",
-             "none", "-no-reboot", "-kernel", kernel, "-initrd", initrd,
-             "-append", f"console=ttyS0 quiet panic=1 {MEASURE_NOTHING}"
-             f"{khz}",
+            [*qemu(kernel, initrd, khz),
              "-serial", f"file:{self.log_path}",
              "-chardev", f"socket,id=shell,path={shell},server=on,wait=off",
              "-serial", "chardev:shell", "-netdev", f"{wire},id=net",
