@@ -6,7 +6,7 @@
  *
  *	cuts [MODE]	one mode; all without it
  *
- * FERRY_CUTS_STEP=n tries only every n-th octet (sanitizer builds are slow), and
+ * FERRY_CUTS_STEP=n tries only every n-th octet, from FERRY_CUTS_FROM on, and
  * those about the source's steps, so that no phase is left out however large n
  * is.
  */
@@ -51,11 +51,18 @@ static const struct mode {
 		.param = { { "x-ferry-precopy-passes", "0" } } } },
 };
 
+static unsigned long number(const char *name, unsigned long otherwise)
+{
+	const char *s = getenv(name);
+
+	return s ? strtoul(s, NULL, 10) : otherwise;
+}
+
 static unsigned long step(void)
 {
-	const char *s = getenv("FERRY_CUTS_STEP");
+	unsigned long n = number("FERRY_CUTS_STEP", 1);
 
-	return s && atoi(s) > 0 ? (unsigned long)atoi(s) : 1;
+	return n ? n : 1;
 }
 
 struct tally {
@@ -158,8 +165,10 @@ static bool is_at_step(const struct course *k, unsigned channel, bool read,
 static void cut_along(const struct rig_config *cfg, const struct course *k,
 		      unsigned channel, bool read, struct tally *t)
 {
+	unsigned long from = number("FERRY_CUTS_FROM", 0) % step();
+
 	for (uint64_t at = 0; at <= k->all[channel][read]; at++)
-		if (at % step() == 0 || is_at_step(k, channel, read, at))
+		if (at % step() == from || is_at_step(k, channel, read, at))
 			one_cut(cfg, channel, !read, at, t);
 }
 
