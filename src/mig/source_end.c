@@ -37,15 +37,21 @@ static void unthrottle(struct ferry_source *s)
 }
 
 /* Handed over, and then something went wrong: the VM stays stopped here, and
- * nothing is freed but what belongs to the link. */
-static void pause_here(struct ferry_source *s, const struct ferry_err *err)
+ * nothing is freed but what belongs to the link.  True when it was the user's
+ * order that there is none. */
+static bool pause_here(struct ferry_source *s, struct ferry_err *err)
 {
+	bool halted = atomic_load(&s->orders.halt);
+
 	ferry_heart_stop(&s->heart);
 	ferry_source_break_main(s);
 	ferry_outflow_stop(s);
 	ferry_source_close_main(s);
-	ferry_source_note_pause(s);
+	if (halted)
+		(void)!ferry_source_check(s, err);
+	ferry_source_note_pause(s, halted);
 	ferry_status_fail(&s->status, FERRY_STATE_POSTCOPY_PAUSED, err);
+	return halted;
 }
 
 /* Not handed over: the VM goes on here, before anything else is tidied up. */
@@ -99,6 +105,5 @@ bool ferry_source_broke(struct ferry_source *s, struct ferry_err *why)
 		fall_back(s, why);
 		return false;
 	}
-	pause_here(s, why);
-	return ferry_source_await_turn(s);
+	return ferry_source_await_turn(s, pause_here(s, why));
 }

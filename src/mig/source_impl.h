@@ -240,8 +240,9 @@ bool ferry_source_broke(struct ferry_source *s, struct ferry_err *why);
 
 /* ---- source_recover.c ---------------------------------------------------------- */
 
-/* Paused: wait until it is to be tried again.  False: it is being freed. */
-bool ferry_source_await_turn(struct ferry_source *s);
+/* Paused: wait until it is to be tried again.  False: it is being freed.
+ * halted: by an order, which was told. */
+bool ferry_source_await_turn(struct ferry_source *s, bool halted);
 
 /* One attempt, up to where nothing differs from before (*all: nothing is left
  * to be sent). */
@@ -249,7 +250,7 @@ FERRY_CHECKED int ferry_source_reconnect(struct ferry_source *s, bool *all,
 					 struct ferry_err *e);
 
 /* Paused: until when that is no end, and whether it can be helped at all. */
-void ferry_source_note_pause(struct ferry_source *s);
+void ferry_source_note_pause(struct ferry_source *s, bool halted);
 
 /* ---- source_greet.c ------------------------------------------------------------ */
 

@@ -33,13 +33,12 @@ static uint64_t hope_until(struct ferry_source *s)
 {
 	uint64_t ms = ferry_param(&s->params, FERRY_P_RECOVER);
 
-	if (!s->dialect->tries_by_itself || s->comeback.never.code || !ms ||
-	    atomic_load(&s->orders.halt))
+	if (!s->dialect->tries_by_itself || s->comeback.never.code || !ms)
 		return 0;
 	return s->comeback.since_ns + ms * FERRY_NS_PER_MS;
 }
 
-void ferry_source_note_pause(struct ferry_source *s)
+void ferry_source_note_pause(struct ferry_source *s, bool halted)
 {
 	struct ferry_comeback *c = &s->comeback;
 	struct ferry_err never = { 0 };
@@ -59,7 +58,7 @@ void ferry_source_note_pause(struct ferry_source *s)
 	pthread_mutex_lock(&c->lock);
 	c->never = never;
 	pthread_mutex_unlock(&c->lock);
-	ferry_status_hope(&s->status, hope_until(s));
+	ferry_status_hope(&s->status, halted ? 0 : hope_until(s));
 }
 
 static uint64_t seed(const struct ferry_source *s)
@@ -76,7 +75,8 @@ static uint64_t next_turn(struct ferry_source *s, uint64_t since)
 	struct ferry_comeback *c = &s->comeback;
 	uint64_t at = since + ferry_backoff_ns(c->attempt, c->paths, seed(s));
 
-	return at < hope_until(s) ? at : UINT64_MAX;
+	return at < hope_until(s) && !atomic_load(&s->orders.halt) ?
+	       at : UINT64_MAX;
 }
 
 /* The user's word: what was halted is no more.  Caller holds the lock. */
@@ -98,8 +98,8 @@ static void note_halt(struct ferry_source *s)
 
 	if (!ferry_source_check(s, &why))
 		return;
-	ferry_status_hope(&s->status, 0);
 	ferry_status_remark(&s->status, &why);
+	ferry_status_hope(&s->status, 0);	/* who waits reads it */
 }
 
 /* Until then, or something was asked; false when it was, or time is up.  Caller
@@ -114,21 +114,21 @@ static bool rest(struct ferry_source *s, uint64_t since)
 	       (ferry_cond_wait_until(&c->changed, &c->lock, at) || true);
 }
 
-bool ferry_source_await_turn(struct ferry_source *s)
+bool ferry_source_await_turn(struct ferry_source *s, bool halted)
 {
 	struct ferry_comeback *c = &s->comeback;
-	bool noted = atomic_load(&s->orders.halt), quit;
 	uint64_t since = ferry_now_ns();
+	bool quit;
 
 	pthread_mutex_lock(&c->lock);
-	while (rest(s, since)) {
-		if (noted || !atomic_load(&s->orders.halt))
+	do {
+		if (halted || !atomic_load(&s->orders.halt))
 			continue;
-		noted = true;
+		halted = true;
 		pthread_mutex_unlock(&c->lock);
 		note_halt(s);
 		pthread_mutex_lock(&c->lock);
-	}
+	} while (rest(s, since));
 	quit = atomic_load(&s->orders.quit);
 	if (c->asked && !quit)
 		begin_anew(s);

@@ -183,7 +183,7 @@ int ferry_source_listen_back(struct ferry_source *s,
 	r->in = s->main_in;
 	s->main_in = (struct ferry_inbuf){ 0 };
 	if (!r->in.chan &&
-	    ferry_inbuf_init(&r->in, s->main, FERRY_RP_MAX, e))
+	    ferry_inbuf_init(&r->in, s->main, FERRY_RETURNS_BUF_BYTES, e))
 		return -1;
 	return ferry_returns_start(r, e);
 }

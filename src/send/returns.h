@@ -39,6 +39,9 @@ struct ferry_returns {
 	struct ferry_thread thread;
 };
 
+/* What `in` must hold at least: a message, or a piece of a map. */
+#define FERRY_RETURNS_BUF_BYTES	8192u
+
 /*
  * A link that takes no answer is often the echo of a target that gave up and
  * says why on this path: what it says is passed on before broken().

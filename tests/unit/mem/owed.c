@@ -99,6 +99,43 @@ static void *drain_all(void *arg)
 	return (void *)(uintptr_t)taken;
 }
 
+/* What was thought to be owed, or sent, does not matter. */
+static void after_a_lost_link_all_that_has_not_come_is_owed(void **state)
+{
+	struct ferry_owed *o = *state;
+	struct ferry_bitmap came[2];
+
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(ferry_bitmap_init(&came[i],
+				 block[i].pages, NULL), 0);
+	ferry_owed_mark(o, 0, 0, 50);
+	ferry_bitmap_set_range(&came[0], 10, 190);
+	ferry_bitmap_clear(&came[0], 199);
+	/* Of the second host page one piece lacks; the first has come. */
+	ferry_bitmap_set_range(&came[1], 0, 2048);
+	ferry_bitmap_clear(&came[1], 700);
+	ferry_owed_rebuild(o, came);
+	assert_int_equal(ferry_owed_pages(o), 10 + 1 + 512);
+	for (uint64_t i = 0; i < 200; i++)
+		assert_int_equal(ferry_bitmap_test(&o->map[0], i),
+				 i < 10 || i == 199);
+	for (uint64_t i = 0; i < 2048; i++)
+		assert_int_equal(ferry_bitmap_test(&o->map[1], i),
+				 i / 512 == 1);
+
+	/* Once more, with all of it there; then with nothing. */
+	ferry_bitmap_set_range(&came[0], 0, 200);
+	ferry_bitmap_set(&came[1], 700);
+	ferry_owed_rebuild(o, came);
+	assert_int_equal(ferry_owed_pages(o), 0);
+	for (unsigned i = 0; i < 2; i++)
+		ferry_bitmap_clear_range(&came[i], 0, block[i].pages);
+	ferry_owed_rebuild(o, came);
+	assert_int_equal(ferry_owed_pages(o), 2248);
+	for (unsigned i = 0; i < 2; i++)
+		ferry_bitmap_fini(&came[i]);
+}
+
 static void every_bit_that_is_marked_is_drained_once(void **state)
 {
 	struct ferry_owed *o = *state;
@@ -126,6 +163,7 @@ int main(void)
 		T(marks_count_only_what_is_new),
 		T(drains_take_only_what_is_masked),
 		T(a_host_page_is_owed_wholly_or_not_at_all),
+		T(after_a_lost_link_all_that_has_not_come_is_owed),
 		T(every_bit_that_is_marked_is_drained_once),
 	};
 

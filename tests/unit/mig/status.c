@@ -309,6 +309,103 @@ static void events_come_one_at_a_time(void **state)
 	ferry_status_fini(&s);
 }
 
+/* ---- a link that is lost, and looked for ------------------------------------ */
+
+static void walk(struct ferry_status *s, const enum ferry_state *path,
+		 size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		ferry_status_set(s, path[i]);
+}
+
+static void paused(struct ferry_status *s, struct diary *d, const char *why)
+{
+	static const enum ferry_state path[] = {
+		FERRY_STATE_SETUP, FERRY_STATE_ACTIVE, FERRY_STATE_DEVICE,
+		FERRY_STATE_POSTCOPY_ACTIVE,
+	};
+	struct ferry_err e;
+
+	begin(s, d, FERRY_SIDE_SOURCE);
+	walk(s, path, FERRY_LEN(path));
+	ferry_err_set(&e, FERRY_E_CLOSED, 0, "%s", why);
+	ferry_status_fail(s, FERRY_STATE_POSTCOPY_PAUSED, &e);
+}
+
+static void a_pause_is_no_end_while_there_is_hope(void **state)
+{
+	struct ferry_status s;
+	struct ferry_stats st;
+	struct ferry_err e;
+	struct diary d;
+
+	(void)state;
+	paused(&s, &d, "cut");
+	ferry_status_hope(&s, UINT64_MAX);
+	assert_int_equal(ferry_status_wait(&s, 10, &e), -1);
+	assert_int_equal(e.code, FERRY_E_TIMEOUT);
+	ferry_status_stats(&s, &st);
+	assert_int_equal(st.seeking, 1);
+
+	ferry_status_hope(&s, ferry_now_ns() + 20 * FERRY_NS_PER_MS);
+	assert_int_equal(ferry_status_wait(&s, -1, &e), -1);
+	assert_string_equal(e.msg, "cut");
+	ferry_status_stats(&s, &st);
+	assert_int_equal(st.seeking, 0);
+	ferry_status_fini(&s);
+}
+
+static void recoveries_are_counted_and_reasons_are_the_last(void **state)
+{
+	static const enum ferry_state again[] = {
+		FERRY_STATE_POSTCOPY_RECOVER_SETUP,
+		FERRY_STATE_POSTCOPY_RECOVER, FERRY_STATE_POSTCOPY_ACTIVE,
+	};
+	struct ferry_status s;
+	struct ferry_stats st;
+	struct ferry_err e;
+	struct diary d;
+
+	(void)state;
+	paused(&s, &d, "cut");
+	walk(&s, again, 1);
+	ferry_err_set(&e, FERRY_E_IO, 0, "refused");
+	ferry_status_fail(&s, FERRY_STATE_POSTCOPY_PAUSED, &e);
+	ferry_status_stats(&s, &st);
+	assert_string_equal(st.error, "refused");
+	assert_int_equal(st.recover_attempts, 1);
+	assert_int_equal(st.recoveries, 0);
+
+	walk(&s, again, FERRY_LEN(again));
+	ferry_status_stats(&s, &st);
+	assert_int_equal(st.recover_attempts, 2);
+	assert_int_equal(st.recoveries, 1);
+	assert_true(st.apart_ns > 0 && st.last_pause_ns > 0);
+	assert_string_equal(st.error, "");
+	ferry_status_fini(&s);
+}
+
+static void a_remark_changes_the_reason_and_nothing_else(void **state)
+{
+	struct ferry_status s;
+	struct ferry_stats st;
+	struct ferry_err e;
+	struct diary d;
+	unsigned n;
+
+	(void)state;
+	paused(&s, &d, "cut");
+	n = d.n;
+	ferry_err_set(&e, FERRY_E_CANCELLED, 0, "no more");
+	ferry_status_remark(&s, &e);
+	ferry_status_stats(&s, &st);
+	assert_int_equal(st.state, FERRY_STATE_POSTCOPY_PAUSED);
+	assert_string_equal(st.error, "no more");
+	assert_int_equal(d.n, n + 1);
+	assert_string_equal(d.text[n], "no more");
+	ferry_status_fini(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -323,6 +420,10 @@ int main(void)
 		cmocka_unit_test(waiting_ends_when_it_cannot_go_on_by_itself),
 		cmocka_unit_test(times_stand_still_at_the_end),
 		cmocka_unit_test(events_come_one_at_a_time),
+		cmocka_unit_test(a_pause_is_no_end_while_there_is_hope),
+		cmocka_unit_test(
+			recoveries_are_counted_and_reasons_are_the_last),
+		cmocka_unit_test(a_remark_changes_the_reason_and_nothing_else),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

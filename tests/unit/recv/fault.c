@@ -309,6 +309,43 @@ static void nobody_waits_for_ever_while_pages_come_in_any_order(void **state)
 	}
 }
 
+/* The link is lost: who touches what is missing is remembered, also one that
+ * the source was asked for already; each is asked for once on the next link. */
+static void who_waits_is_asked_for_again_once(void **state)
+{
+	struct toucher t[3] = { { { 0 } } };
+	struct ferry_err e;
+	struct faults f;
+
+	(void)state;
+	start(&f);
+	touch(&t[0], f.r.area[0].p + 3 * PAGE);
+	expect_request(&f, "a", 3, 1);
+	ferry_fault_mute(&f.thread);
+	touch(&t[1], f.r.area[0].p + 5 * PAGE);
+	while (seen(&f) < 2)
+		usleep(1000);
+	/* One that is known to be zero needs no link. */
+	ferry_map_set_zero(&f.r.map, 0, 7, 1);
+	touch(&t[2], f.r.area[0].p + 7 * PAGE);
+	assert_int_equal(touched(&t[2]), 0);
+
+	ferry_answer_open(&f.answer, f.end[0], FERRY_DIALECT_FERRY);
+	assert_ok(ferry_fault_ask_again(&f.thread, &e));
+	expect_request(&f, "a", 3, 1);
+	expect_request(&f, "", 5, 1);
+	assert_ok(put(&f.r, 0, 3, 1, 9));
+	assert_ok(put(&f.r, 0, 5, 1, 9));
+	assert_int_equal(touched(&t[0]), octet(3, 9));
+	assert_int_equal(touched(&t[1]), octet(5, 9));
+	/* And nothing more: who comes now is asked for as ever. */
+	touch(&t[0], f.r.area[0].p + 9 * PAGE);
+	expect_request(&f, "", 9, 1);
+	assert_ok(put(&f.r, 0, 9, 1, 9));
+	touched(&t[0]);
+	finish(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +359,7 @@ int main(void)
 	without_a_way_back_faults_are_failures_but_zeroes_are_filled),
 		cmocka_unit_test(
 			nobody_waits_for_ever_while_pages_come_in_any_order),
+		cmocka_unit_test(who_waits_is_asked_for_again_once),
 	};
 	struct ferry_err e = { 0 };
 

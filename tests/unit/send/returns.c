@@ -6,6 +6,7 @@
 #include "help.h"
 
 #include "send/returns.h"
+#include "wire/recvmap.h"
 
 #define PAGES	1000u
 
@@ -124,7 +125,8 @@ static void hear(struct rig *r, const uint8_t *data, size_t n)
 {
 	struct ferry_err e = { 0 };
 
-	assert_ok(ferry_inbuf_init(&r->ret.in, r->end[0], FERRY_RP_MAX, &e));
+	assert_ok(ferry_inbuf_init(&r->ret.in, r->end[0],
+				   FERRY_RETURNS_BUF_BYTES, &e));
 	assert_ok(ferry_returns_start(&r->ret, &e));
 	if (n)
 		(void)!ferry_chan_write(r->end[1], data, n, &e);
@@ -523,6 +525,121 @@ static void a_message_cut_anywhere_is_a_closed_connection(void **state)
 	}
 }
 
+/* ---- what has come, after a lost link --------------------------------------- */
+
+/* The map of a block in which every third page has come. */
+static size_t encode_map(uint8_t *octets, size_t size,
+			 const struct ferry_mem_block *b)
+{
+	struct ferry_wr w = ferry_wr_over(octets, size);
+	struct ferry_rp m = { .type = FERRY_RP_RECV_BITMAP };
+	uint64_t words = ferry_recvmap_words(b->pages);
+
+	snprintf(m.name, sizeof(m.name), "%s", b->name);
+	ferry_rp_encode(&w, &m);
+	ferry_recvmap_head_encode(&w, b->pages);
+	for (uint64_t i = 0; i < words; i++) {
+		uint64_t word = 0;
+
+		for (uint64_t p = i * 64; p < b->pages && p < i * 64 + 64; p++)
+			word |= (uint64_t)(p % 3 == 0) << p % 64;
+		ferry_recvmap_words_encode(&w, &word, 1);
+	}
+	ferry_recvmap_end_encode(&w);
+	assert_false(w.bad);
+	return ferry_wr_used(&w);
+}
+
+static void make_maps(struct rig *r, struct ferry_bitmap maps[2])
+{
+	for (unsigned i = 0; i < 2; i++)
+		assert_ok(ferry_bitmap_init(&maps[i], r->mem.block[i].pages,
+					    NULL));
+	r->ret.received = maps;
+}
+
+static void free_maps(struct ferry_bitmap maps[2])
+{
+	ferry_bitmap_fini(&maps[0]);
+	ferry_bitmap_fini(&maps[1]);
+}
+
+static void maps_are_read_in_the_order_of_the_blocks(void **state)
+{
+	uint8_t octets[4096];
+	struct ferry_bitmap maps[2];
+	struct rig r;
+	size_t n;
+
+	(void)state;
+	rig_init(&r);
+	make_maps(&r, maps);
+	n = encode_map(octets, sizeof(octets), &r.mem.block[0]);
+	n += encode_map(octets + n, sizeof(octets) - n, &r.mem.block[1]);
+	hear(&r, octets, n);
+	assert_int_equal(r.messages, 2);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(r.message[i].type, FERRY_RP_RECV_BITMAP);
+		for (uint64_t p = 0; p < r.mem.block[i].pages; p++)
+			assert_int_equal(ferry_bitmap_test(&maps[i], p),
+					 p % 3 == 0);
+	}
+	assert_int_equal(r.ret.maps, 2);
+	free_maps(maps);
+	rig_fini(&r);
+}
+
+static void maps_that_were_not_asked_for_are_refused(void **state)
+{
+	static const struct {
+		bool	 none;		/* nothing was asked for */
+		unsigned block[3];	/* in this order; 9: no more */
+	} wrong[] = {
+		{ true, { 0, 9 } }, { false, { 1, 9 } }, { false, { 0, 0, 9 } },
+	};
+	uint8_t octets[4096];
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(wrong); i++) {
+		struct ferry_bitmap maps[2];
+		struct rig r;
+		size_t n = 0;
+
+		rig_init(&r);
+		make_maps(&r, maps);
+		if (wrong[i].none)
+			r.ret.received = NULL;
+		for (unsigned k = 0; wrong[i].block[k] != 9; k++)
+			n += encode_map(octets + n, sizeof(octets) - n,
+				&r.mem.block[wrong[i].block[k]]);
+		hear(&r, octets, n);
+		assert_says(&r.why, FERRY_E_PROTO, "was not asked for");
+		free_maps(maps);
+		rig_fini(&r);
+	}
+}
+
+static void a_map_cut_anywhere_is_a_closed_connection(void **state)
+{
+	uint8_t octets[4096];
+	size_t n = 1;
+
+	(void)state;
+	for (size_t cut = 0; cut < n; cut++) {
+		struct ferry_bitmap maps[2];
+		struct rig r;
+
+		rig_init(&r);
+		make_maps(&r, maps);
+		n = encode_map(octets, sizeof(octets), &r.mem.block[0]);
+		hear(&r, octets, cut);
+		assert_says(&r.why, FERRY_E_CLOSED, "return path");
+		assert_int_equal(r.messages, 0);
+		free_maps(maps);
+		rig_fini(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -540,6 +657,9 @@ int main(void)
 		cmocka_unit_test(a_block_named_in_vain_is_not_remembered),
 		cmocka_unit_test(junk_ends_the_return_path),
 		cmocka_unit_test(a_message_cut_anywhere_is_a_closed_connection),
+		cmocka_unit_test(maps_are_read_in_the_order_of_the_blocks),
+		cmocka_unit_test(maps_that_were_not_asked_for_are_refused),
+		cmocka_unit_test(a_map_cut_anywhere_is_a_closed_connection),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
