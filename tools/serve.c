@@ -7,6 +7,7 @@
 #include "command.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,24 +16,30 @@
 
 #include <ferry/ferry.h>
 
+#include "base/clock.h"
 #include "ctl/json.h"
 #include "park/serve.h"
 #include "vmm/inherited.h"
 
 #define HOSTS_MAX	64
 #define REFRESH_MS	200
+#define RETRY_NS	FERRY_NS_PER_S
 
 struct host {
 	const char	*uri;
 	struct ferry_serve serve;
-	struct ferry_source *source;
+	struct ferry_source *source;	/* NULL: it was not begun, or is told */
+	int		 waits;		/* for the link, and this was said */
+	int		 left;		/* as it is: nothing is waited for */
+	uint64_t	 tried_ns;
 };
 
 struct options {
 	const char	*image;
 	struct ferry_params *params;
-	int		 json, quiet, verify;
+	int		 json, quiet, verify, recover;
 	struct ferry_inherited inherited;	/* what fd:N may name */
+	int		 heeded;	/* of the signals */
 	unsigned	 hosts;
 	struct host	 host[HOSTS_MAX];
 };
@@ -43,6 +50,9 @@ static const struct argp_option list[] = {
 	{ "preempt", 'e', NULL, 0, "send requested pages to a QEMU on a "
 	  "connection of their own; its capability postcopy-preempt must be "
 	  "on", 0 },
+	{ "recover", 'r', NULL, 0, "when the connection breaks in postcopy, "
+	  "wait until the host listens again (QMP's migrate-recover, at the "
+	  "same address), and send the rest", 0 },
 	{ "verify", 'v', NULL, 0, "check all of the image first", 1 },
 	{ "set", 's', "NAME=VALUE", 0, "set any parameter or capability", 1 },
 	{ "json", 'j', NULL, 0, "print one JSON object for each host", 2 },
@@ -112,6 +122,9 @@ static error_t option(int key, char *arg, struct argp_state *state)
 	case 's':
 		want_pair(state, arg);
 		return 0;
+	case 'r':
+		o->recover = 1;
+		return 0;
 	case 'v':
 		o->verify = 1;
 		return 0;
@@ -132,6 +145,41 @@ static error_t option(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
+/* ---- being told to stop ----------------------------------------------------- */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	interrupted++;
+}
+
+static void watch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_signal };
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* Once: what can be taken back is, and no link is looked for.  Twice: what was
+ * handed over is left as it is; what was not ends by itself. */
+static void stop_host(struct host *h, int again)
+{
+	struct ferry_stats st = FERRY_STATS_INIT;
+	struct ferry_err err = { 0 };
+
+	ferry_source_stats(h->source, &st);
+	if (st.where != FERRY_WHERE_SOURCE &&
+	    (again || st.seeking || st.state == FERRY_STATE_POSTCOPY_PAUSED))
+		h->left = 1;
+	else if (ferry_source_cancel(h->source, &err))
+		ferry_tool_fail(0, "%s: %s; it goes on, unless told once more",
+				h->uri, err.msg);
+}
+
 /* ---- one host ------------------------------------------------------------- */
 
 static int begin(struct host *h, const struct options *o,
@@ -148,7 +196,8 @@ static void end(struct host *h)
 {
 	ferry_source_free(h->source);
 	h->source = NULL;
-	ferry_serve_fini(&h->serve);
+	if (h->serve.vm)
+		ferry_serve_fini(&h->serve);
 }
 
 static void print_json(const struct host *h, const struct ferry_stats *st)
@@ -201,42 +250,88 @@ static int tell(struct host *h, const struct options *o)
 	return ferry_tool_fail(st.where == FERRY_WHERE_SOURCE ?
 			       FERRY_EXIT_FAILED : FERRY_EXIT_SPLIT,
 			       "%s: the VM %s: %s", h->uri, runs(st.where),
-			       st.error);
+			       st.error[0] ? st.error : "told to stop");
 }
 
-static void show(const struct host *h, const struct ferry_stats *st)
+static void show(const struct host *h)
 {
-	fprintf(stderr, "\r%s: %s %" PRIu64 " of %" PRIu64 " MiB, %" PRIu64
-		" requests \033[K", h->uri, ferry_state_name(st->state),
-		(st->memory_bytes - st->remaining_bytes) >> 20,
-		st->memory_bytes >> 20, st->requests);
-}
-
-static int has_ended(const struct ferry_stats *st)
-{
-	return st->state == FERRY_STATE_COMPLETED ||
-	       st->state == FERRY_STATE_FAILED ||
-	       st->state == FERRY_STATE_CANCELLED ||
-	       st->state == FERRY_STATE_POSTCOPY_PAUSED;
-}
-
-/* Until it has ended, one way or another. */
-static void await(struct host *h, const struct options *o)
-{
-	int progress = !o->quiet && !o->json && isatty(STDERR_FILENO);
 	struct ferry_stats st = FERRY_STATS_INIT;
 
-	do {
-		(void)!ferry_source_wait(h->source, REFRESH_MS, NULL);
-		ferry_source_stats(h->source, &st);
-		if (progress)
-			show(h, &st);
-	} while (!has_ended(&st));
-	if (progress)
-		fputs("\r\033[K", stderr);
+	ferry_source_stats(h->source, &st);
+	fprintf(stderr, "\r%s: %s %" PRIu64 " of %" PRIu64 " MiB, %" PRIu64
+		" requests \033[K", h->uri, ferry_state_name(st.state),
+		(st.memory_bytes - st.remaining_bytes) >> 20,
+		st.memory_bytes >> 20, st.requests);
+}
+
+/* From time to time; 0 when the link cannot be found again. */
+static int find_again(struct host *h, const struct ferry_stats *st)
+{
+	uint64_t now = ferry_now_ns();
+	struct ferry_err err;
+
+	if (now - h->tried_ns < RETRY_NS)
+		return 1;
+	h->tried_ns = now;
+	if (ferry_source_recover(h->source, NULL, &err))
+		return 0;
+	if (!h->waits)
+		ferry_tool_fail(0, "%s: %s; waiting for the host to listen "
+				"again", h->uri, st->error);
+	h->waits = 1;
+	return 1;
+}
+
+static int is_over(struct host *h, const struct options *o)
+{
+	struct ferry_stats st = FERRY_STATS_INIT;
+
+	ferry_source_stats(h->source, &st);
+	if (h->left || st.state == FERRY_STATE_COMPLETED ||
+	    st.state == FERRY_STATE_FAILED ||
+	    st.state == FERRY_STATE_CANCELLED)
+		return 1;
+	return st.state == FERRY_STATE_POSTCOPY_PAUSED && !st.seeking &&
+	       !(o->recover && find_again(h, &st));
 }
 
 /* ---- all of them ------------------------------------------------------------ */
+
+/* True when this one is over; the others are looked after, too. */
+static int look_at_all(struct options *o, unsigned which, int told)
+{
+	int over = 0;
+
+	for (unsigned i = which; i < o->hosts; i++) {
+		struct host *h = &o->host[i];
+
+		if (h->source && told)
+			stop_host(h, told > 1);
+		if (h->source && is_over(h, o) && i == which)
+			over = 1;
+	}
+	return over;
+}
+
+/* Until it has ended, one way or another. */
+static void await(struct options *o, unsigned which)
+{
+	int progress = !o->quiet && !o->json && isatty(STDERR_FILENO);
+	struct host *h = &o->host[which];
+	int told;
+
+	do {
+		if (ferry_source_wait(h->source, REFRESH_MS, NULL) &&
+		    h->waits)	/* paused: that does not wait */
+			poll(NULL, 0, REFRESH_MS);
+		told = interrupted != o->heeded ? interrupted : 0;
+		o->heeded = interrupted;
+		if (progress)
+			show(h);
+	} while (!look_at_all(o, which, told));
+	if (progress)
+		fputs("\r\033[K", stderr);
+}
 
 static int serve_all(struct options *o, const struct ferry_image *img)
 {
@@ -253,15 +348,14 @@ static int serve_all(struct options *o, const struct ferry_image *img)
 		end(h);
 	}
 	for (unsigned i = 0; i < o->hosts; i++) {
-		struct host *h = &o->host[i];
 		int rc;
 
-		if (!h->source)
+		if (!o->host[i].source)
 			continue;
-		await(h, o);
-		rc = tell(h, o);
+		await(o, i);
+		rc = tell(&o->host[i], o);
 		code = rc > code ? rc : code;
-		end(h);
+		end(&o->host[i]);
 	}
 	return ferry_tool_told(code);
 }
@@ -306,7 +400,7 @@ int ferry_tool_serve(int argc, char **argv)
 		free(o);
 		return ferry_tool_fail(FERRY_EXIT_FAILED, "out of memory");
 	}
-	signal(SIGPIPE, SIG_IGN);
+	watch_signals();
 	code = ferry_tool_parse(&argp, argc, argv, o);
 	if (!code)
 		code = serve(o);

@@ -13,6 +13,7 @@ import pytest
 
 import qemu
 from conftest import Park
+from cutter import Cutter
 from ferryvm import Vm
 from peak import Peak
 from steps import capabilities, ended, runs
@@ -172,9 +173,10 @@ def test_a_compressed_one_goes_on_over_tcp(parked, host, serve):
     lives(vm)
 
 
-@pytest.mark.sanitize
-def test_a_vm_of_ferry_goes_on_by_precopy(folder, park, serve):
-    """The other dialect; by default it is postcopy: test_park.py."""
+@pytest.fixture
+def ferries(folder, park):
+    """(the image of a VM of ferry's, another one that waits for it)"""
+    qemu.require()
     one = park("--zstd")
     here = Vm(os.environ["FERRY"], str(folder), "f", ram="64M",
               kernel=os.environ["FERRY_GUEST"], append=GUEST)
@@ -185,12 +187,30 @@ def test_a_vm_of_ferry_goes_on_by_precopy(folder, park, serve):
         one.wait_listening()
         here.migrate(one.uri, "precopy")
         assert one.wait()[0] == 0
-        serve(one.image, f"unix:{folder}/g.in", "--precopy").done()
-        found = there.serial.ask("v", "VERIFIED")
-        assert found["bad"] == 0 and found["pages"] > 0
+        here.close()
+        yield one.image, there
     finally:
         here.close()
         there.close()
+
+
+@pytest.mark.sanitize
+def test_a_vm_of_ferry_goes_on_by_precopy(ferries, serve, folder):
+    """The other dialect; by default it is postcopy: test_park.py."""
+    image, there = ferries
+    serve(image, f"unix:{folder}/g.in", "--precopy").done()
+    found = there.serial.ask("v", "VERIFIED")
+    assert found["bad"] == 0 and found["pages"] > 0
+
+
+def test_a_vm_of_ferry_is_found_again(ferries, serve, folder):
+    """Where the link breaks, and no word was said of --recover."""
+    image, there = ferries
+    way = Cutter(folder, f"unix:{folder}/g.in", 5 << 20)
+    serve(image, way.uri).done()
+    assert way.cut
+    way.close()
+    assert there.serial.ask("v", "VERIFIED")["bad"] == 0
 
 
 def test_one_image_goes_on_at_four_hosts_at_once(parked, host, serve):

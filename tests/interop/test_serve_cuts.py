@@ -139,3 +139,45 @@ def test_cuts_leave_the_vm_where_serve_says(image, folder, mode, least):
         if number % 5 == 4:
             succeeds(image, folder, mode, f"w{number}")
     assert len([code for code, _ in found if code]) >= least
+
+
+# ---- the link is found again ------------------------------------------------
+
+
+class Detour(Cutter):
+    """After the cut it leads to where nobody is yet."""
+
+    def drop(self, sock):
+        super().drop(sock)
+        self.target = f"{self.target.removesuffix('2')}2"
+
+
+@pytest.mark.parametrize("more", [[], ["--preempt"]], ids=["plain", "preempt"])
+@pytest.mark.parametrize("way_of", [Cutter, Detour])
+def test_a_vm_that_runs_already_gets_the_rest_later(image, folder, more,
+                                                    way_of):
+    """Its memory is right, whatever it did meanwhile.  A QEMU 7.2 listens on
+    where it did; others, and elsewhere, when told to."""
+    caps = ["postcopy-ram", *["postcopy-preempt"] * len(more)]
+    with Host(folder, "b", *caps) as host, \
+            open(folder / "said", "w+", encoding="utf-8") as said:
+        way = way_of(folder, host.uri, 1_500_000)
+        process = subprocess.Popen(
+            [os.environ["FERRY"], "serve", "--recover", *more, str(image),
+             way.uri], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        try:
+            if way_of is Detour:
+                host.wait("the break",
+                          lambda: status(host) == "postcopy-paused")
+                host.qmp("migrate-recover", uri=f"{host.uri}2")
+            code = process.wait(60)
+            told = (folder / "said").read_text(encoding="utf-8")
+            assert code == 0 and told.count("\n") == 2, told
+            assert "waiting for the host to listen again" in told
+        finally:
+            process.kill()
+            process.wait()
+            way.close()
+        host.wait("the end", lambda: status(host) == "completed")
+        assert runs(host)
+        assert host.verify()["bad"] == 0 and not host.log.bad

@@ -86,6 +86,11 @@ class Serve:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.out = self.err = ""
 
+    def hear(self, words):
+        """Until it complains of that."""
+        line = self.process.stderr.readline()
+        assert words in line, line
+
     def wait(self, timeout=60):
         """(exit code, where it says that the VM is)."""
         self.out, self.err = self.process.communicate(timeout=timeout)
@@ -415,6 +420,68 @@ def test_a_host_that_stalls_is_given_up(begun, mode, where, outcome):
     assert serve.err.count("\n") == 1
     assert "the peer did nothing for too long" in serve.err or \
         "the target says nothing" in serve.err
+
+
+# ---- being told to stop -----------------------------------------------------
+
+
+@pytest.mark.parametrize("mode, where", [
+    ("precopy", "accepted"), ("precopy", "half of the pages"),
+    ("precopy", "half of the devices"), ("postcopy", "block list"),
+])
+def test_who_is_told_to_stop_takes_it_back(begun, mode, where):
+    words, rows = MODES[mode]
+    host, reader, serve = begun(*words)
+    rows[where][0](host, reader)
+    serve.process.terminate()
+    if where == "half of the devices":      # committed, but not handed over
+        serve.hear("too late to cancel")
+        host.main.close()
+    assert serve.wait() == SAFE, serve.err
+
+
+@pytest.mark.parametrize("mode, where, outcome", [
+    ("precopy", "the last octet", UNKNOWN), ("postcopy", "the package", RUNS),
+    ("postcopy", "the end", RUNS),
+])
+def test_when_it_is_too_late_to_stop_it_takes_two(begun, mode, where,
+                                                  outcome):
+    words, rows = MODES[mode]
+    host, reader, serve = begun(*words)
+    rows[where][0](host, reader)
+    serve.process.terminate()
+    serve.hear("it goes on, unless told once more")
+    serve.process.terminate()
+    assert serve.wait() == outcome, serve.err
+    assert "told to stop" in serve.err
+
+
+def test_it_goes_on_when_it_is_too_late_to_stop(begun):
+    host, reader, serve = begun()
+    reader.until("RUN")
+    serve.process.terminate()
+    serve.hear("it goes on, unless told once more")
+    reader.until("EOF")
+    host.say(shut())
+    assert serve.wait() == DONE, serve.err
+    check_memory(host)
+
+
+def test_who_waits_for_a_host_to_come_back_can_be_told_to_stop(begun):
+    host, reader, serve = begun("--recover")
+    reader.until("RUN")
+    host.listener.close()
+    host.main.close()
+    serve.hear("waiting for the host to listen again")
+    serve.process.terminate()
+    assert serve.wait() == RUNS, serve.err
+
+
+def test_a_host_that_runs_nothing_yet_is_not_waited_for(begun):
+    host, reader, serve = begun("--recover", "--precopy")
+    reader.until("description")
+    host.main.close()
+    assert serve.wait() == UNKNOWN, serve.err
 
 
 # ---- images that are none ---------------------------------------------------
