@@ -213,6 +213,16 @@ static int dump(struct job *j, struct ferry_err *e)
 	return dump_stream(j, fd, n, e);
 }
 
+/* Some errors name the file themselves: an image is opened by its path. */
+static int fail(const char *file, const char *why)
+{
+	size_t n = strlen(file);
+
+	if (!strncmp(why, file, n) && why[n] == ':')
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", why);
+	return ferry_tool_fail(FERRY_EXIT_FAILED, "%s: %s", file, why);
+}
+
 static int show(struct job *j)
 {
 	struct ferry_err err = { 0 };
@@ -230,8 +240,7 @@ static int show(struct job *j)
 		return ferry_tool_printed(FERRY_EXIT_DONE);
 	if (j->words.json)
 		ferry_dump_error_print(&j->fault, err.msg);
-	return ferry_tool_fail(FERRY_EXIT_FAILED, "%s: %s", j->words.file,
-			       err.msg);
+	return fail(j->words.file, err.msg);
 }
 
 int ferry_tool_dump(int argc, char **argv)

@@ -67,10 +67,12 @@ static struct record record_decode(const uint8_t head[HEAD_WIRE])
 	return rec;
 }
 
-/* Not a number is not in this range either. */
+/* Not a number is not in this range either.  Zeroes are no data without
+ * octets, but a disk that lost what was written. */
 static bool is_record(const struct record *rec)
 {
-	return rec->what < WHATS && rec->seconds >= 0 && rec->seconds < 1e15;
+	return rec->what < WHATS && rec->seconds >= 0 && rec->seconds < 1e15 &&
+	       (rec->what >= WHAT_OPEN || rec->bytes);
 }
 
 bool ferry_dump_capture_begins(const uint8_t head[HEAD_WIRE])

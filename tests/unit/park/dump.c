@@ -409,6 +409,18 @@ static void bad_capture(struct ferry_wr *w)
 	ferry_wr_be64(w, UINT64_MAX);
 }
 
+static void zeroes(struct ferry_wr *w)
+{
+	ferry_wr_zeroes(w, 4000);
+}
+
+/* As a disk leaves it that went down in the middle. */
+static void capture_then_zeroes(struct ferry_wr *w)
+{
+	stream_capture(w);
+	ferry_wr_zeroes(w, 4000);
+}
+
 static void image_in_a_pipe(struct ferry_wr *w)
 {
 	ferry_wr_bytes(w, "FERRYIMG", 8);
@@ -441,6 +453,10 @@ static void a_stream_that_lies_is_refused_with_a_sentence(void **state)
 		  "before a block was named" },
 		{ behind_shut, FERRY_DUMP_RETURN, "more behind the end" },
 		{ a_png, 0, "0x0: not a migration" },
+		{ zeroes, 0, "0x0: not a migration: it begins with 0x0" },
+		{ zeroes, FERRY_DUMP_CAPTURE, "0x0: the capture: this is no "
+					      "record" },
+		{ capture_then_zeroes, 0, "this is no record" },
 		{ nothing, 0, "0x0: it ends where more must come" },
 		{ cut_capture, 0, "connection 3, to the target, 0xfa0: it "
 				  "ends inside of: " },
