@@ -22,16 +22,16 @@ static off_t offset_of(const struct ferry_mem_block *b, uint64_t page)
 
 /* -ENOMEM is what is tried again: a lack of room, and whatever goes wrong when
  * nobody else has the page. */
-static int failed(const struct ferry_place *p, int rc)
+static int tried_again(const struct ferry_place *p, int rc)
 {
-	bool full = rc == ENOSPC || rc == EDQUOT || rc == EFBIG ||
-		    rc == ENOMEM;
+	bool full = rc == -ENOSPC || rc == -EDQUOT || rc == -EFBIG ||
+		    rc == -ENOMEM;
 
-	return full || !atomic_load(&p->ops)->may_give_up ? -ENOMEM : -rc;
+	return rc && (full || !atomic_load(&p->ops)->may_give_up) ? -ENOMEM :
+								    rc;
 }
 
-static int write_some(const struct ferry_place *p, int fd, const uint8_t *data,
-		      uint64_t bytes, off_t at)
+static int write_some(int fd, const uint8_t *data, uint64_t bytes, off_t at)
 {
 	while (bytes) {
 		ssize_t n = pwrite(fd, data, bytes, at);
@@ -39,7 +39,7 @@ static int write_some(const struct ferry_place *p, int fd, const uint8_t *data,
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return failed(p, n ? errno : EIO);
+			return n ? -errno : -EIO;
 		data += n;
 		bytes -= (uint64_t)n;
 		at += n;
@@ -54,9 +54,9 @@ static int write_pages(struct ferry_place *p, const struct ferry_mem_block *b,
 	int rc;
 
 	do
-		rc = write_some(p, b->fd, data, n * FERRY_PAGE_BYTES,
+		rc = write_some(b->fd, data, n * FERRY_PAGE_BYTES,
 				offset_of(b, first));
-	while (ferry_place_wait_for_room(p, rc, &since_ns));
+	while (ferry_place_wait_for_room(p, tried_again(p, rc), &since_ns));
 	return rc;
 }
 

@@ -28,7 +28,8 @@ void ferry_placer_fini(struct ferry_placer *r)
 static int failed(const struct ferry_mem_block *b, uint64_t first, int rc,
 		  struct ferry_err *e)
 {
-	bool full = rc == -ENOMEM;
+	bool full = rc == -ENOMEM || rc == -ENOSPC || rc == -EDQUOT ||
+		    rc == -EFBIG;
 
 	return ferry_err_set(e, full ? FERRY_E_NOMEM : FERRY_E_IO, -rc,
 			     "place block %s page %" PRIu64 "%s", b->name,

@@ -185,7 +185,9 @@ static void a_full_disk_is_an_error_while_the_source_has_the_vm(void **state)
 	f.place.patience_ns = 0;
 	assert_ok(write_to(&f, 0, 0, 40, 1));
 	assert_int_equal(write_to(&f, 0, 40, 40, 1), -1);
-	assert_says(&f.e, FERRY_E_NOMEM, "the image has no room left");
+	assert_says(&f.e, FERRY_E_NOMEM, "the image has no room left: No space "
+					 "left on device");
+	assert_int_equal(f.e.sys, ENOSPC);
 	assert_int_equal(ferry_place_listen(&f.place, &f.e), -1);
 	assert_says(&f.e, FERRY_E_IO, "make room for block a");
 	finish(&f);
