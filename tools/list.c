@@ -119,7 +119,8 @@ int ferry_tool_list(int argc, char **argv)
 	n = scandir(dir, &found, is_socket, by_name);
 	if (n < 0 && errno != ENOENT)
 		return ferry_tool_fail(FERRY_EXIT_FAILED, "look for VMs in "
-				       "%s: %s", dir, strerror(errno));
+				       "%s%s: %s", dir, FERRY_NAMES_HINT,
+				       strerror(errno));
 	for (int i = 0; i < n; i++) {
 		struct json_object *row;
 

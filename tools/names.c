@@ -29,8 +29,10 @@ int ferry_names_dir(char *buf, size_t bytes, int make, struct ferry_err *e)
 				     "the runtime folder's path is too long");
 	if (make && mkdir(buf, 0700) && errno != EEXIST)
 		return ferry_err_set(e, FERRY_E_IO, errno, "make the runtime "
-				     "folder %s (set FERRY_RUNTIME_DIR to "
-				     "have it elsewhere)", buf);
+				     "folder %s%s", buf, FERRY_NAMES_HINT);
+	if (make && access(buf, W_OK | X_OK))
+		return ferry_err_set(e, FERRY_E_IO, errno, "use the runtime "
+				     "folder %s%s", buf, FERRY_NAMES_HINT);
 	return 0;
 }
 
@@ -102,8 +104,9 @@ struct ferry_qmp_client *ferry_names_open(const char *vm, int timeout_ms,
 	if (ferry_names_socket(vm, path, sizeof(path), e))
 		return NULL;
 	if (access(path, F_OK) && errno != ENOENT && errno != ENOTDIR) {
-		ferry_err_set(e, FERRY_E_IO, errno, "look for VM '%s' at %s",
-			      vm, path);
+		ferry_err_set(e, FERRY_E_IO, errno, "look for VM '%s' at %s%s",
+			      vm, path, strchr(vm, '/') ? "" :
+						FERRY_NAMES_HINT);
 		return NULL;
 	}
 	if (access(path, F_OK)) {

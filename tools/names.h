@@ -13,6 +13,9 @@
 #include "base/err.h"
 #include "ctl/qmp_client.h"
 
+/* Behind a folder that cannot be used. */
+#define FERRY_NAMES_HINT " (set FERRY_RUNTIME_DIR to have it elsewhere)"
+
 #define FERRY_QMP_TIMEOUT_MS	30000
 
 /* The runtime folder; made (mode 0700) if `make`. */

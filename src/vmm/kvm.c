@@ -8,6 +8,7 @@
 #include <linux/kvm.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "vmm/layout.h"
@@ -45,8 +46,10 @@ static int open_device(struct ferry_err *e)
 		return fd;
 	if (errno == EACCES || errno == EPERM)
 		return ferry_err_set(e, FERRY_E_PERM, 0,
-				     "/dev/kvm: no permission; run `sudo "
-				     "usermod -aG kvm $USER` and log in again");
+				     "/dev/kvm: permission denied; as root: "
+				     "setfacl -m u:%u:rw /dev/kvm (or add the "
+				     "user to the group of /dev/kvm)",
+				     geteuid());
 	if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
 				     "/dev/kvm is missing; switch on "

@@ -94,6 +94,47 @@ def test_a_folder_that_may_not_be_read_is_no_empty_one(ferry, folder):
         assert (done.returncode, done.stdout) == (code, "")
         assert locked in done.stderr
         assert "Permission denied" in done.stderr
+        assert "(set FERRY_RUNTIME_DIR to have it elsewhere)" in done.stderr
+
+
+@pytest.fixture
+def nobody(ferry, folder):
+    """The command as a user who may do nothing, in a folder of his own."""
+    if os.geteuid() or not shutil.which("setpriv"):
+        pytest.skip("takes root, and setpriv")
+    home = os.path.join(folder, "nobody")
+    os.mkdir(home)
+    os.chown(home, 65534, 65534)
+    os.chmod(folder, 0o755)
+    env = {key: value for key, value in os.environ.items()
+           if key not in ("FERRY_RUNTIME_DIR", "XDG_RUNTIME_DIR")}
+
+    def run(*words, **more):
+        done = subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+             "--inh-caps=-all", ferry, *words], env=env | more, cwd="/",
+            text=True, check=False, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if "setpriv: failed to execute" in done.stderr:
+            pytest.skip("nobody may not even read the command")
+        return done
+    run.home = home
+    return run
+
+
+def test_a_user_who_may_not_is_told_what_to_do(nobody, guest):
+    """The same words as doctor's."""
+    vm = ["run", "--name", "n", "--ram", "64M", "--kernel", str(guest)]
+    done = nobody(*vm)
+    assert done.returncode == 1
+    assert "/run/ferry (set FERRY_RUNTIME_DIR to have it" in done.stderr
+    rows = json.loads(nobody("doctor", "--json").stdout)["checks"]
+    kvm, = (row for row in rows if row["name"] == "kvm")
+    if kvm["verdict"] == "ok":
+        pytest.skip("everybody may use this /dev/kvm")
+    done = nobody(*vm, FERRY_RUNTIME_DIR=nobody.home)
+    assert done.returncode == 1
+    assert kvm["fix"] in done.stderr
 
 
 def test_a_vm_that_died_is_listed_as_that(two, cli, make_vm, guest, folder):
