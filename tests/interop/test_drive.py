@@ -291,9 +291,9 @@ def test_sides_that_are_not_what_they_should_be_are_refused(idle, ferry,
                                                             folder):
     source, target = idle()
     refused(ferry("migrate", source.ctl, source.ctl), 2, "the same VM")
-    refused(ferry("migrate", target.ctl, source.ctl), 1,
+    refused(ferry("migrate", target.ctl, source.ctl), 5,
             "waits for one itself")
-    refused(ferry("migrate", target.ctl, "tcp:127.0.0.1:1"), 1,
+    refused(ferry("migrate", target.ctl, "tcp:127.0.0.1:1"), 5,
             "waits for one itself")
     refused(ferry("migrate", source.ctl, f"{folder}/c.ctl"), 5,
             "there is no VM")
@@ -303,7 +303,7 @@ def test_sides_that_are_not_what_they_should_be_are_refused(idle, ferry,
     refused(ferry("migrate", target.ctl, source.ctl), 1,
             "does not wait for a VM (it is: postmigrate)")
     for where in target.ctl, "tcp:127.0.0.1:1":
-        refused(ferry("migrate", source.ctl, where), 1,
+        refused(ferry("migrate", source.ctl, where), 5,
                 "has given its VM away (postmigrate)")
 
 
