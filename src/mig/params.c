@@ -98,7 +98,7 @@ static const struct ferry_param_info table[FERRY_PARAMS] = {
 			"connection of their own; its capability "
 			"postcopy-preempt must be on." },
 	[FERRY_P_TIMEOUT] = { ROW("x-ferry-timeout"), UINT, .unit = "ms",
-		.def = 4500, .min = 5 * FERRY_HEARTBEAT_MS, .max = 3600000,
+		.def = 4000, .min = 5 * FERRY_HEARTBEAT_MS, .max = 3600000,
 		.help = "A peer that is silent for longer is given up." },
 	[FERRY_P_RECOVER] = { ROW("x-ferry-recover"), UINT, .unit = "ms", LIVE,
 		.def = 600000, .max = UINT32_MAX,
