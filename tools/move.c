@@ -89,6 +89,7 @@ static int prepare_qemu(struct ferry_move *mv, struct ferry_err *e)
 static int prepare_address(struct ferry_move *mv, struct ferry_err *e)
 {
 	size_t n = strlen(mv->order->to);
+	FERRY_AUTO_JSON *vm = NULL;
 
 	if (mv->order->listen)
 		return ferry_err_set(e, FERRY_E_INVALID, 0, "--listen is for "
@@ -99,6 +100,9 @@ static int prepare_address(struct ferry_move *mv, struct ferry_err *e)
 	memcpy(mv->uri, mv->order->to, n + 1);
 	if (mv->source.kind == FERRY_PEER_QEMU)
 		return prepare_qemu(mv, e);
+	if (ferry_peer_call(&mv->source, "query-status", NULL, &vm, e))
+		return -1;
+	mv->was_running = ferry_json_bool(vm, "running", false);
 	return ferry_migrate_params_send(mv->source.qmp,
 					 mv->order->wish.params, e);
 }
@@ -181,15 +185,17 @@ static struct ferry_outcome outcome_of(const struct ferry_move *mv)
 	return o;
 }
 
+/* Behind an address can be somebody who keeps the VM (`ferry park`): only of
+ * one that was asked it is known that it runs there. */
 static void say_done(const struct ferry_move *mv)
 {
 	uint64_t total = ferry_json_u64(mv->m, "total-time", 0);
 	uint64_t pause = ferry_json_u64(mv->m, "downtime", 0);
-	bool file = !strncmp(mv->uri, "file:", 5) ||
-		    !strncmp(mv->uri, "exec:", 5);
+	const char *is = ferry_fit_is_one_way(mv->uri) ? "is in" :
+			 mv->to.running ? "runs at" : "is at";
 
-	printf("%s %s %s; %d ms", mv->source.name,
-	       file ? "is in" : "runs at", mv->order->to, (int)total);
+	printf("%s %s %s%s; %d ms", mv->source.name, is, mv->order->to,
+	       mv->was_running ? "" : ", paused", (int)total);
 	/* Some QEMUs say nonsense, docs/QEMU.md. */
 	if (pause <= total)
 		printf(", pause %d ms", (int)pause);
@@ -222,13 +228,14 @@ static int tell(struct ferry_move *mv)
 
 	if (!mv->order->quiet && isatty(STDERR_FILENO))
 		fputc('\n', stderr);
-	if (mv->from.gone && o.code != FERRY_EXIT_DONE)
-		return ferry_tool_fail(o.code, "%s does not answer any more: "
-				       "%s", mv->source.name, mv->why);
-	if (mv->source.kind == FERRY_PEER_QEMU)
+	if (mv->m && (mv->source.kind == FERRY_PEER_QEMU || mv->from.gone))
 		ferry_shape_where(mv->m, o.where);
-	if (mv->order->json)
+	if (mv->order->json && mv->m)
 		puts(ferry_json_text(mv->m));
+	if (mv->from.gone && o.code != FERRY_EXIT_DONE)
+		return ferry_tool_fail(o.code, "%s does not answer any more%s"
+				       "%s", mv->source.name,
+				       *mv->why ? ": " : "", mv->why);
 	if (o.code != FERRY_EXIT_DONE)
 		say_failed(mv, &o);
 	else if (!mv->order->json)

@@ -7,6 +7,7 @@
 #include "progress.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +25,16 @@ static const char *status_of(const struct json_object *m)
 	return status ? status : "none";
 }
 
-static void add_rates(const struct json_object *ram, char *buf, size_t bytes)
+/* Memory goes over now: it can be said for how long yet. */
+static bool is_moving(const struct json_object *m)
 {
+	return !strcmp(status_of(m), "active") ||
+	       !strcmp(status_of(m), "postcopy-active");
+}
+
+static void add_rates(const struct json_object *m, char *buf, size_t bytes)
+{
+	struct json_object *ram = ferry_json_obj(m, "ram");
 	uint64_t rate = ferry_json_u64(ram, "pages-per-second", 0) *
 			PAGE_BYTES;
 	uint64_t dirty = ferry_json_u64(ram, "dirty-pages-rate", 0) *
@@ -41,7 +50,7 @@ static void add_rates(const struct json_object *ram, char *buf, size_t bytes)
 		at += (size_t)snprintf(buf + at, bytes - at,
 				       "  guest writes %" PRIu64 " MiB/s",
 				       dirty >> 20);
-	if (remaining && at < bytes)
+	if (remaining && is_moving(m) && at < bytes)
 		snprintf(buf + at, bytes - at, "  ETA %.1f s",
 			 (double)remaining / (double)rate);
 }
@@ -59,15 +68,16 @@ static void add_pause(const struct json_object *m, char *buf, size_t bytes)
 			 will);
 }
 
-/* A target is not told of passes. */
+/* The one that goes on, or how many there were.  A target is not told. */
 static void add_pass(const struct json_object *m, char *buf, size_t bytes)
 {
 	const char *role = ferry_json_str(m, "x-ferry-role");
+	bool active = !strcmp(status_of(m), "active");
+	uint64_t pass = ferry_shape_passes(m) + active;
 	size_t at = strlen(buf);
 
-	if (!role || strcmp(role, "target"))
-		snprintf(buf + at, bytes - at, "  pass %" PRIu64,
-			 ferry_shape_passes(m) + 1);
+	if (pass && (!role || strcmp(role, "target")))
+		snprintf(buf + at, bytes - at, "  pass %" PRIu64, pass);
 }
 
 void ferry_progress_line(const struct json_object *m, char *buf, size_t bytes)
@@ -84,7 +94,7 @@ void ferry_progress_line(const struct json_object *m, char *buf, size_t bytes)
 	snprintf(buf + strlen(buf), bytes - strlen(buf), " %3" PRIu64 "%%",
 		 have * 100 / total);
 	add_pass(m, buf, bytes);
-	add_rates(ram, buf, bytes);
+	add_rates(m, buf, bytes);
 	add_pause(m, buf, bytes);
 }
 

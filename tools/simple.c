@@ -73,16 +73,6 @@ static int simple(int argc, char **argv, const char *doc, const char *command)
 	return simple_if(argc, argv, doc, command, NULL);
 }
 
-int ferry_tool_start_postcopy(int argc, char **argv)
-{
-	return simple(argc, argv,
-		      "Let the migration of VM that is under way go to "
-		      "postcopy as soon as it can: the VM runs at the target "
-		      "at once, its memory follows.\v"
-		      "Example: ferry start-postcopy web",
-		      "migrate-start-postcopy");
-}
-
 /* ---- where ferry run refuses by itself, and a QEMU would obey ------------------ */
 
 struct place {
@@ -107,22 +97,43 @@ static int look(struct ferry_peer *p, struct place *at, struct ferry_err *e)
 	return 0;
 }
 
-/* To QMP nothing to cancel is success, as in QEMU; who typed it wants to
- * know.  A QEMU before 10.0 obeys in postcopy, which loses the VM. */
-static int may_cancel(struct ferry_peer *p, struct ferry_err *e)
+static bool is_over(const struct place *at)
 {
 	static const char *const over[] = {
 		"none", "completed", "failed", "cancelled",
 	};
+
+	for (size_t i = 0; i < FERRY_LEN(over); i++)
+		if (!strcmp(at->status, over[i]))
+			return true;
+	return false;
+}
+
+static int may_postcopy(struct ferry_peer *p, struct ferry_err *e)
+{
 	struct place at;
 
 	if (look(p, &at, e))
 		return -1;
-	for (size_t i = 0; i < FERRY_LEN(over); i++)
-		if (!strcmp(at.status, over[i]))
-			return ferry_err_set(e, FERRY_E_STATE, 0, "there is "
-					     "nothing to cancel: the "
-					     "migration is %s", over[i]);
+	if (is_over(&at))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "there is nothing "
+				     "to take to postcopy: the migration is "
+				     "%s", at.status);
+	return 0;
+}
+
+/* To QMP nothing to cancel is success, as in QEMU; who typed it wants to
+ * know.  A QEMU before 10.0 obeys in postcopy, which loses the VM. */
+static int may_cancel(struct ferry_peer *p, struct ferry_err *e)
+{
+	struct place at;
+
+	if (look(p, &at, e))
+		return -1;
+	if (is_over(&at))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "there is nothing "
+				     "to cancel: the migration is %s",
+				     at.status);
 	if (p->kind == FERRY_PEER_QEMU && strcmp(at.where, "source"))
 		return ferry_err_set(e, FERRY_E_STATE, 0, "it cannot be "
 				     "cancelled any more: the target has taken "
@@ -161,6 +172,16 @@ static int may_quit(struct ferry_peer *p, struct ferry_err *e)
 				     "here and part at the other side: that "
 				     "would lose it");
 	return 0;
+}
+
+int ferry_tool_start_postcopy(int argc, char **argv)
+{
+	return simple_if(argc, argv,
+			 "Let the migration of VM that is under way go to "
+			 "postcopy as soon as it can: the VM runs at the "
+			 "target at once, its memory follows.\v"
+			 "Example: ferry start-postcopy web",
+			 "migrate-start-postcopy", may_postcopy);
 }
 
 int ferry_tool_cancel(int argc, char **argv)

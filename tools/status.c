@@ -77,6 +77,7 @@ static void print_text(const struct json_object *vm,
 		       ferry_json_str(m, "x-ferry-safe"));
 	if (why)
 		printf("reason     %s\n", why);
+	fflush(stdout);
 	print_recovery(m);
 }
 

@@ -44,7 +44,9 @@ static struct json_object *ram(const struct ferry_stats *st)
 	ferry_json_add_u64(o, "precopy-bytes", st->precopy_bytes);
 	ferry_json_add_u64(o, "downtime-bytes", st->pause_bytes);
 	ferry_json_add_u64(o, "postcopy-bytes", st->postcopy_bytes);
-	ferry_json_add_u64(o, "x-ferry-distinct", st->distinct_bytes);
+	/* Who was never connected owes nobody anything, and has sent nothing. */
+	ferry_json_add_u64(o, "x-ferry-distinct",
+			   st->sent_bytes ? st->distinct_bytes : 0);
 	ferry_json_add_u64(o, "x-ferry-requested-pages", st->request_pages);
 	return o;
 }

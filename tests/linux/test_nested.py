@@ -80,7 +80,7 @@ def test_a_linux_counts_and_moves(shell):
     shell.wait(r"waiting for the VM at")
     shell.wait(r"step [2-9]\b")
     shell.type(move)
-    shell.wait(r"web runs at tcp:127\.0\.0\.1:4444; \d+ ms")
+    shell.wait(r"web is at tcp:127\.0\.0\.1:4444; \d+ ms")
     last = steps(shell)[-1]
     shell.wait("|".join(rf"step {last + n}\b" for n in (2, 3, 4)))
     said = steps(shell)
