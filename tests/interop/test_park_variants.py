@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import resource
+import socket
 import struct
 import time
 from pathlib import Path
@@ -600,6 +601,113 @@ def test_before_postcopy_nobody_can_come_back(park):
         if turn == 0:       # PONG 0x42 is not said: pages are missing
             main.say(DISCARD, package(True), ping(4)).hear(PONG[4])
     assert "nothing here that it could go on with" in p.one.said()
+
+
+# ---- where the VM is, at each message -----------------------------------------
+
+# What a source says, piece by piece; what of it is answered.
+PRECOPY_TAIL = [
+    ("all pages", part(all_pages("ram", 300), zeroes("rom", 4), end=True), b""),
+    ("half of the devices", tail()[:400], b""),
+    ("the last octet", tail()[400:], SHUT),
+]
+POSTCOPY_TAIL = [
+    ("what is missing", DISCARD + ping(2), PONG[2]),
+    ("half of the package", package(False)[:900], b""),
+    ("the package", package(False)[900:] + ping(4), PONG[4] + PONG[3]),
+    ("half of the pages", part(records(dict(list(LATER.items())[:50]))), b""),
+    ("the last page", part(records(dict(list(LATER.items())[50:]))), b""),
+    ("the end", part(end=True) + b"\0", SHUT),
+]
+LOADED_TAIL = [
+    ("what is missing", DISCARD + ping(2), PONG[2]),
+    ("half of the package", package(True)[:900], b""),
+    ("the package", package(True)[900:] + ping(4), PONG[4]),
+    ("half of the pages", part(records(dict(list(LATER.items())[:50]))), b""),
+    ("the last page", part(records(dict(list(LATER.items())[50:]))),
+     PONG[3] + PONG[0x42]),
+    ("the end", part(end=True) + b"\0", SHUT),
+]
+
+SOURCE = 1, None                # it is at the source, which goes on or may
+STOPPED = 3, None               # at the source, which is stopped
+ASIDE = 3, ".undecided"         # in the image, if it does not run at the source
+PARKED = 0, ""
+
+# Where the source hangs up, all answers heard: how park ends, what is there.
+PLACES = {
+    "precopy": (PRECOPY_TAIL, {
+        "all pages": SOURCE, "half of the devices": SOURCE,
+        "the last octet": PARKED}),
+    "postcopy, before 10.2": (POSTCOPY_TAIL, {
+        "what is missing": SOURCE, "half of the package": SOURCE,
+        "the package": STOPPED, "half of the pages": STOPPED,
+        "the last page": ASIDE, "the end": PARKED}),
+    "postcopy": (LOADED_TAIL, {
+        "what is missing": SOURCE, "half of the package": SOURCE,
+        "the package": SOURCE, "half of the pages": SOURCE,
+        "the last page": ASIDE, "the end": PARKED}),
+}
+
+
+def begin_as(p, way):
+    if way != "precopy":
+        return begin(p, NEW if way == "postcopy" else "pc-i440fx-7.2")
+    main = p.connect().say(head(NEW), OPEN_RETURN_PATH, ping(1))
+    return main.hear(PONG[1]).say(start(BLOCKS))
+
+
+def hear_all(main, answers):
+    """In any order."""
+    while len(main.heard) < len(answers):
+        hear_some(main)
+    found, main.heard = main.heard, b""
+    assert sorted(found[i:i + 8] for i in range(0, len(found), 8)) == \
+        sorted(answers[i:i + 8] for i in range(0, len(answers), 8))
+
+
+def say_up_to(main, pieces, where):
+    """The answers to the last of them."""
+    for name, said, answers in pieces:
+        main.say(said).said()
+        if name == where:
+            return answers
+        hear_all(main, answers)
+    raise KeyError(where)
+
+
+def became(p):
+    """(exit code, the end of the image's name, if there is one)"""
+    code, _ = p.one.wait()
+    return code, next((end for end in ("", ".undecided")
+                       if os.path.exists(f"{p.one.image}{end}")), None)
+
+
+@pytest.mark.parametrize("way, where", [
+    (way, where) for way, (_, rows) in PLACES.items() for where in rows])
+def test_a_source_that_leaves_at_each_message(peer, way, where):
+    pieces, rows = PLACES[way]
+    p = peer()
+    main = begin_as(p, way)
+    hear_all(main, say_up_to(main, pieces, where))
+    main.close()
+    assert became(p) == rows[where], p.one.said()
+
+
+@pytest.mark.parametrize("way, where", [
+    (way, name) for way, (pieces, _) in PLACES.items()
+    for name, _, answers in pieces if answers])
+def test_a_source_that_leaves_without_having_heard(peer, way, where):
+    """The same, but that SHUT was said to nobody."""
+    pieces, rows = PLACES[way]
+    p = peer()
+    main = begin_as(p, way)
+    answers = say_up_to(main, pieces, where)
+    while len(main.sock.recv(4096, socket.MSG_PEEK)) < len(answers):
+        time.sleep(0.01)
+    main.close()
+    assert became(p) == (ASIDE if rows[where] == PARKED else rows[where]), \
+        p.one.said()
 
 
 # ---- what cannot be ---------------------------------------------------------

@@ -164,6 +164,15 @@ def test_a_busy_guest_goes_on(parked, host, serve, mode):
     lives(vm)
 
 
+def test_another_machine_with_more_devices_goes_on(parked, host, serve):
+    args = ["-machine", "q35", "-device", "virtio-rng-pci", "-device",
+            "e1000e", "-vga", "std"]
+    image = parked("q35", *args)
+    vm = host("b", "postcopy-ram", args=args)
+    serve(image, vm.uri).done()
+    lives(vm)
+
+
 @pytest.mark.sanitize
 def test_a_compressed_one_goes_on_over_tcp(parked, host, serve):
     image = parked("zstd", options=["--zstd"])

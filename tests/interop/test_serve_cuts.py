@@ -134,6 +134,7 @@ def test_cuts_leave_the_vm_where_serve_says(image, folder, mode, least):
     cuts = [{"at": at} for at in forth] + [{"back": at, "more": ASK}
                                            for at in back]
     found = []
+    assert len(cuts) == 25
     for number, cut in enumerate(cuts):
         found.append(try_cut(image, folder, mode, number, **cut))
         if number % 5 == 4:
