@@ -274,6 +274,12 @@ MISFITS = {
     "devices that it has not, precopy": ("rng", [], [], 64, ["--precopy"],
                                          (3, "undecided")),
 }
+# From 10.0 on: it takes the package and then waits for another connection; it
+# says that it has failed.
+NEWER = {
+    "preempt on one side": (3, "split"),
+    "devices that it has not, precopy": (1, "image"),
+}
 OTHERS = {
     "pc": [],
     "ram0": ["-object", "memory-backend-ram,id=ram0,size=64M", "-machine",
@@ -286,6 +292,8 @@ OTHERS = {
 def test_a_host_that_does_not_fit_gets_nothing_to_run(parked, host, serve,
                                                       what):
     name, args, caps, ram_mb, words, outcome = MISFITS[what]
+    if qemu.version() >= 1000:
+        outcome = NEWER.get(what, outcome)
     image = parked(name, *OTHERS[name])
     vm = host("b", *caps, args=args, ram_mb=ram_mb)
     code, [told], said = serve(image, vm.uri, "--set", "x-ferry-timeout=2000",
