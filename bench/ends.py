@@ -207,6 +207,7 @@ class Beats:
 
 class Qemu(End):
     name = "qemu"
+    serial_kind = Serial
 
     @staticmethod
     def missing(_build):
@@ -235,7 +236,8 @@ class Qemu(End):
         try:
             self.qmp = Qmp(at["qmp"], self.alive)
             self.weight = Weight(self.process.pid, setup.ram_mib << 20)
-            self.serial = Serial(at["serial"], GuestLog(), self.alive)
+            self.serial = self.serial_kind(at["serial"], GuestLog(),
+                                           self.alive)
             self.beats = Beats(at["beats"], self.alive)
             self.capabilities(events=True)
             if not waits:       # nobody would have heard it before

@@ -9,6 +9,7 @@ WINDOW_S = 1.0          # after the switch: what the guest then felt
 BACK_AT = 0.9           # of the speed before
 BACK_FOR_S = 0.1        # on average over this long
 NEAR_S = 0.25           # how well the guest's time is known beforehand
+WAIT_US = 64            # a gap that is longer is a wait
 
 
 def speed(samples):
@@ -127,3 +128,32 @@ def summary(runs, key):
         return None
     return {"median": statistics.median(values), "min": min(values),
             "max": max(values), "n": len(values)}
+
+
+def waits(traced, stopped_us):
+    """What the guest waited for in the second after it went on.  stopped_us:
+    when it stopped, by its own clock, which may have stood still since."""
+    samples = with_starts(traced)
+    first = next((i for i, s in enumerate(samples)
+                  if s["us"] >= stopped_us), None)
+    before = [s for s in samples if s["us"] < stopped_us]
+    if first is None or not before:
+        raise ValueError("the guest's samples do not cover the switch")
+    # That time is known to some ms; if its clock went on, the gap is long.
+    switch = max(range(first, min(first + 3, len(samples))),
+                 key=lambda i: samples[i]["gap_us"])
+    end_us = samples[switch]["us"]
+    after = [s for s in samples[switch + 1:]
+             if s["start_us"] < end_us + WINDOW_S * 1e6]
+    gaps = {bound: n for bound, n in add_gaps(after).items()
+            if bound > WAIT_US}
+    if not after:
+        raise ValueError("the guest did not go on for long enough")
+    return {
+        "gaps": gaps,
+        "waits": sum(gaps.values()),
+        "wait_p50_us": percentile(gaps, 50),
+        "wait_p99_us": percentile(gaps, 99),
+        "wait_max_ms": max(s["gap_us"] for s in after) / 1e3,
+        "speed_percent": 100 * speed(after) / speed(before),
+    }

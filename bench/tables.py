@@ -26,7 +26,7 @@ FELT = [
 ]
 
 
-def _figure(summary, digits, scale):
+def figure(summary, digits, scale):
     if not summary:
         return "–"
     median, low, high = (f"{summary[k] * scale:.{digits}f}"
@@ -34,17 +34,17 @@ def _figure(summary, digits, scale):
     return median if low == high else f"{median} ({low}–{high})"
 
 
-def _size(mib):
+def size(mib):
     return f"{mib // 1024} GiB" if mib % 1024 == 0 else f"{mib} MiB"
 
 
-def _table(head, rows):
+def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return lines
 
 
-def _rounds(row):
+def rounds(row):
     good = str(row["rounds"])
     return f"{good} of {row['rounds'] + row['failed']}" \
         if row["failed"] else good
@@ -52,9 +52,9 @@ def _rounds(row):
 
 def _rows_table(rows, columns):
     head = ["mode", "who", "rounds"] + [c[1] for c in columns]
-    return _table(head, [
-        [MODE_TEXT.get(r["mode"], r["mode"]), r["pair"], _rounds(r)] +
-        [_figure(r["figures"].get(key), digits, scale)
+    return table(head, [
+        [MODE_TEXT.get(r["mode"], r["mode"]), r["pair"], rounds(r)] +
+        [figure(r["figures"].get(key), digits, scale)
          for key, _, digits, scale in columns] for r in rows])
 
 
@@ -70,12 +70,12 @@ def _groups(rows):
             key=lambda r: list(MODE_TEXT).index(r["mode"]))
 
 
-def _machine(data):
+def machine(data, runs):
     m = data["machine"]
     return [f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB; Linux "
             f"{m['kernel']}; ferry {m['ferry']}, {m['qemu']}. "
             f"{data['began']}, {data['seconds']:.0f} s; load before it "
-            f"{m['load']:.1f}.", ""] + _stops(data["runs"])
+            f"{m['load']:.1f}.", ""] + _stops(runs)
 
 
 def _stops(runs):
@@ -91,7 +91,7 @@ def _floors(floors):
     if not floors:
         return []
     fetch = floors["fetch"]
-    return ["### Floors", ""] + _table(
+    return ["### Floors", ""] + table(
         ["what", "figure"],
         [["loopback TCP, send + receive into a warm buffer",
           f"{floors['loopback']['mb_per_s']} MB/s, "
@@ -115,34 +115,34 @@ def _memory(memory):
             return "–"
         return (f"{m[f'{end}_peak_kib'] / 1024:.0f} "
                 f"(before: {m[f'{end}_before_kib'] / 1024:.0f})")
-    return ["### Resident memory beyond the guest, peak, MiB", ""] + _table(
+    return ["### Resident memory beyond the guest, peak, MiB", ""] + table(
         ["guest", "mode", "who", "source", "target"],
-        [[f"{_size(m['ram_mib'])}, {m['guest']}", MODE_TEXT[m["mode"]],
+        [[f"{size(m['ram_mib'])}, {m['guest']}", MODE_TEXT[m["mode"]],
           m["pair"], mib(m, "source"), mib(m, "target")]
          for m in memory]) + [""]
 
 
 def _failures(runs):
     bad = [r for r in runs if "error" in r]
-    lines = sorted({f"- {_size(r['ram_mib'])}, {r['guest']}, {r['mode']}, "
+    lines = sorted({f"- {size(r['ram_mib'])}, {r['guest']}, {r['mode']}, "
                     f"{r['pair']}: {r['error']}" for r in bad})
     return ["### Without figures", ""] + lines + [""] if lines else []
 
 
 def render(data):
-    lines = _machine(data) + _floors(data["floors"])
+    lines = machine(data, data["runs"]) + _floors(data["floors"])
     for ram_mib, guest, rows in _groups(data["rows"]):
-        lines += [f"### {_size(ram_mib)}, {guest} ({GUEST_TEXT[guest]})", ""]
+        lines += [f"### {size(ram_mib)}, {guest} ({GUEST_TEXT[guest]})", ""]
         lines += _rows_table(rows, COST) + [""]
         lines += _rows_table(rows, FELT) + [""]
     lines += _memory(data["memory"]) + _failures(data["runs"])
     return "\n".join(lines).rstrip() + "\n"
 
 
-def put_into(text, tables):
+def put_into(text, tables, begin=BEGIN, end=END):
     """Replaces what stands between the two marks, or all."""
-    if BEGIN in text and END in text:
-        head, rest = text.split(BEGIN, 1)
-        tail = rest.split(END, 1)[1]
-        return f"{head}{BEGIN}\n\n{tables}\n{END}{tail}"
+    if begin in text and end in text:
+        head, rest = text.split(begin, 1)
+        tail = rest.split(end, 1)[1]
+        return f"{head}{begin}\n\n{tables}\n{end}{tail}"
     return tables

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 
 import figures  # noqa: E402
+import peer  # noqa: E402
+import peer_tables  # noqa: E402
 import stops  # noqa: E402
 import tables  # noqa: E402
 from ends import PAIRS  # noqa: E402
@@ -62,6 +65,34 @@ def test_a_small_run_has_every_figure_and_loses_no_page(build, folder, pair):
 
     shown = bench(build, "--from", out, "--markdown", "-").stdout
     assert "### 64 MiB, full" in shown and f"| {pair} | 1 |" in shown
+
+
+@pytest.mark.usefixtures("kvm")
+def test_a_tiny_run_beside_qemu_has_every_figure(build, folder):
+    if PAIRS["qemu"][0].missing(build):
+        pytest.skip(PAIRS["qemu"][0].missing(build))
+    out, place = f"{folder}/out.json", tempfile.mkdtemp(dir="/dev/shm")
+    bench(build, "--peer", "--tiny", "--images", place, "--json", out)
+    os.rmdir(place)     # it is empty
+    data = json.loads(Path(out).read_text(encoding="utf-8"))
+
+    for part, runs in data["peer"]["runs"].items():
+        assert runs and not [r for r in runs if "error" in r], runs
+        for row in data["peer"]["rows"][part]:
+            assert row["rounds"] == 1 and not row["failed"]
+            for key, figure in row["figures"].items():
+                assert figure or key == "anonymous_kib", (row, key)
+    for run in data["peer"]["runs"]["waits"]:
+        assert run["bad_pages"] == 0 and run["verified_pages"] > 10000
+    of_ferry = [r for runs in data["peer"]["runs"].values() for r in runs
+                if "anonymous_kib" in r]
+    assert len(of_ferry) > 6
+    assert max(r["anonymous_kib"] for r in of_ferry) < 64 << 10
+
+    shown = bench(build, "--from", out, "--markdown", "-").stdout
+    for heading in ("From a QEMU, 64 MiB", "What the guest waits for",
+                    "first new line"):
+        assert f"### {heading}" in shown or heading in shown
 
 
 def test_what_cannot_be_measured_is_said(folder):
@@ -120,6 +151,51 @@ def test_the_speed_while_it_is_moved_is_that_before_the_switch():
     f = figures.from_trace(slow, near_us=400_000, quiet_until_us=150_000,
                            host_pause_ms=9, moving_from_us=200_000)
     assert f["speed_during"] == pytest.approx(30_000)
+
+
+def waiting():
+    """Undisturbed; stopped; 3 waits of 100 us and one of 400 among what the
+    machine takes anyhow."""
+    return [line(10_000 * i, 1000, 20, {32: 1000}) for i in range(30)] + \
+        [line(300_000, 0, 9000)] + \
+        [line(310_000, 500, 400, {64: 400, 128: 3, 512: 1})] + \
+        [line(310_000 + 10_000 * i, 1000, 40, {64: 1000})
+         for i in range(1, 99)]
+
+
+def test_waits_are_counted_from_where_the_guest_goes_on():
+    f = figures.waits(waiting(), stopped_us=295_000)
+    assert f["waits"] == 4 and f["gaps"] == {128: 3, 512: 1}
+    assert 64 <= f["wait_p50_us"] <= 128 < f["wait_p99_us"] <= 512
+    assert f["wait_max_ms"] == 0.4
+    assert 99 < f["speed_percent"] < 101
+
+
+@pytest.mark.parametrize("stopped_us", [-1, 1e9])
+def test_samples_on_one_side_of_the_switch_only_are_refused(stopped_us):
+    with pytest.raises(ValueError):
+        figures.waits(waiting(), stopped_us)
+
+
+def test_a_part_makes_no_round_that_it_has_no_time_for():
+    parts = {"rounds": 5, "limit_s": 0}
+    assert list(peer.Bench(None, None, None, None).rounds(parts)) == [0]
+    assert peer.Bench.turn({"a": 1, "b": 2}, 0) == ["a", "b"]
+    assert peer.Bench.turn({"a": 1, "b": 2}, 1) == ["b", "a"]
+
+
+def test_tables_of_a_busy_machine_say_so():
+    data = {"machine": dict.fromkeys(("cpu", "cores", "memory_gib", "kernel",
+                                      "ferry", "qemu"), "x") | {"load": 1.6},
+            "began": "now", "seconds": 1, "peer": {
+                "rows": dict.fromkeys(peer.PARTS, ()),
+                "runs": {"park": [{"error": "no", "who": "qemu",
+                                   "ram_mib": 64}]}}}
+    shown = peer_tables.render(data)
+    assert "Other work went on meanwhile" in shown
+    assert "- park, qemu, 64 MiB: no" in shown
+    data["machine"]["load"] = 0.3
+    assert "Other work" not in peer_tables.render(data)
 
 
 def test_a_pause_that_the_host_did_not_see_is_not_confirmed():
