@@ -18,13 +18,17 @@ static void lane_failed(void *target, const struct ferry_err *why)
 
 int ferry_adopt_init(struct ferry_target *t, struct ferry_err *e)
 {
+	const struct ferry_place_watch watch = {
+		t->vm->adopt->wrote, t->vm->opaque,
+	};
 	struct ferry_lanes *l = &t->adopted.lanes;
 
 	l->place = &t->in.place;
 	l->unpack = t->vm->how.unpack;
 	l->failed = lane_failed;
 	l->arg = t;
-	if (ferry_place_init_file(&t->in.place, &t->vm->mem, &t->in.map, e))
+	if (ferry_place_init_file(&t->in.place, &t->vm->mem, &t->in.map,
+				  &watch, e))
 		return -1;
 	return ferry_lanes_init(l, t->vm->how.multifd, e);
 }
@@ -157,6 +161,7 @@ void ferry_adopt_hook(struct ferry_target *t)
 	if (t->dialect != FERRY_DIALECT_QEMU)
 		return;
 	t->adopted.modern = false;
+	t->in.body.gathers = true;
 	t->in.body.hooks = (struct ferry_rambody_hooks){
 		.adopt = on_listed, .mark = on_mark, .arg = t,
 	};

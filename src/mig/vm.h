@@ -57,6 +57,12 @@ struct ferry_adopt_ops {
 	int (*block)(void *opaque, const struct ferry_mem_block *b, int *fd,
 		     uint64_t *offset, struct ferry_err *e);
 
+	/* Memory was written: n pages of a block, data in one piece; NULL:
+	 * zeroes.  By any of the threads that place, of one page no two at a
+	 * time. */
+	void (*wrote)(void *opaque, const struct ferry_mem_block *b,
+		      uint64_t first, uint64_t n, const uint8_t *data);
+
 	/* Does the description name just these sections, to the last octet?
 	 * If not, nothing is wrong yet: it may not be all of it. */
 	bool (*is_whole)(void *opaque, const void *sections,

@@ -55,6 +55,14 @@ static int on_block(void *opaque, const struct ferry_mem_block *b, int *fd,
 					b->page_bytes, b->gpa, offset, e);
 }
 
+static void on_wrote(void *opaque, const struct ferry_mem_block *b,
+		     uint64_t first, uint64_t n, const uint8_t *data)
+{
+	struct ferry_park *p = opaque;
+
+	ferry_image_writer_note(&p->w, b->index, first, n, data);
+}
+
 static bool on_is_whole(void *opaque, const void *sections,
 			size_t sections_bytes, const void *vmdesc,
 			size_t vmdesc_bytes)
@@ -154,6 +162,7 @@ static void on_revoke(void *opaque)
 static const struct ferry_adopt_ops ops = {
 	.begin = on_begin,
 	.block = on_block,
+	.wrote = on_wrote,
 	.is_whole = on_is_whole,
 	.prepare = on_prepare,
 	.commit = on_commit,

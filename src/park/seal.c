@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Workers take pieces of 16 MiB in turn.  A chunk of which no page ever came
- * is not read.  What a file system gave back as it was written is the truth
- * that the hash is made of.
+ * is not read, nor one whose hash was noted when it came.
  */
 #include "park/seal.h"
 
@@ -96,6 +95,14 @@ static int seal_chunk(struct worker *k, uint64_t chunk, struct ferry_chunk *c)
 	*c = (struct ferry_chunk){ 0 };
 	if (!any_here(s->map, &p))
 		return 0;
+	c->hash = atomic_load_explicit(&s->w->noted[p.block][p.page /
+				       FERRY_CHUNK_PAGES],
+				       memory_order_relaxed);
+	if (c->hash) {
+		c->offset = offset;
+		c->stored_bytes = (uint32_t)bytes;
+		return 0;
+	}
 	rc = transfer(s->w->memory_fd, false, k->raw, bytes, offset);
 	if (rc || ferry_is_zero(k->raw, bytes))
 		return rc;

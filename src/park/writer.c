@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "mem/mem.h"
 #include "park/hash.h"
 #include "park/seal.h"
 
@@ -131,7 +132,48 @@ void ferry_image_writer_fini(struct ferry_image_writer *w)
 		close(w->fd);
 	}
 	w->fd = w->memory_fd = -1;
+	for (size_t i = 0; i < w->index.vm.blocks; i++) {
+		free(w->noted[i]);
+		w->noted[i] = NULL;
+	}
 	ferry_hello_fini(&w->index.vm);
+}
+
+/* The kernel gives what is never noted no memory. */
+static int make_notes(struct ferry_image_writer *w, uint64_t chunks,
+		      struct ferry_err *e)
+{
+	size_t block = w->index.vm.blocks - 1;
+
+	w->noted[block] = calloc(chunks, sizeof(*w->noted[block]));
+	return w->noted[block] ? 0 : ferry_err_set(e, FERRY_E_NOMEM, errno,
+						   "hashes of chunks");
+}
+
+/* Zeroes are for the seal to find. */
+static uint64_t hash_of_chunk(const uint8_t *data)
+{
+	return ferry_is_zero(data, FERRY_CHUNK_BYTES) ? 0 :
+	       ferry_hash(data, FERRY_CHUNK_BYTES);
+}
+
+/* Whoever writes a part of a chunk makes its hash unknown. */
+void ferry_image_writer_note(struct ferry_image_writer *w, uint32_t block,
+			     uint64_t first, uint64_t pages,
+			     const uint8_t *data)
+{
+	uint64_t end = first + pages, next;
+
+	for (uint64_t at = first; at < end && !w->zstd_level; at = next) {
+		uint64_t chunk = at / FERRY_CHUNK_PAGES, hash = 0;
+
+		next = (chunk + 1) * FERRY_CHUNK_PAGES;
+		if (data && at % FERRY_CHUNK_PAGES == 0 && next <= end)
+			hash = hash_of_chunk(data + (at - first) *
+					     FERRY_PAGE_BYTES);
+		atomic_store_explicit(&w->noted[block][chunk], hash,
+				      memory_order_relaxed);
+	}
 }
 
 int ferry_image_writer_block(struct ferry_image_writer *w, const char *name,
@@ -146,6 +188,8 @@ int ferry_image_writer_block(struct ferry_image_writer *w, const char *name,
 				     "%" PRIu64 " octets does not fit into an "
 				     "image", name, bytes);
 	if (ferry_hello_add_block(vm, name, bytes, page_bytes, gpa, e))
+		return -1;
+	if (make_notes(w, chunks, e))
 		return -1;
 	w->index.first_chunk[vm->blocks - 1] = w->chunks;
 	*offset = w->end;

@@ -7,8 +7,11 @@
  * image.  Between the two it may have a name that says that it is undecided
  * whether it counts.
  *
- * Threads: blocks by one; memory may be written by any number meanwhile; seal
- *          by one, when nobody writes any more.
+ * Chunks are hashed as they arrive, where they come whole; the others are read
+ * back in the end.
+ *
+ * Threads: blocks by one; then memory may be written, and noted, by any
+ *          number; seal by one, when nobody writes any more.
  */
 #ifndef FERRY_PARK_WRITER_H
 #define FERRY_PARK_WRITER_H
@@ -32,6 +35,8 @@ struct ferry_image_writer {
 	uint64_t	 chunks;
 	const char	*name;		/* that it has got: path, aside, or
 					 * NULL */
+	_Atomic uint64_t *noted[FERRY_BLOCKS_MAX];	/* hash of each chunk;
+					 * 0: it is to be read */
 	struct ferry_image_head head;
 	struct ferry_image_index index;
 };
@@ -51,6 +56,12 @@ FERRY_CHECKED int ferry_image_writer_block(struct ferry_image_writer *w,
 					   uint32_t page_bytes, uint64_t gpa,
 					   uint64_t *offset,
 					   struct ferry_err *e);
+
+/* These pages of a block were written and hold this; NULL: they are zero.  Any
+ * number of threads, but not of one page two at a time. */
+void ferry_image_writer_note(struct ferry_image_writer *w, uint32_t block,
+			     uint64_t first, uint64_t pages,
+			     const uint8_t *data);
 
 /* What must hold where the VM runs next; see ferry_vm_add_fact(). */
 FERRY_CHECKED int ferry_image_writer_fact(struct ferry_image_writer *w,

@@ -48,12 +48,25 @@ int ferry_place_init(struct ferry_place *p, struct ferry_mem *mem,
 	return init(p, mem, map, &ferry_place_precopy, e);
 }
 
+static void nobody(void *arg, const struct ferry_mem_block *b, uint64_t first,
+		   uint64_t n, const uint8_t *data)
+{
+	(void)arg;
+	(void)b;
+	(void)first;
+	(void)n;
+	(void)data;
+}
+
 int ferry_place_init_file(struct ferry_place *p, struct ferry_mem *mem,
-			  struct ferry_map *map, struct ferry_err *e)
+			  struct ferry_map *map,
+			  const struct ferry_place_watch *watch,
+			  struct ferry_err *e)
 {
 	if (init(p, mem, map, &ferry_place_file, e))
 		return -1;
 	p->in_file = true;
+	p->watch = watch ? *watch : (struct ferry_place_watch){ nobody, NULL };
 	return 0;
 }
 

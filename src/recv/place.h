@@ -54,6 +54,17 @@ struct ferry_place_ops {
 	bool may_give_up;
 };
 
+/*
+ * Hears of all that is written to files, when it is: n pages, what they hold
+ * in one piece; data NULL: zeroes.  Any receiver's thread; of one page no two
+ * at a time.
+ */
+struct ferry_place_watch {
+	void (*wrote)(void *arg, const struct ferry_mem_block *b,
+		      uint64_t first, uint64_t n, const uint8_t *data);
+	void	*arg;
+};
+
 #define FERRY_WAITING_MAX	256
 
 /* A fault that somebody waits for. */
@@ -75,6 +86,7 @@ struct ferry_place {
 	pthread_rwlock_t shape;
 
 	bool		 in_file;	/* see ferry_place_init_file() */
+	struct ferry_place_watch watch;	/* of files */
 
 	/* Changed once, by the main thread, while no receiver places. */
 	const struct ferry_place_ops *_Atomic ops;
@@ -94,10 +106,12 @@ struct ferry_place {
 FERRY_CHECKED int ferry_place_init(struct ferry_place *p, struct ferry_mem *mem,
 				   struct ferry_map *map, struct ferry_err *e);
 /* The same for blocks that lie in files and are not known yet; mem and map are
- * filled before the first page comes.  There are no faults then. */
+ * filled before the first page comes.  There are no faults then.  watch is
+ * copied; NULL: nobody wants to know. */
 FERRY_CHECKED int ferry_place_init_file(struct ferry_place *p,
 					struct ferry_mem *mem,
 					struct ferry_map *map,
+					const struct ferry_place_watch *watch,
 					struct ferry_err *e);
 void ferry_place_fini(struct ferry_place *p);
 

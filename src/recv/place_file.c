@@ -75,11 +75,18 @@ static int write_zeroes(struct ferry_place *p, const struct ferry_mem_block *b,
 	return rc;
 }
 
+static void tell(const struct ferry_place *p, const struct ferry_mem_block *b,
+		 uint64_t first, uint64_t n, const uint8_t *data)
+{
+	p->watch.wrote(p->watch.arg, b, first, n, data);
+}
+
 static int file_pages(struct ferry_place *p, struct ferry_mem_block *b,
 		      uint64_t first, uint64_t n, const uint8_t *data)
 {
 	int rc = write_pages(p, b, first, n, data);
 
+	tell(p, b, first, n, rc ? NULL : data);
 	if (!rc)
 		ferry_map_set_here(p->map, b->index, first, n);
 	return rc;
@@ -89,6 +96,7 @@ static int file_pages(struct ferry_place *p, struct ferry_mem_block *b,
 static int file_zeroes(struct ferry_place *p, struct ferry_mem_block *b,
 		       uint64_t first, uint64_t n)
 {
+	tell(p, b, first, n, NULL);
 	for (uint64_t done = 0, run; done < n; done += run) {
 		bool here;
 		int rc = 0;
@@ -140,6 +148,7 @@ static int late_pages(struct ferry_place *p, struct ferry_mem_block *b,
 {
 	int rc = write_pages(p, b, first, n, data);
 
+	tell(p, b, first, n, rc ? NULL : data);
 	if (!rc)
 		ferry_place_arrived(p, b, first, n);
 	return rc;
@@ -149,6 +158,7 @@ static int late_pages(struct ferry_place *p, struct ferry_mem_block *b,
 static int late_zeroes(struct ferry_place *p, struct ferry_mem_block *b,
 		       uint64_t first, uint64_t n)
 {
+	tell(p, b, first, n, NULL);
 	ferry_map_set_zero(p->map, b->index, first, n);
 	return 0;
 }

@@ -59,6 +59,9 @@ struct ferry_rambody {
 	bool		 advised;	/* postcopy may follow */
 	bool		 listed;	/* MEM_SIZE was read */
 	bool		 postcopy;	/* LISTEN was read */
+	bool		 gathers;	/* a run waits for octets that have not
+					 * arrived: nobody waits for its pages
+					 * before the mark behind it */
 	struct ferry_mem_block *last;	/* for CONTINUE */
 
 	/* A run of neighbours that waits to be placed. */

@@ -119,10 +119,18 @@ static void on_revoke(void *opaque)
 	(void)!note(opaque, "revoke", NULL);
 }
 
+static void on_wrote(void *opaque, const struct ferry_mem_block *b,
+		     uint64_t first, uint64_t n, const uint8_t *data)
+{
+	(void)opaque;
+	(void)data;
+	assert_true(first + n <= b->pages);
+}
+
 static const struct ferry_adopt_ops ops = {
 	.begin = on_begin, .block = on_block, .is_whole = on_is_whole,
-	.prepare = on_prepare, .commit = on_commit, .settle = on_settle,
-	.revoke = on_revoke,
+	.wrote = on_wrote, .prepare = on_prepare, .commit = on_commit,
+	.settle = on_settle, .revoke = on_revoke,
 };
 
 static void say(struct adopter *a, const uint8_t *octets, size_t bytes)

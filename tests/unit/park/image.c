@@ -180,6 +180,74 @@ static void damaged_memory_is_never_handed_out(void **state)
 	parked_remove(&p);
 }
 
+/* A chunk of pc.ram, written and noted. */
+static void write_chunk(struct parked *p, uint64_t chunk, uint8_t *data)
+{
+	uint64_t first = chunk * FERRY_CHUNK_PAGES;
+
+	for (uint64_t i = 0; i < FERRY_CHUNK_PAGES; i++) {
+		parked_page(data + i * PAGE, 0, first + i);
+		data[i * PAGE] |= 1;
+	}
+	assert_int_equal(pwrite(p->w.memory_fd, data, FERRY_CHUNK_BYTES,
+				(off_t)(p->offset[0] + first * PAGE)),
+			 FERRY_CHUNK_BYTES);
+	ferry_map_set_here(&p->map, 0, first, FERRY_CHUNK_PAGES);
+	ferry_image_writer_note(&p->w, 0, first, FERRY_CHUNK_PAGES, data);
+}
+
+static void put_page(struct parked *p, uint64_t page, const uint8_t *data)
+{
+	assert_int_equal(pwrite(p->w.memory_fd, data, PAGE,
+				(off_t)(p->offset[0] + page * PAGE)), PAGE);
+}
+
+/* What is written in two pieces, or zero, or shorter than a chunk, is read
+ * back; what a disk makes of a chunk that was hashed as it came is found. */
+static void a_chunk_is_hashed_as_it_came(void **state)
+{
+	FERRY_AUTO_FREE uint8_t *data = calloc(2, FERRY_CHUNK_BYTES);
+	static const uint8_t other[PAGE] = { 7 };
+	struct ferry_image_vm vm = parked_vm();
+	struct ferry_image_cache c;
+	struct ferry_err e = { 0 };
+	struct ferry_image img;
+	struct parked p;
+
+	(void)state;
+	assert_non_null(data);
+	parked_folder(&p);
+	parked_begin(&p, 0);
+	parked_fill(&p);
+	for (uint64_t chunk = 0; chunk < 5; chunk++)
+		write_chunk(&p, chunk, data);
+	put_page(&p, 1 * FERRY_CHUNK_PAGES + 3, other);
+	put_page(&p, 2 * FERRY_CHUNK_PAGES + 3, other);
+	ferry_image_writer_note(&p.w, 0, 2 * FERRY_CHUNK_PAGES + 3, 1, other);
+	put_page(&p, 3 * FERRY_CHUNK_PAGES + 15, other);
+	put_page(&p, 4 * FERRY_CHUNK_PAGES, other);
+	memcpy(data, other, PAGE);
+	memcpy(data + PAGE, other, PAGE);
+	ferry_image_writer_note(&p.w, 0, 4 * FERRY_CHUNK_PAGES - 1, 2, data);
+	memset(data, 0, 2 * FERRY_CHUNK_BYTES);
+	ferry_image_writer_note(&p.w, 2, 0, 32, data);
+	ferry_image_writer_note(&p.w, 1, 0, 5, NULL);
+	assert_ok(ferry_image_writer_seal(&p.w, &p.map, &vm, &e));
+	parked_end(&p);
+
+	assert_ok(ferry_image_open(&img, p.path, &e));
+	assert_ok(ferry_image_cache_init(&c, &e));
+	for (uint64_t chunk = 0; chunk < img.chunks; chunk++)
+		if (chunk != 1)
+			assert_non_null(ferry_image_chunk(&img, &c, chunk,
+							  &e));
+	assert_null(ferry_image_chunk(&img, &c, 1, &e));
+	assert_says(&e, "block pc.ram at 0x10000 does not match its hash");
+	ferry_image_cache_fini(&c);
+	ferry_image_close(&img);
+	parked_remove(&p);
+}
+
 static void an_image_that_was_cut_is_refused(void **state)
 {
 	struct parked p;
@@ -353,6 +421,7 @@ int main(void)
 					  &raw),
 		cmocka_unit_test_prestate(damaged_memory_is_never_handed_out,
 					  &packed),
+		cmocka_unit_test(a_chunk_is_hashed_as_it_came),
 		cmocka_unit_test(an_image_that_was_cut_is_refused),
 		cmocka_unit_test(memory_cut_away_under_a_reader_is_an_error),
 		cmocka_unit_test(what_is_no_image_is_told_so),

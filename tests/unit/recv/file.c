@@ -31,7 +31,8 @@ static void start(struct filed *f, int fd)
 	assert_ok(ferry_mem_add_file(&f->mem, "b", PAGES * PAGE, PAGE, 0, fd,
 				     OFFSET + PAGES * PAGE, &f->e));
 	assert_ok(ftruncate(fd, OFFSET + 2 * PAGES * PAGE));
-	assert_ok(ferry_place_init_file(&f->place, &f->mem, &f->map, &f->e));
+	assert_ok(ferry_place_init_file(&f->place, &f->mem, &f->map, NULL,
+					&f->e));
 	assert_ok(ferry_map_init(&f->map, &f->mem, &f->e));
 	assert_ok(ferry_place_begin(&f->place, &f->e));
 	ferry_placer_init(&f->placer, &f->place);

@@ -248,6 +248,60 @@ static void no_page_waits_for_octets_that_have_not_arrived(void **state)
 	}
 }
 
+static struct { uint64_t first, n; } run[8];
+static unsigned runs;
+
+static int note_run(struct ferry_place *p, struct ferry_mem_block *b,
+		    uint64_t first, uint64_t n, const uint8_t *data)
+{
+	(void)p;
+	(void)b;
+	(void)data;
+	assert_true(runs < FERRY_LEN(run));
+	run[runs].first = first;
+	run[runs++].n = n;
+	return 0;
+}
+
+/* However the stream is cut into pieces on its way. */
+static void where_nobody_waits_runs_are_whole(void **state)
+{
+	static const struct ferry_place_ops ops = { .pages = note_run };
+	struct body *b = start(false);
+
+	(void)state;
+	runs = 0;
+	b->body.gathers = true;
+	atomic_store(&b->r.place.ops, &ops);
+	for (unsigned p = 60; p < 130; p++)
+		page(b, p == 60 ? "a" : NULL, p, 1);
+	mark(b, FERRY_RAM_EOS, 0);
+	expect(b);
+	assert_int_equal(runs, 3);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(run[i].first, i ? 64 * i : 60);
+		assert_int_equal(run[i].n, i == 1 ? 64 : i ? 2 : 4);
+	}
+	finish(b);
+}
+
+static void what_came_whole_is_kept_when_the_rest_does_not(void **state)
+{
+	struct body *b = start(false);
+
+	(void)state;
+	b->body.gathers = true;
+	page(b, "a", 1, 1);
+	page(b, NULL, 2, 1);
+	page(b, NULL, 3, 1);
+	b->w.p -= 1;
+	assert_int_equal(read_body(b), -1);
+	assert_int_equal(b->e.code, FERRY_E_CLOSED);
+	assert_true(page_is(&b->r, 0, 1, 1) && page_is(&b->r, 0, 2, 1));
+	assert_false(ferry_map_is_here(&b->r.map, 0, 3));
+	finish(b);
+}
+
 static const struct {
 	const char *why;
 	const char *name;
@@ -529,6 +583,9 @@ int main(void)
 		cmocka_unit_test(a_run_longer_than_the_buffer_is_placed),
 		cmocka_unit_test(
 			no_page_waits_for_octets_that_have_not_arrived),
+		cmocka_unit_test(where_nobody_waits_runs_are_whole),
+		cmocka_unit_test(
+			what_came_whole_is_kept_when_the_rest_does_not),
 		cmocka_unit_test(pages_that_may_not_be_are_refused),
 		cmocka_unit_test(a_patch_changes_what_it_names_and_nothing_else),
 		cmocka_unit_test(a_damaged_patch_is_refused),
