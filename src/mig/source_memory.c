@@ -177,7 +177,10 @@ int ferry_outflow_survey(struct ferry_source *s, bool all, struct ferry_err *e)
 
 int ferry_outflow_resurvey(struct ferry_source *s, struct ferry_err *e)
 {
-	return s->out.untouched ? survey_touched(s, touched, e) : 0;
+	/* Nobody has touched a parked VM since. */
+	if (!s->out.untouched || s->vm->state)
+		return 0;
+	return survey_touched(s, touched, e);
 }
 
 /* Once a pass is over, what is owed was written: it is to be read. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The hash that images are checked by: XXH3 of 64 bits, which finds damage,
- * not malice.  About 15 GB/s a core.  Any thread.
+ * not malice.  About 15 GB/s a core.  Any thread, once it was prepared.
  */
 #ifndef FERRY_PARK_HASH_H
 #define FERRY_PARK_HASH_H
@@ -10,5 +10,8 @@
 #include <stdint.h>
 
 uint64_t ferry_hash(const void *data, size_t bytes);
+
+/* Looks at the CPU; by one thread, before there are several. */
+void ferry_hash_prepare(void);
 
 #endif

@@ -114,6 +114,7 @@ int ferry_image_open(struct ferry_image *img, const char *path,
 	*img = (struct ferry_image){
 		.fd = open(path, O_RDONLY | O_CLOEXEC),
 	};
+	ferry_hash_prepare();
 	if (img->fd < 0)
 		return ferry_err_set(e, FERRY_E_IO, errno, "open image %s",
 				     path);
@@ -144,11 +145,8 @@ const char *ferry_image_peer(const struct ferry_image *img)
 
 bool ferry_image_is_zero(const struct ferry_image *img, uint64_t chunk)
 {
-	struct ferry_chunk c;
-
-	return !ferry_chunk_decode(img->table + chunk * FERRY_CHUNK_WIRE,
-				   img->head.file_bytes, &c) &&
-	       !c.stored_bytes;
+	/* Of a table of a million: nothing more is looked at. */
+	return ferry_chunk_is_zero(img->table + chunk * FERRY_CHUNK_WIRE);
 }
 
 int ferry_image_cache_init(struct ferry_image_cache *c, struct ferry_err *e)
@@ -186,16 +184,16 @@ static int damaged(const struct ferry_image *img, uint64_t chunk, int sys,
 			     p.page * FERRY_PAGE_BYTES, how);
 }
 
-/* From the file into the cache, through `packed` when it is shorter than what
- * it holds. */
+/* From the file to out, through `packed` when it is shorter than what it
+ * holds. */
 static int load(const struct ferry_image *img, struct ferry_image_cache *c,
-		uint64_t chunk, const struct ferry_chunk *rec,
+		uint64_t chunk, const struct ferry_chunk *rec, uint8_t *out,
 		struct ferry_err *e)
 {
 	size_t bytes = ferry_chunk_find(&img->index, chunk).pages *
 		       FERRY_PAGE_BYTES;
 	bool packed = rec->stored_bytes < bytes;
-	uint8_t *to = packed ? c->packed : c->chunk;
+	uint8_t *to = packed ? c->packed : out;
 	size_t n;
 	int rc;
 
@@ -209,10 +207,25 @@ static int load(const struct ferry_image *img, struct ferry_image_cache *c,
 		return damaged(img, chunk, 0, "does not match its hash", e);
 	if (!packed)
 		return 0;
-	n = ZSTD_decompressDCtx(c->zstd, c->chunk, bytes, c->packed,
+	n = ZSTD_decompressDCtx(c->zstd, out, bytes, c->packed,
 				rec->stored_bytes);
 	if (ZSTD_isError(n) || n != bytes)
 		return damaged(img, chunk, 0, "cannot be unpacked", e);
+	return 0;
+}
+
+int ferry_image_read(const struct ferry_image *img,
+		     struct ferry_image_cache *c, uint64_t chunk, uint8_t *out,
+		     struct ferry_err *e)
+{
+	struct ferry_chunk rec;
+
+	if (ferry_chunk_decode(img->table + chunk * FERRY_CHUNK_WIRE,
+			       img->head.file_bytes, &rec))
+		return damaged(img, chunk, 0, "lies outside the file", e);
+	if (rec.stored_bytes)
+		return load(img, c, chunk, &rec, out, e);
+	memset(out, 0, FERRY_CHUNK_BYTES);
 	return 0;
 }
 
@@ -220,19 +233,10 @@ const uint8_t *ferry_image_chunk(const struct ferry_image *img,
 				 struct ferry_image_cache *c, uint64_t chunk,
 				 struct ferry_err *e)
 {
-	struct ferry_chunk rec;
-
 	if (c->which == chunk)
 		return c->chunk;
 	c->which = UINT64_MAX;
-	if (ferry_chunk_decode(img->table + chunk * FERRY_CHUNK_WIRE,
-			       img->head.file_bytes, &rec)) {
-		damaged(img, chunk, 0, "lies outside the file", e);
-		return NULL;
-	}
-	if (!rec.stored_bytes)
-		memset(c->chunk, 0, FERRY_CHUNK_BYTES);
-	else if (load(img, c, chunk, &rec, e))
+	if (ferry_image_read(img, c, chunk, c->chunk, e))
 		return NULL;
 	c->which = chunk;
 	return c->chunk;

@@ -53,6 +53,12 @@ const uint8_t *ferry_image_chunk(const struct ferry_image *img,
 				 struct ferry_image_cache *c, uint64_t chunk,
 				 struct ferry_err *e);
 
+/* The same, past the cache: out has room for a chunk.  0 or -1; then out holds
+ * nothing that may be used. */
+FERRY_CHECKED int ferry_image_read(const struct ferry_image *img,
+				   struct ferry_image_cache *c, uint64_t chunk,
+				   uint8_t *out, struct ferry_err *e);
+
 /* All chunks, for those who want to know before they rely on it. */
 FERRY_CHECKED int ferry_image_verify(const struct ferry_image *img,
 				     void (*progress)(void *arg,

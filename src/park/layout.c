@@ -153,6 +153,12 @@ int ferry_chunk_decode(const uint8_t wire[FERRY_CHUNK_WIRE],
 	return 0;
 }
 
+/* By the octets stored. */
+bool ferry_chunk_is_zero(const uint8_t wire[FERRY_CHUNK_WIRE])
+{
+	return !(wire[8] | wire[9] | wire[10] | wire[11]);
+}
+
 void ferry_chunk_encode(uint8_t wire[FERRY_CHUNK_WIRE],
 			const struct ferry_chunk *c)
 {

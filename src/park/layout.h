@@ -64,6 +64,7 @@ struct ferry_chunk {
 FERRY_CHECKED int ferry_chunk_decode(const uint8_t wire[FERRY_CHUNK_WIRE],
 				     uint64_t file_bytes,
 				     struct ferry_chunk *c);
+bool ferry_chunk_is_zero(const uint8_t wire[FERRY_CHUNK_WIRE]);
 void ferry_chunk_encode(uint8_t wire[FERRY_CHUNK_WIRE],
 			const struct ferry_chunk *c);
 

@@ -50,28 +50,43 @@ static uint64_t chunk_of(const struct ferry_serve *s, uint32_t block,
 	return s->img->index.first_chunk[block] + page / FERRY_CHUNK_PAGES;
 }
 
+/* The first of these pages, or, where they begin with a whole chunk, all of
+ * that: how many; -1. */
+static int read_some(struct ferry_serve *s, struct ferry_image_cache *c,
+		     uint32_t block, const uint64_t *page, uint32_t n,
+		     uint8_t *out, struct ferry_err *e)
+{
+	uint64_t which = chunk_of(s, block, *page);
+	uint64_t at = *page % FERRY_CHUNK_PAGES;
+	const uint8_t *chunk;
+
+	if (!at && n >= FERRY_CHUNK_PAGES && page[FERRY_CHUNK_PAGES - 1] ==
+	    *page + FERRY_CHUNK_PAGES - 1)
+		return ferry_image_read(s->img, c, which, out, e) ? -1 :
+		       (int)FERRY_CHUNK_PAGES;
+	chunk = ferry_image_chunk(s->img, c, which, e);
+	if (!chunk)
+		return -1;
+	memcpy(out, chunk + at * FERRY_PAGE_BYTES, FERRY_PAGE_BYTES);
+	return 1;
+}
+
 static int read_pages(void *arg, uint32_t block, const uint64_t *page,
 		      uint32_t n, uint8_t *out, struct ferry_err *e)
 {
 	struct ferry_serve *s = arg;
 	struct ferry_image_cache *c = borrow(s, e);
-	int rc = c ? 0 : -1;
+	uint32_t i = 0;
+	int got = c ? 0 : -1;
 
-	for (uint32_t i = 0; !rc && i < n; i++) {
-		const uint8_t *chunk = ferry_image_chunk(s->img, c,
-						chunk_of(s, block, page[i]),
-						e);
-
-		if (!chunk)
-			rc = -1;
-		else
-			memcpy(out + (size_t)i * FERRY_PAGE_BYTES, chunk +
-			       page[i] % FERRY_CHUNK_PAGES * FERRY_PAGE_BYTES,
-			       FERRY_PAGE_BYTES);
+	while (got >= 0 && i < n) {
+		got = read_some(s, c, block, page + i, n - i, out +
+				(size_t)i * FERRY_PAGE_BYTES, e);
+		i += got > 0 ? (uint32_t)got : 0;
 	}
 	if (c)
 		give_back(s, c);
-	return rc;
+	return got < 0 ? -1 : 0;
 }
 
 /* The pages of a chunk are alike. */

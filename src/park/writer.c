@@ -114,6 +114,7 @@ int ferry_image_writer_open(struct ferry_image_writer *w, const char *path,
 		.fd = -1, .memory_fd = -1, .zstd_level = zstd_level,
 		.end = FERRY_CHUNK_BYTES,
 	};
+	ferry_hash_prepare();
 	if (name_it(w, path, e) || open_part(w, e) || open_scratch(w, e)) {
 		ferry_image_writer_fini(w);
 		return -1;
