@@ -124,12 +124,13 @@ static error_t option(int key, char *arg, struct argp_state *state)
 
 /* ---- being told to stop ------------------------------------------------------- */
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted;	/* to be acted upon */
+static volatile sig_atomic_t told_to_stop;	/* ever */
 
 static void on_signal(int signal)
 {
 	(void)signal;
-	interrupted = 1;
+	interrupted = told_to_stop = 1;
 }
 
 static void watch_signals(void)
@@ -299,7 +300,8 @@ static int park_one(struct options *o, char *uri, size_t bytes, int *again)
 	 * try does. */
 	ferry_park_free(p);
 	code = tell(o, &st, &parked);
-	*again = code == FERRY_EXIT_FAILED && !cancelled && !o->once;
+	*again = code == FERRY_EXIT_FAILED && !cancelled && !told_to_stop &&
+		 !o->once;
 	return code;
 }
 
