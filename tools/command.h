@@ -39,6 +39,7 @@ int ferry_tool_doctor(int argc, char **argv);
 int ferry_tool_park(int argc, char **argv);
 int ferry_tool_serve(int argc, char **argv);
 int ferry_tool_dump(int argc, char **argv);
+int ferry_tool_rescue(int argc, char **argv);
 int ferry_tool_stop(int argc, char **argv);
 int ferry_tool_cont(int argc, char **argv);
 int ferry_tool_quit(int argc, char **argv);

@@ -73,6 +73,10 @@ _ferry_words() {
 		case $command in
 		run|list|doctor|params|dump) return ;;
 		serve|park) echo tcp: unix:; return ;;
+		rescue)
+			[ "$COMP_CWORD" -ne 2 ] || { echo dump merge; return; }
+			[ "${COMP_WORDS[2]}" = dump ] || return
+			;;
 		esac
 		_ferry_vms "$ferry"
 		[ "$command" != migrate ] || echo tcp: unix: file:

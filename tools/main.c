@@ -32,6 +32,8 @@ static const struct ferry_tool tools[] = {
 	  "it", ferry_tool_park },
 	{ "serve", "let a parked VM go on at hosts that wait for it",
 	  ferry_tool_serve },
+	{ "rescue", "put a VM together whose migration has lost its link for "
+	  "good", ferry_tool_rescue },
 	{ "dump", "list the records of a stream, a capture or an image",
 	  ferry_tool_dump },
 	{ "stop", "pause a VM", ferry_tool_stop },

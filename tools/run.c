@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "image.h"
 #include "names.h"
 #include "vmm/control.h"
 
@@ -24,6 +25,8 @@ struct options {
 	struct ferry_machine_config machine;
 	struct ferry_control_config control;
 	const char *params[PARAMS_MAX];
+	const char *image_path;
+	struct ferry_tool_image *image;
 	char name[72], qmp[512];
 };
 
@@ -51,6 +54,8 @@ static const struct argp_option list[] = {
 	{ "incoming", 'I', "URI", 0, "wait for a migration: tcp:HOST:PORT, "
 	  "unix:PATH, file:PATH, fd:N (open when this was started) or defer; "
 	  "--kernel may be given too, without it the guest cannot reboot", 3 },
+	{ "image", 'G', "FILE", 0, "go on with the VM in this image, of `ferry "
+	  "park` or `ferry rescue`; RAM and vCPUs as it has them", 3 },
 	{ "set", 'S', "NAME=VALUE", 0, "a migration parameter", 3 },
 	{ "paused", 'p', NULL, 0, "do not run before `ferry cont`", 3 },
 	{ "no-shutdown", 'N', NULL, 0, "stay when the guest powers off", 3 },
@@ -58,7 +63,7 @@ static const struct argp_option list[] = {
 };
 
 static const char doc[] =
-	"Run a virtual machine, from a kernel or from a migration.\v"
+	"Run a virtual machine, from a kernel, a migration or an image.\v"
 	"Examples:\n\n"
 	"  ferry run --name web --vcpus 2 --ram 1G --kernel vmlinuz \\\n"
 	"        --initrd initrd.gz --append console=ttyS0\n"
@@ -177,6 +182,9 @@ static error_t option(int key, char *arg, struct argp_state *state)
 	case 'I':
 		o->control.incoming = arg;
 		return 0;
+	case 'G':
+		o->image_path = arg;
+		return 0;
 	case 'S':
 		add_param(state, arg);
 		return 0;
@@ -190,10 +198,13 @@ static error_t option(int key, char *arg, struct argp_state *state)
 		argp_error(state, "'%s' is one word too many", arg);
 		return 0;
 	case ARGP_KEY_END:
-		if (!o->machine.kernel && !o->control.incoming)
+		if (!o->machine.kernel && !o->control.incoming &&
+		    !o->image_path)
 			argp_error(state, "a VM needs --kernel, or --incoming "
-				   "to get one");
-		o->machine.arrives = o->control.incoming != NULL;
+				   "or --image to get one");
+		if (o->control.incoming && o->image_path)
+			argp_error(state, "either --incoming or --image");
+		o->machine.arrives = o->control.incoming || o->image_path;
 		return 0;
 	}
 	return machine_option(key, arg, state);
@@ -254,6 +265,26 @@ static int settle_names(struct options *o, struct ferry_err *e)
 	return 0;
 }
 
+static int run(struct options *o, int *exit_code, struct ferry_err *e)
+{
+	int rc;
+
+	if (settle_names(o, e))
+		return -1;
+	if (o->image_path) {
+		o->image = ferry_tool_image_open(o->image_path, e);
+		if (!o->image || ferry_tool_image_start(o->image, e)) {
+			(void)ferry_tool_image_close(o->image);
+			return -1;
+		}
+		o->control.incoming = ferry_tool_image_uri(o->image);
+	}
+	rc = ferry_control_run(&o->control, &o->machine, exit_code, e);
+	if (ferry_tool_image_close(o->image))
+		*exit_code = FERRY_EXIT_FAILED;
+	return rc;
+}
+
 int ferry_tool_run(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -275,8 +306,7 @@ int ferry_tool_run(int argc, char **argv)
 	if (check_words(&o, &err))
 		return ferry_tool_fail(FERRY_EXIT_USAGE, "%s", err.msg);
 	warn_of_kernel(&o);
-	if (settle_names(&o, &err) ||
-	    ferry_control_run(&o.control, &o.machine, &exit_code, &err))
+	if (run(&o, &exit_code, &err))
 		return ferry_tool_fail(exit_code, "%s", err.msg);
 	return exit_code;
 }

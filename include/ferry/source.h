@@ -67,6 +67,14 @@ int ferry_source_pause(struct ferry_source *s, struct ferry_err *e);
 int ferry_source_recover(struct ferry_source *s, const char *uri,
 			 struct ferry_err *e);
 
+/*
+ * Paused, and the link will not come back: write what this side has of the VM
+ * to fd (a file, or a pipe), for `ferry rescue merge`.  It gives the migration
+ * up: from here on the source does not come back to its target, whether this
+ * succeeds or not; it may be repeated.  Blocks; any thread.
+ */
+int ferry_source_rescue(struct ferry_source *s, int fd, struct ferry_err *e);
+
 /* Change a parameter; while running only those marked while_running. */
 int ferry_source_set(struct ferry_source *s, const char *name,
 		     const char *value, struct ferry_err *e);

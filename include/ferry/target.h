@@ -59,6 +59,24 @@ int ferry_target_pause(struct ferry_target *t, struct ferry_err *e);
 int ferry_target_recover(struct ferry_target *t, const char *uri,
 			 struct ferry_err *e);
 
+/*
+ * Paused, and the link will not come back: write what this side has of the VM
+ * to fd (a file, or a pipe), for `ferry rescue merge`: its memory as far as it
+ * is here, its devices as they are now (save() is called, on this thread).
+ * The VM was stopped before, and stays so; running: it ran until then, and is
+ * to run where it goes on.  It gives the migration up: from here on the source
+ * is not let in, whether this succeeds or not; it may be repeated.  Blocks.
+ */
+int ferry_target_rescue(struct ferry_target *t, int running, int fd,
+			struct ferry_err *e);
+
+/*
+ * Before that, where threads wait for missing pages and cannot be stopped
+ * otherwise: who waits for one, or touches one later, gets SIGSEGV (a vCPU:
+ * EFAULT, at the instruction that touched it).  For good.
+ */
+int ferry_target_abandon(struct ferry_target *t, struct ferry_err *e);
+
 /* Give up waiting or loading: refused after the commit. */
 int ferry_target_cancel(struct ferry_target *t, struct ferry_err *e);
 

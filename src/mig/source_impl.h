@@ -67,6 +67,7 @@ struct ferry_comeback {
 	unsigned	 paths;
 	unsigned	 at;		/* the one in use, or to be tried next */
 	bool		 asked;		/* by hand: now */
+	bool		 rescued;	/* dumped: it does not come back */
 	struct ferry_err never;		/* why it cannot be; code 0: it can */
 	/* conductor: */
 	unsigned	 attempt;	/* since there was a link that lasted */

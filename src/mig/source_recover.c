@@ -56,7 +56,8 @@ void ferry_source_note_pause(struct ferry_source *s, bool halted)
 	else
 		(void)!s->dialect->may_return(s, &never);
 	pthread_mutex_lock(&c->lock);
-	c->never = never;
+	if (!c->rescued)
+		c->never = never;
 	pthread_mutex_unlock(&c->lock);
 	ferry_status_hope(&s->status, halted ? 0 : hope_until(s));
 }

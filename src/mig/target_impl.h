@@ -101,6 +101,7 @@ struct ferry_preempt {
 
 /* A source that lost the connection in postcopy comes back; target->lock. */
 struct ferry_recovery {
+	bool		 rescued;	/* dumped: nobody is let in again */
 	bool		 possible;	/* it has let go of the VM, or may
 					 * have */
 	bool		 waiting;	/* main broke, and the reader waits */

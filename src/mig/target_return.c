@@ -43,7 +43,7 @@ static enum fate look(struct ferry_target *t,
 {
 	struct ferry_recovery *r = &t->recovery;
 
-	if (!is_ours(t, h) || t->end.quit)
+	if (!is_ours(t, h) || t->end.quit || r->rescued)
 		return FATE_STRANGER;
 	switch (ferry_status_state(&t->status)) {
 	case FERRY_STATE_COMPLETED:

@@ -65,7 +65,8 @@ enum ferry_phase ferry_control_phase(struct ferry_control *c)
 		side = FERRY_SIDE_SOURCE;
 	else if (c->mig.target)
 		side = FERRY_SIDE_TARGET;
-	phase = ferry_phase_of(side, c->has_vm, c->mig.state, c->mig.where);
+	phase = c->mig.rescued ? FERRY_PHASE_RESCUED :
+		ferry_phase_of(side, c->has_vm, c->mig.state, c->mig.where);
 	pthread_mutex_unlock(&c->lock);
 	return phase;
 }
@@ -176,6 +177,7 @@ static void adopt(struct ferry_control *c, struct ferry_source *source,
 	c->mig.told = FERRY_STATE_NONE;
 	c->mig.where = FERRY_WHERE_SOURCE;
 	c->mig.cancel_sent = c->mig.cancel_refused = false;
+	c->mig.rescued = c->mig.rescue_ran = false;
 	pthread_mutex_unlock(&c->lock);
 }
 

@@ -8,6 +8,7 @@
  *   control_guest.c	what waits (guest, quit, signal) gets its effect
  *   control_migrate.c	migrations begin, end, are told about
  *   control_params.c	capabilities and parameters
+ *   control_rescue.c	the half that is here, when the link is lost for good
  *   control_stats.c	statistics as query-migrate (pure)
  *   control_qmp.c	the table of commands
  *   control_say.c	the bell, words for the user, the order to end; all
@@ -58,6 +59,8 @@ struct ferry_control_mig {
 	bool		exit_on_error;	/* target: a failure ends us */
 	bool		cancel_sent;	/* by the control thread, once */
 	bool		cancel_refused;	/* it was too late */
+	bool		rescued;	/* its half was dumped */
+	bool		rescue_ran;	/* target: the VM ran before */
 	unsigned	users;		/* who pinned them */
 	pthread_cond_t	unused;		/* users is 0 */
 	enum ferry_state state;		/* as last told by an event; `setup`
@@ -118,6 +121,8 @@ FERRY_CHECKED int ferry_control_cont(struct ferry_control *c,
 FERRY_CHECKED int ferry_control_reset(struct ferry_control *c, bool guest,
 				      struct ferry_err *e);
 void ferry_control_halt(struct ferry_control *c, enum ferry_runstate why);
+FERRY_CHECKED int ferry_control_stop_for_rescue(struct ferry_control *c,
+						struct ferry_err *e);
 enum ferry_runstate ferry_control_runstate(struct ferry_control *c);
 
 /* control_guest.c */
@@ -154,6 +159,12 @@ bool ferry_control_is_over(struct ferry_control *c);
 FERRY_CHECKED int ferry_control_postcopy(struct ferry_control *c,
 					 struct ferry_err *e);
 struct json_object *ferry_control_query_migrate(struct ferry_control *c);
+
+/* control_rescue.c */
+FERRY_CHECKED int ferry_control_rescue(struct ferry_control *c,
+				       const char *path,
+				       struct json_object **ret,
+				       struct ferry_err *e);
 
 /* control_params.c */
 FERRY_CHECKED int ferry_control_set_pair(struct ferry_params *p,

@@ -128,6 +128,13 @@ static int run_start_postcopy(void *opaque, struct json_object *args,
 	return ferry_control_postcopy(opaque, e);
 }
 
+static int run_rescue(void *opaque, struct json_object *args,
+		      struct json_object **ret, struct ferry_err *e)
+{
+	return ferry_control_rescue(opaque, ferry_json_str(args, "filename"),
+				    ret, e);
+}
+
 static int run_query_migrate(void *opaque, struct json_object *args,
 			     struct json_object **ret, struct ferry_err *e)
 {
@@ -212,6 +219,8 @@ const struct ferry_qmp_command ferry_control_commands[] = {
 	    { "exit-on-error", FERRY_QMP_BOOL, true } } },
 	{ "migrate_cancel", run_migrate_cancel, FERRY_QMP_OOB, {} },
 	{ "migrate-start-postcopy", run_start_postcopy, FERRY_QMP_OOB, {} },
+	{ "x-ferry-rescue", run_rescue, 0,
+	  { { "filename", FERRY_QMP_STR, false } } },
 	{ "query-migrate", run_query_migrate, FERRY_QMP_OOB, {} },
 	{ "migrate-set-capabilities", run_set_caps, 0,
 	  { { "capabilities", FERRY_QMP_ARRAY, false } } },

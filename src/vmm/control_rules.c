@@ -52,6 +52,8 @@
 			"at the source"
 #define HERE_CUT	"the VM is here, but the connection to the source " \
 			"was lost: part of its memory may be missing"
+#define DUMPED		"its half was dumped for a rescue: the VM goes on " \
+			"from the image that is made of both"
 #define BUSY		"a migration is in progress"
 #define BUSY_QEMU	"There's a migration process in progress"
 
@@ -73,6 +75,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(GONE),
 		[FERRY_PHASE_ARRIVING]	= LATER(HALF_HERE, EFFECT_LATER),
 		[FERRY_PHASE_STRANDED]	= LATER(HERE_CUT, NO_EFFECT),
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_POWEROFF] = {
 		[FERRY_PHASE_HOME]	= DO,
@@ -84,6 +87,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(GONE),
 		[FERRY_PHASE_ARRIVING]	= LATER(HALF_HERE, EFFECT_LATER),
 		[FERRY_PHASE_STRANDED]	= LATER(HERE_CUT, NO_EFFECT),
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_RESET] = {
 		[FERRY_PHASE_HOME]	= DO,
@@ -95,6 +99,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(GONE),
 		[FERRY_PHASE_ARRIVING]	= LATER(HALF_HERE, EFFECT_LATER),
 		[FERRY_PHASE_STRANDED]	= LATER(HERE_CUT, NO_EFFECT),
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_QUIT] = {
 		[FERRY_PHASE_HOME]	= DO,
@@ -106,6 +111,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(AWAY_CUT),
 		[FERRY_PHASE_ARRIVING]	= NO(HALF_HERE),
 		[FERRY_PHASE_STRANDED]	= NO(HERE_CUT),
+		[FERRY_PHASE_RESCUED]	= DO,
 	},
 	[FERRY_ASK_SIGNAL] = {
 		[FERRY_PHASE_HOME]	= DO,
@@ -117,6 +123,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= LATER(AWAY_CUT, STAYS),
 		[FERRY_PHASE_ARRIVING]	= LATER(HALF_HERE, ENDS_LATER),
 		[FERRY_PHASE_STRANDED]	= LATER(HERE_CUT, STAYS),
+		[FERRY_PHASE_RESCUED]	= DO,
 	},
 	[FERRY_ASK_STOP] = {	/* not yet here: it will arrive stopped */
 		[FERRY_PHASE_HOME]	= DO,
@@ -128,6 +135,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(GONE),
 		[FERRY_PHASE_ARRIVING]	= DO,
 		[FERRY_PHASE_STRANDED]	= DO,
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_CONT] = {
 		[FERRY_PHASE_HOME]	= DO,
@@ -139,6 +147,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(GONE),
 		[FERRY_PHASE_ARRIVING]	= DO,
 		[FERRY_PHASE_STRANDED]	= DO,
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_SYSTEM_RESET] = {
 		[FERRY_PHASE_HOME]	= DO,
@@ -150,6 +159,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(GONE),
 		[FERRY_PHASE_ARRIVING]	= NO(HALF_HERE),
 		[FERRY_PHASE_STRANDED]	= NO(HERE_CUT),
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_MIGRATE] = {
 		[FERRY_PHASE_HOME]	= DO,
@@ -161,6 +171,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(AWAY_CUT),
 		[FERRY_PHASE_ARRIVING]	= NO(HALF_HERE),
 		[FERRY_PHASE_STRANDED]	= NO(HERE_CUT),
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_INCOMING] = {
 		[FERRY_PHASE_HOME]	= NO(HERE_ALREADY),
@@ -172,6 +183,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(AWAY_CUT),
 		[FERRY_PHASE_ARRIVING]	= NO(BUSY),
 		[FERRY_PHASE_STRANDED]	= NO(HERE_CUT),
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_CANCEL] = {	/* nothing to cancel is no error, as in QEMU */
 		[FERRY_PHASE_HOME]	= DO,
@@ -183,6 +195,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(AWAY_CUT),
 		[FERRY_PHASE_ARRIVING]	= NO(HALF_HERE),
 		[FERRY_PHASE_STRANDED]	= NO(HERE_CUT),
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_SETTINGS] = {	/* that a migration starts with: its source's */
 		[FERRY_PHASE_HOME]	= DO,
@@ -194,6 +207,7 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_CUT]	= NO(AWAY_CUT),
 		[FERRY_PHASE_ARRIVING]	= DO,
 		[FERRY_PHASE_STRANDED]	= DO,
+		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 };
 

@@ -20,6 +20,7 @@ enum ferry_phase {
 	FERRY_PHASE_CUT,	/* source: given away, then the link was lost */
 	FERRY_PHASE_ARRIVING,	/* target: is here, memory still to come */
 	FERRY_PHASE_STRANDED,	/* target: is here, then the link was lost */
+	FERRY_PHASE_RESCUED,	/* either: then its half was dumped */
 	FERRY_PHASES
 };
 

@@ -127,6 +127,7 @@ static uint64_t stop_until(struct ferry_control *c)
 	case FERRY_PHASE_AWAY:
 	case FERRY_PHASE_DOUBT:
 	case FERRY_PHASE_CUT:
+	case FERRY_PHASE_RESCUED:
 	case FERRY_PHASES:
 		break;
 	}
@@ -222,6 +223,45 @@ int ferry_control_cont(struct ferry_control *c, struct ferry_err *e)
 		return -1;
 	pthread_mutex_lock(&c->run_lock);
 	rc = cont_run_locked(c, e);
+	pthread_mutex_unlock(&c->run_lock);
+	return rc;
+}
+
+/* vCPUs that wait for pages which never come are let out by an error, at the
+ * instruction that touched the page: no failure of the guest's. */
+static int pause_by_force(struct ferry_control *c, struct ferry_err *e)
+{
+	unsigned before = asked(c);
+
+	if (ferry_machine_pause_until(c->machine, ferry_now_ns() +
+				      FERRY_CONTROL_STOP_NS))
+		return 0;
+	if (ferry_target_abandon(c->mig.target, e))
+		return -1;
+	ferry_machine_pause(c->machine);
+	pthread_mutex_lock(&c->lock);
+	if (!(before & 1u << FERRY_ASK_PANIC))
+		c->asked &= ~(1u << FERRY_ASK_PANIC);
+	pthread_mutex_unlock(&c->lock);
+	return 0;
+}
+
+int ferry_control_stop_for_rescue(struct ferry_control *c,
+				  struct ferry_err *e)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&c->run_lock);
+	if (ferry_control_runstate(c) == FERRY_RUN_RUNNING) {
+		rc = pause_by_force(c, e);
+		if (!rc) {
+			set_runstate(c, FERRY_RUN_PAUSED);
+			ferry_qmp_server_event(c->qmp, "STOP", NULL);
+			c->mig.rescue_ran = true;
+		}
+	}
+	if (!rc)
+		rc = refuse_asked(c, asked(c), e);
 	pthread_mutex_unlock(&c->run_lock);
 	return rc;
 }

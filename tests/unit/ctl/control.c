@@ -989,6 +989,81 @@ static void stop_in_postcopy_gives_up_on_a_page_that_does_not_come(void **state)
 	ends(f, 0);
 }
 
+/* In a folder of its own; freed by the caller. */
+static char *half_path(void)
+{
+	char dir[] = "/tmp/ferry-half-XXXXXX";
+	char *path;
+
+	assert_non_null(mkdtemp(dir));
+	assert_true(asprintf(&path, "%s/half", dir) > 0);
+	return path;
+}
+
+static void remove_half(char *path)
+{
+	unlink(path);
+	*strrchr(path, '/') = '\0';
+	assert_int_equal(rmdir(path), 0);
+	free(path);
+}
+
+static char *to_file(const char *path)
+{
+	static char args[128];
+
+	snprintf(args, sizeof(args), "{\"filename\":\"%s\"}", path);
+	return args;
+}
+
+static void a_half_is_dumped_although_a_vcpu_waits_for_a_page(void **state)
+{
+	struct fixture *f = *state;
+	char *path = half_path();
+
+	launch_incoming(f, "tcp:h:1");
+	arrived(f, 1);
+	refused(f, "x-ferry-rescue", to_file(path), "lost its link");
+	fake_state(FERRY_STATE_POSTCOPY_PAUSED, FERRY_WHERE_SPLIT, "cut");
+	refused(f, "quit", NULL, "connection to the source was lost");
+	refused(f, "x-ferry-rescue", to_file("here"), "no absolute path");
+	fake.page_missing = true;
+	ok(f, "x-ferry-rescue", to_file(path));
+	assert_true(fake.abandoned);
+	assert_int_equal(fake.rescue_ran, 1);
+	assert_int_equal(access(path, F_OK), 0);
+	assert_false(vm_runs());
+	refused(f, "cont", NULL, "half was dumped");
+	refused(f, "x-ferry-rescue", to_file(path), "File exists");
+	unlink(path);	/* once more: it does not run now, but did */
+	ok(f, "x-ferry-rescue", to_file(path));
+	assert_int_equal(fake.rescue_ran, 1);
+	remove_half(path);
+	ok(f, "quit", NULL);
+	ends(f, 0);
+}
+
+static void a_half_that_cannot_be_dumped_leaves_no_file(void **state)
+{
+	struct fixture *f = *state;
+	char *path = half_path();
+
+	launch(f);
+	refused(f, "x-ferry-rescue", to_file(path), "lost its link");
+	committed(f);
+	fake_state(FERRY_STATE_POSTCOPY_PAUSED, FERRY_WHERE_SPLIT, "cut");
+	fake.rescue_refused = true;
+	refused(f, "x-ferry-rescue", to_file(path), "no half today");
+	assert_int_equal(access(path, F_OK), -1);
+	refused(f, "quit", NULL, "connection was lost");
+	fake.rescue_refused = false;
+	ok(f, "x-ferry-rescue", to_file(path));
+	assert_false(fake.abandoned);
+	remove_half(path);
+	ok(f, "quit", NULL);
+	ends(f, 0);
+}
+
 static void a_second_signal_in_postcopy_is_obeyed_at_once(void **state)
 {
 	struct fixture *f = *state;
@@ -1142,6 +1217,8 @@ int main(void)
 		T(bad_config_is_a_sentence),
 		/* Leaves its VM behind: last. */
 		T(stop_in_postcopy_gives_up_on_a_page_that_does_not_come),
+		T(a_half_is_dumped_although_a_vcpu_waits_for_a_page),
+		T(a_half_that_cannot_be_dumped_leaves_no_file),
 		T(a_second_signal_in_postcopy_is_obeyed_at_once),
 	};
 	sigset_t set;

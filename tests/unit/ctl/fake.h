@@ -36,6 +36,8 @@ struct fake {
 	char	path[128];		/* last of ferry_source_add_path() */
 	char	set[128];		/* last of ferry_source_set() */
 	unsigned cancels, postcopies;
+	bool	rescue_refused, abandoned;
+	int	rescue_ran;		/* as the last rescue was told */
 	struct ferry_stats stats;
 };
 

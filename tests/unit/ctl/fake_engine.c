@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 
@@ -291,6 +292,43 @@ int ferry_source_recover(struct ferry_source *s, const char *uri,
 {
 	(void)s;
 	return recover(uri, e);
+}
+
+static int rescue(int fd, struct ferry_err *e)
+{
+	bool refuses;
+
+	pthread_mutex_lock(&fake_lock);
+	refuses = fake.rescue_refused;
+	pthread_mutex_unlock(&fake_lock);
+	if (refuses)
+		return ferry_err_set(e, FERRY_E_STATE, 0, "no half today");
+	return write(fd, "half", 4) == 4 ? 0 : -1;
+}
+
+int ferry_source_rescue(struct ferry_source *s, int fd, struct ferry_err *e)
+{
+	(void)s;
+	return rescue(fd, e);
+}
+
+int ferry_target_rescue(struct ferry_target *t, int running, int fd,
+			struct ferry_err *e)
+{
+	(void)t;
+	pthread_mutex_lock(&fake_lock);
+	fake.rescue_ran = running;
+	pthread_mutex_unlock(&fake_lock);
+	return rescue(fd, e);
+}
+
+int ferry_target_abandon(struct ferry_target *t, struct ferry_err *e)
+{
+	(void)t, (void)e;
+	pthread_mutex_lock(&fake_lock);
+	fake.abandoned = true;
+	pthread_mutex_unlock(&fake_lock);
+	return 0;
 }
 
 int ferry_target_pause(struct ferry_target *t, struct ferry_err *e)

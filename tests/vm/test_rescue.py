@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""The link is lost for good in postcopy: both halves are dumped and merged, and
+the VM goes on from the image, with all of its memory."""
+
+import json
+import os
+
+import pytest
+
+from conftest import check_pages, sentence
+from ferryvm import QmpError
+from road import Road
+
+GUEST = "cpus=2 mode=random mem=60% report=100"
+NO_PUSH = {"x-ferry-background-push": False}
+
+
+def cut(source, target, settings=(), after=0):
+    """In postcopy, for good."""
+    road = Road(target.address())
+    source.migrate(road.uri, "postcopy", settings)
+    source.wait_migration("postcopy-active", "completed")
+    target.wait_migration("postcopy-active", "completed")
+    while target.qmp("query-migrate")["x-ferry-faults"]["count"] < after:
+        pass
+    road.close()
+    target.wait_migration("postcopy-paused")
+    source.wait_migration("postcopy-paused")
+
+
+def dump(cli, folder, name):
+    path = f"{folder}/{name}.half"
+    done = cli("rescue", "dump", name, path, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["bytes"] == os.path.getsize(path)
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    return path, said["side"]
+
+
+def merge(cli, folder, a, b, name="image"):
+    path = f"{folder}/{name}"
+    done = cli("rescue", "merge", a, b, path, "--json")
+    assert done.returncode == 0, done.stderr
+    return path, json.loads(done.stdout)
+
+
+def go_on(make_vm, image, extra=()):
+    vm = make_vm("c", extra=["--image", image, *extra])
+    vm.wait_migration("completed")
+    assert vm.status() == "running"
+    check_pages(vm)
+
+
+@pytest.mark.parametrize("how", [{}, {"extra": ["--shared"]}],
+                         ids=["private", "shared"])
+def test_a_vm_whose_vcpus_all_wait_is_put_together(pair, cli, make_vm,
+                                                   folder, how):
+    source, target = pair(append=GUEST, **how)
+    cut(source, target, NO_PUSH, after=100)
+    a, side = dump(cli, folder, "a")
+    assert side == "source"
+    b, side = dump(cli, folder, "b")
+    assert side == "target"
+    # Nobody comes back to this one.
+    with pytest.raises(QmpError, match="half was dumped"):
+        target.qmp("cont")
+    with pytest.raises(QmpError, match="handed over"):
+        source.qmp("cont")
+    image, said = merge(cli, folder, b, a)
+    assert 0 < said["from-target"] and 0 < said["from-source"]
+    assert said["from-target"] + said["from-source"] == said["pages"]
+    for vm in source, target:
+        vm.qmp("quit")
+        assert vm.wait_exit() == 0, vm.stderr()
+    go_on(make_vm, image, **how)
+
+
+def test_what_was_pushed_and_changed_comes_from_the_target(pair, cli, make_vm,
+                                                           folder):
+    source, target = pair(append=GUEST)
+    cut(source, target, {"max-postcopy-bandwidth": 20_000_000}, after=100)
+    dumped = [dump(cli, folder, name)[0] for name in "ab"]
+    image, said = merge(cli, folder, *dumped)
+    assert said["from-target"] > 100
+    with make_vm("d", incoming="tcp:127.0.0.1:0") as away:
+        done = cli("serve", image, away.address())
+        assert done.returncode == 0, done.stderr
+        check_pages(away)
+    go_on(make_vm, image)
+
+
+def test_there_are_no_halves_of_a_whole_vm(pair, cli, folder):
+    source, target = pair(append=GUEST)
+    for name in "ab":
+        done = cli("rescue", "dump", name, f"{folder}/half")
+        assert done.returncode == 1
+        assert "lost its link in postcopy" in sentence(done.stderr)
+    assert not os.path.exists(f"{folder}/half")
+    check_pages(source)
+
+
+def test_a_file_that_is_there_is_not_written_over(pair, cli, folder):
+    source, target = pair(append=GUEST)
+    cut(source, target, NO_PUSH, after=10)
+    path = f"{folder}/half"
+    with open(path, "w") as file:
+        file.write("mine")
+    done = cli("rescue", "dump", "a", path)
+    assert done.returncode == 1 and "File exists" in sentence(done.stderr)
+    with open(path) as file:
+        assert file.read() == "mine"
+
+
+def test_no_image_is_a_sentence(cli, folder):
+    path = f"{folder}/none"
+    with open(path, "wb") as file:
+        file.write(bytes(100000))
+    for image in path, f"{folder}/missing":
+        done = cli("run", "--image", image)
+        assert done.returncode == 1
+        assert image in sentence(done.stderr)
+
+
+def test_a_vm_of_another_shape_does_not_start_from_an_image(
+        pair, cli, make_vm, folder):
+    source, target = pair(append=GUEST)
+    cut(source, target, NO_PUSH, after=10)
+    image, _ = merge(cli, folder, *[dump(cli, folder, n)[0] for n in "ab"])
+    done = cli("run", "--image", image, "--ram", "64M", "--vcpus", "2",
+               "--name", "e", "--serial", "null")
+    assert done.returncode == 1
+    assert "128" in done.stderr or "134217728" in done.stderr, done.stderr
