@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "vm"))
 
 import qemu  # noqa: E402
+from parked import Peer  # noqa: E402
 
 
 def pytest_configure(config):
@@ -85,4 +86,17 @@ def park(folder):
 
     yield make
     for one in parks:
+        one.close()
+
+
+@pytest.fixture
+def peer(park):
+    peers = []
+
+    def make(*options):
+        peers.append(Peer(park("--once", *options)))
+        return peers[-1]
+
+    yield make
+    for one in peers:
         one.close()
