@@ -99,7 +99,9 @@ static const struct ferry_param_info table[FERRY_PARAMS] = {
 			"postcopy-preempt must be on." },
 	[FERRY_P_TIMEOUT] = { ROW("x-ferry-timeout"), UINT, .unit = "ms",
 		.def = 4000, .min = 5 * FERRY_HEARTBEAT_MS, .max = 3600000,
-		.help = "A peer that is silent for longer is given up." },
+		.help = "A peer that is silent for longer is given up; a "
+			"QEMU, which gives no signs of life, after 2.5 times "
+			"that." },
 	[FERRY_P_RECOVER] = { ROW("x-ferry-recover"), UINT, .unit = "ms", LIVE,
 		.def = 600000, .max = UINT32_MAX,
 		.help = "Between two ferries: so long after a link was lost "

@@ -64,4 +64,10 @@ static inline uint64_t ferry_param(const struct ferry_params *p,
 	return atomic_load_explicit(&p->v[i], memory_order_relaxed);
 }
 
+/* For who gives no signs of life (a QEMU), or gives them and takes nothing. */
+static inline uint32_t ferry_patience_ms(const struct ferry_params *p)
+{
+	return (uint32_t)(ferry_param(p, FERRY_P_TIMEOUT) * 5 / 2);
+}
+
 #endif

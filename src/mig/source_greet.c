@@ -140,7 +140,8 @@ static struct ferry_chan *open_other(struct ferry_source *s,
 		return NULL;
 	ferry_chan_set_name(chan, "%s %u",
 			    ferry_channel_type_name((uint16_t)type), index);
-	chan->ops->set_timeout(chan, ms, ms);
+	/* Who is slow to place pages is not dead: main tells that. */
+	chan->ops->set_timeout(chan, ms, ferry_patience_ms(&s->params));
 	fill_head(s, type, index, &head);
 	if (ferry_greet_send(chan, &head, NULL, e)) {
 		ferry_chan_close(chan);

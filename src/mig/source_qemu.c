@@ -37,7 +37,7 @@ static bool wants_preempt(struct ferry_source *s)
 
 static int open_preempt(struct ferry_source *s, struct ferry_err *e)
 {
-	uint32_t ms = (uint32_t)ferry_param(&s->params, FERRY_P_TIMEOUT);
+	uint32_t ms = ferry_patience_ms(&s->params);
 	struct ferry_chan *chan;
 
 	if (!wants_preempt(s))
@@ -54,7 +54,7 @@ static int open_preempt(struct ferry_source *s, struct ferry_err *e)
 
 static int open_main(struct ferry_source *s, struct ferry_err *e)
 {
-	uint32_t ms = (uint32_t)ferry_param(&s->params, FERRY_P_TIMEOUT);
+	uint32_t ms = ferry_patience_ms(&s->params);
 	struct ferry_chan *main = s->dialer.dial(s->dialer.arg,
 						 FERRY_CHANNEL_MAIN, 0, e);
 
@@ -85,7 +85,7 @@ static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
 static int await_pong(struct ferry_source *s, struct ferry_err *e)
 {
 	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
-			 ferry_param(&s->params, FERRY_P_TIMEOUT);
+			 ferry_patience_ms(&s->params);
 
 	while (!(ferry_replies_wait(&s->replies, FERRY_REPLY_PONG, until) &
 		 FERRY_REPLY_PONG)) {

@@ -53,8 +53,11 @@ static void main_arrived(struct ferry_target *t, struct ferry_inbuf *in,
 
 	ferry_chan_set_name(in->chan, "main");
 	/* A QEMU has no heartbeat: it may be silent for as long as it likes. */
-	in->chan->ops->set_timeout(in->chan, dialect == FERRY_DIALECT_FERRY ?
-				   ms : 0, ms);
+	if (dialect == FERRY_DIALECT_FERRY)
+		in->chan->ops->set_timeout(in->chan, ms, ms);
+	else
+		in->chan->ops->set_timeout(in->chan, 0,
+					   ferry_patience_ms(&t->params));
 	pthread_mutex_lock(&t->lock);
 	t->dialect = dialect;
 	t->features = features;
@@ -305,7 +308,7 @@ int ferry_admit_qemu(struct ferry_target *t, struct ferry_inbuf *in,
 int ferry_admit_lane(struct ferry_target *t, struct ferry_inbuf *in,
 		     struct ferry_err *e)
 {
-	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	uint32_t ms = ferry_patience_ms(&t->params);
 
 	if (!t->vm->how.multifd)
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "a multifd "

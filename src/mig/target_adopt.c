@@ -152,7 +152,7 @@ static int on_mark(void *target, uint32_t kind, struct ferry_err *e)
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "a source "
 				     "this old cannot have both multifd and "
 				     "postcopy-ram set");
-	ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	ms = ferry_patience_ms(&t->params);
 	return ferry_lanes_sync(&a->lanes, ms, e);
 }
 

@@ -153,7 +153,7 @@ static int wait_mark(struct ferry_target *t, struct ferry_rd *rd,
 		     uint16_t command, uint32_t *sequence,
 		     struct ferry_err *e)
 {
-	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	uint32_t ms = ferry_patience_ms(&t->params);
 	struct ferry_inflow *in = &t->in;
 
 	if (ferry_command_u32_decode(rd, command, sequence, e))

@@ -42,7 +42,7 @@ struct introduction {
 static bool says_nothing(struct ferry_target *t, struct ferry_chan *chan)
 {
 	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
-			 ferry_param(&t->params, FERRY_P_TIMEOUT);
+			 ferry_patience_ms(&t->params);
 
 	if (!t->vm->how.preempt)
 		return false;

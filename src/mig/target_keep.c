@@ -137,7 +137,7 @@ static bool holds_pong(const struct ferry_target *t)
 static int await_pages(struct ferry_target *t, struct ferry_err *e)
 {
 	uint64_t silence = FERRY_NS_PER_MS *
-			   ferry_param(&t->params, FERRY_P_TIMEOUT);
+			   ferry_patience_ms(&t->params);
 	uint64_t now, before = UINT64_MAX, since = ferry_now_ns();
 
 	while ((now = ferry_map_missing(&t->in.map))) {
@@ -240,7 +240,7 @@ int ferry_adopt_finish(struct ferry_target *t, struct ferry_err *e)
 static int await_close(struct ferry_target *t, struct ferry_err *e)
 {
 	uint32_t ms = t->dialect == FERRY_DIALECT_FERRY ? QUIET_MS :
-		      (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+		      ferry_patience_ms(&t->params);
 
 	t->main->ops->set_timeout(t->main, ms, ms);
 	while (ferry_inbuf_need(&t->main_in, 1, e))

@@ -244,7 +244,7 @@ static bool is_quitting(struct ferry_target *t)
 static int await_channels(struct ferry_target *t, struct ferry_err *e)
 {
 	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
-			 ferry_param(&t->params, FERRY_P_TIMEOUT);
+			 ferry_patience_ms(&t->params);
 	int begun = 0;
 
 	while (!channels_here(t, ferry_now_ns() + LOOK_NS)) {

@@ -86,7 +86,7 @@ static int begin(struct ferry_target *t, struct ferry_inbuf *in,
 int ferry_preempt_admit(struct ferry_target *t, struct ferry_inbuf *in,
 			struct ferry_err *e)
 {
-	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	uint32_t ms = ferry_patience_ms(&t->params);
 	int rc;
 
 	ferry_chan_set_name(in->chan, "preempt");

@@ -108,7 +108,7 @@ static bool hand_over(struct ferry_target *t, struct ferry_inbuf *in,
 int ferry_recover_admit(struct ferry_target *t, struct ferry_inbuf *in,
 			struct ferry_err *e)
 {
-	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	uint32_t ms = ferry_patience_ms(&t->params);
 	bool ok;
 
 	if (!is_possible(t))

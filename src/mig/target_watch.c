@@ -38,15 +38,15 @@ static bool break_link(struct ferry_target *t, const struct ferry_err *why)
 	may_return = t->dialect == FERRY_DIALECT_FERRY &&
 		     t->recovery.possible &&
 		     (handed || ferry_err_is_link(why));
+	/* All at once: it is this link that is meant, not the next. */
 	if (may_return && !t->recovery.waiting) {
 		if (!t->end.why.code)
 			t->end.why = *why;
 		t->main->ops->shutdown(t->main);
+		ferry_marks_close(&t->in.gate);
 		pthread_cond_broadcast(&t->changed);
 	}
 	pthread_mutex_unlock(&t->lock);
-	if (may_return)
-		ferry_marks_close(&t->in.gate);
 	return may_return;
 }
 
