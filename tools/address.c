@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kinds of addresses, as a table.  A QEMU takes more than ferry run: options
- * behind a port, services by name, commands.
+ * The kinds of addresses, as a table.  A QEMU takes more than ferry run:
+ * options behind a port, services by name, commands.
  */
 #include "address.h"
 

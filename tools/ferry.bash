@@ -57,6 +57,45 @@ _ferry_where() {
 	esac
 }
 
+# How many words that are no options stand before the one at hand, behind the
+# command.
+_ferry_nth() {
+	local i=2 n=0 help word
+
+	help=$("$1" "$2" --help 2>/dev/null)
+	while [ "$i" -lt "$COMP_CWORD" ]; do
+		word=${COMP_WORDS[i]}
+		i=$((i + 1))
+		case $word in
+		-*)	# --limit = 100M, --limit 100M or -l 100M
+			if [ "${COMP_WORDS[i]}" = = ]; then
+				i=$((i + 2))
+			elif grep -q -e " $word=" -e "^ *$word, --[a-z-]*=" \
+					<<<"$help"; then
+				i=$((i + 1))
+			fi
+			# --set NAME = VALUE
+			[ "${COMP_WORDS[i]}" != = ] || i=$((i + 2)) ;;
+		*)	n=$((n + 1)) ;;
+		esac
+	done
+	echo "$n"
+}
+
+# What may stand where no option does.
+_ferry_operand() {
+	case $2,$3 in
+	help,0) _ferry_commands "$1" ;;
+	run,*|list,*|doctor,*|params,*|dump,*|help,*) ;;
+	serve,*|park,*) echo tcp: unix: ;;
+	rescue,0) echo dump merge ;;
+	rescue,1) [ "${COMP_WORDS[2]}" != dump ] || _ferry_vms "$1" ;;
+	*,0) _ferry_vms "$1" ;;
+	recover,1) echo tcp: unix: ;;
+	migrate,1) _ferry_vms "$1"; echo tcp: unix: file: ;;
+	esac
+}
+
 _ferry_words() {
 	local ferry=$1 command=$2 word=$3 option param
 
@@ -70,16 +109,8 @@ _ferry_words() {
 			grep -q -e "$option="; then
 		_ferry_argument "$ferry" "$option"
 	else
-		case $command in
-		run|list|doctor|params|dump) return ;;
-		serve|park) echo tcp: unix:; return ;;
-		rescue)
-			[ "$COMP_CWORD" -ne 2 ] || { echo dump merge; return; }
-			[ "${COMP_WORDS[2]}" = dump ] || return
-			;;
-		esac
-		_ferry_vms "$ferry"
-		[ "$command" != migrate ] || echo tcp: unix: file:
+		_ferry_operand "$ferry" "$command" \
+			"$(_ferry_nth "$ferry" "$command")"
 	fi
 }
 

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "near.h"
+
 static const struct ferry_tool tools[] = {
 	{ "run", "run a virtual machine", ferry_tool_run },
 	{ "migrate", "move a running VM to another process or host",
@@ -42,6 +44,7 @@ static const struct ferry_tool tools[] = {
 };
 
 #define TOOLS (sizeof(tools) / sizeof(tools[0]))
+#define NEAR_MAX	2u	/* letters that are mistyped */
 
 static void print_help(FILE *to)
 {
@@ -61,8 +64,30 @@ static void print_help(FILE *to)
 	      "     has been moved away or has not come yet\n", to);
 }
 
+/* What may have been meant, or NULL. */
+static const char *nearest(const char *name)
+{
+	unsigned least = NEAR_MAX + 1;
+	const char *found = NULL;
+
+	for (size_t i = 0; i < TOOLS; i++) {
+		unsigned n = ferry_near(name, tools[i].name);
+
+		if (n < least && n < strlen(name)) {
+			least = n;
+			found = tools[i].name;
+		}
+	}
+	return found;
+}
+
 static int unknown(const char *name)
 {
+	const char *meant = nearest(name);
+
+	if (meant)
+		return ferry_tool_fail(FERRY_EXIT_USAGE, "there is no command "
+				       "'%s'; is it '%s'?", name, meant);
 	ferry_tool_fail(0, "there is no command '%s'; there are:", name);
 	for (size_t i = 0; i < TOOLS; i++)
 		fprintf(stderr, "%s %s", i ? "," : "", tools[i].name);
@@ -96,6 +121,23 @@ static int have_stdio(void)
 	return 0;
 }
 
+static int run_named(const char *name, int argc, char **argv)
+{
+	for (size_t i = 0; i < TOOLS; i++)
+		if (!strcmp(tools[i].name, name))
+			return run_tool(&tools[i], argc, argv);
+	return unknown(name);
+}
+
+/* `ferry help migrate` */
+static int help_of(const char *name)
+{
+	static char help[] = "--help";
+	char *words[] = { NULL, help, NULL };
+
+	return run_named(name, 2, words);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
@@ -106,6 +148,8 @@ int main(int argc, char **argv)
 		printf("ferry %s\n", ferry_version());
 		return ferry_tool_printed(FERRY_EXIT_DONE);
 	}
+	if (!strcmp(name, "help") && argc > 2 && *argv[2] != '-')
+		return help_of(argv[2]);
 	if (!strcmp(name, "help") || !strcmp(name, "--help") ||
 	    !strcmp(name, "-h")) {
 		print_help(stdout);
@@ -115,8 +159,5 @@ int main(int argc, char **argv)
 		print_help(stderr);
 		return FERRY_EXIT_USAGE;
 	}
-	for (size_t i = 0; i < TOOLS; i++)
-		if (!strcmp(tools[i].name, name))
-			return run_tool(&tools[i], argc - 1, argv + 1);
-	return unknown(name);
+	return run_named(name, argc - 1, argv + 1);
 }

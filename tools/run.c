@@ -6,6 +6,7 @@
 
 #include <ferry/probe.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -78,18 +79,22 @@ static const char doc[] =
 static uint64_t size_of(struct argp_state *state, const char *text)
 {
 	static const char suffixes[] = "KMGT";
-	const char *s;
+	const char *s = suffixes;
+	unsigned bits = 0;
+	uint64_t n;
 	char *end;
-	uint64_t n = strtoull(text, &end, 10);
 
-	if (end == text || text[0] == '-')
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (*end) {
+		s = strchr(suffixes, *end & ~0x20);
+		bits = s ? 10 * (unsigned)(s - suffixes + 1) : 0;
+	}
+	if (end == text || text[0] == '-' || !s || (*end && end[1]))
 		argp_error(state, "'%s' is no size: such as 512M or 8G", text);
-	if (!*end)
-		return n;
-	s = strchr(suffixes, *end & ~0x20);
-	if (!s || end[1] || n > UINT64_MAX >> (10 * (s - suffixes + 1)))
-		argp_error(state, "'%s' is no size: such as 512M or 8G", text);
-	return n << (10 * (s - suffixes + 1));
+	if (errno || n > UINT64_MAX >> bits)
+		argp_error(state, "'%s' is more than any machine has", text);
+	return n << bits;
 }
 
 static unsigned count_of(struct argp_state *state, const char *text)

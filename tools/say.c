@@ -6,8 +6,11 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int ferry_tool_fail(int code, const char *fmt, ...)
 {
@@ -36,12 +39,27 @@ int ferry_tool_told(int code)
 	return code;
 }
 
+/* Set while argp may end the process. */
+static bool parsing;
+
+/* --help is an answer, too. */
+static void check_help(void)
+{
+	if (parsing && ferry_tool_printed(FERRY_EXIT_DONE))
+		_exit(FERRY_EXIT_FAILED);
+}
+
 int ferry_tool_parse(const struct argp *argp, int argc, char **argv,
 		     void *input)
 {
+	int rc;
+
 	/* argp_parse() ends the process itself for --help, with 0, and for
 	 * wrong words, with this. */
 	argp_err_exit_status = FERRY_EXIT_USAGE;
-	return argp_parse(argp, argc, argv, 0, NULL, input) ?
-	       FERRY_EXIT_USAGE : 0;
+	atexit(check_help);
+	parsing = true;
+	rc = argp_parse(argp, argc, argv, 0, NULL, input);
+	parsing = false;
+	return rc ? FERRY_EXIT_USAGE : 0;
 }

@@ -23,7 +23,7 @@ enum ferry_err_code {
 	FERRY_E_TIMEOUT		= 4,	/* the peer was silent for too long */
 	FERRY_E_MISMATCH	= 5,	/* the two sides do not fit together */
 	FERRY_E_INVALID		= 6,	/* the caller asked for nonsense */
-	FERRY_E_UNSUPPORTED	= 7,	/* not possible on this host or channel */
+	FERRY_E_UNSUPPORTED	= 7,	/* not on this host, or channel */
 	FERRY_E_PERM		= 8,	/* a permission is missing */
 	FERRY_E_STATE		= 9,	/* not now: wrong state for this call */
 	FERRY_E_CANCELLED	= 10,	/* the user cancelled */

@@ -29,7 +29,7 @@ struct ferry_event {
 	enum ferry_where where;
 	unsigned safe;			/* enum ferry_safe bits */
 	unsigned pass;
-	const char *text;		/* reason or uri; "" if none; borrowed */
+	const char *text;		/* reason or uri, or ""; borrowed */
 };
 
 enum ferry_log_level {

@@ -35,7 +35,7 @@ enum ferry_state {
  * holds a VM that may run.
  */
 enum ferry_where {
-	FERRY_WHERE_SOURCE,	/* nothing is lost: it runs, or may run, there */
+	FERRY_WHERE_SOURCE,	/* nothing is lost: it runs, or may, there */
 	FERRY_WHERE_UNDECIDED,	/* committed, target not heard of since: the
 				 * source is stopped and keeps everything */
 	FERRY_WHERE_SPLIT,	/* target runs; its memory is on both sides */

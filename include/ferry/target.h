@@ -92,9 +92,10 @@ void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out);
 /*
  * Ends threads and connections and frees.  As long as the VM was not started
  * here, the source is told that it will not be, and has it.  Between that and
- * the completion of a postcopy this loses the VM unless the source can be resumed: missing pages never
- * come, and are made inaccessible: a thread that waits for one, or touches one
- * later, gets SIGSEGV (a vCPU: EFAULT), not zeroes.
+ * the completion of a postcopy this loses the VM unless the source can be
+ * resumed: missing pages never come, and are made inaccessible: a thread that
+ * waits for one, or touches one later, gets SIGSEGV (a vCPU: EFAULT), not
+ * zeroes.
  */
 void ferry_target_free(struct ferry_target *t);
 

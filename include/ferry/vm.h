@@ -85,7 +85,7 @@ void ferry_vm_free(struct ferry_vm *vm);
 struct ferry_block {
 	uint32_t size;
 	uint32_t page_bytes;	/* host page: 4096, or 2 MiB for hugetlb */
-	const char *name;	/* unique, 1 to 255 octets; equal on both sides */
+	const char *name;	/* unique, 1 to 255 octets; on both sides */
 	void *addr;		/* aligned to page_bytes */
 	uint64_t bytes;		/* a multiple of page_bytes, not 0 */
 	uint64_t gpa;		/* guest physical address, or 0 */

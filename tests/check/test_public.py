@@ -24,6 +24,12 @@ COMPILERS = {
 }
 
 
+@pytest.mark.parametrize('name', HEADERS)
+def test_a_header_fits_80_columns(name):
+    text = (INCLUDE / name).read_text(encoding='utf-8').expandtabs(8)
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
 def declared():
     """Functions of the public headers."""
     return {name for header in HEADERS

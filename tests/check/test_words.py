@@ -54,6 +54,35 @@ def manual(name):
     return (SOURCE / f'docs/man/{name}.1').read_text(encoding='utf-8')
 
 
+@pytest.mark.parametrize('command', commands())
+def test_help_of_a_command_is_its_help(command):
+    done = subprocess.run([FERRY, 'help', command], text=True, check=True,
+                          stdout=subprocess.PIPE)
+    assert done.stdout == help_of(command)
+
+
+@pytest.mark.parametrize('command', ['help', *commands()])
+def test_help_that_cannot_be_written_is_no_success(command):
+    with open('/dev/full', 'w', encoding='utf-8') as full:
+        done = subprocess.run([FERRY, command, '--help'], stdout=full,
+                              stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert 'No space left on device' in done.stderr
+
+
+@pytest.mark.parametrize('wrong, meant', [
+    ('migarte', 'migrate'), ('stauts', 'status'), ('lst', 'list'),
+    ('docter', 'doctor'), ('cancell', 'cancel'), ('x', None),
+    ('teleport', None), ('sotpcnot', None)])
+def test_a_near_miss_gets_a_suggestion(wrong, meant):
+    for words in [wrong], ['help', wrong]:
+        done = subprocess.run([FERRY, *words], text=True, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert (done.returncode, done.stdout) == (2, '')
+        assert f"no command '{wrong}'" in done.stderr
+        assert (f"is it '{meant}'?" in done.stderr) == (meant is not None)
+
+
 def test_there_are_commands_and_options():
     assert 'migrate' in commands()
     assert 'max-pause' in options('migrate')
@@ -123,6 +152,19 @@ def test_completion_offers_the_machines_that_run(tmp_path):
     assert completions('migrate', 'w', env=env) == {'web', 'web2'}
     assert completions('quit', '', env=env) == {'web', 'web2', 'db'}
     assert completions('run', '--name', '', env=env) == set()
+    # Where a VM stands, and nowhere else.
+    assert completions('status', 'web', '', env=env) == set()
+    assert 'web2' in completions('migrate', 'web', '', env=env)
+    assert completions('migrate', 'web', 'web2', 'w', env=env) == set()
+    for before in (['--json'], ['--limit', '100M'], ['-l', '100M'],
+                   ['--limit', '=', '100M'],
+                   ['--set', 'max-bandwidth', '=', '9']):
+        assert completions('migrate', *before, '', env=env) == {
+            'web', 'web2', 'db'}, before
+
+
+def test_completion_of_help():
+    assert completions('help', 'mig') == {'migrate'}
 
 
 @pytest.mark.parametrize('word', ['tcp:', 'unix:', 'file:'])

@@ -365,6 +365,18 @@ def test_a_linux_that_would_stay_silent_is_warned_about(cli, folder, guest):
     assert run.returncode == 0
 
 
+@pytest.mark.parametrize("size, why", [
+    ("99999999999999999999", "is more than any machine has"),
+    ("99999999999999999999G", "is more than any machine has"),
+    ("99999999999T", "is more than any machine has"),
+    ("-1", "is no size"), ("1X", "is no size"), ("1GG", "is no size"),
+    ("G", "is no size")])
+def test_a_size_is_said_as_it_was_given(cli, size, why):
+    done = cli("run", f"--ram={size}", "--kernel", "/dev/null")
+    assert done.returncode == 2
+    assert f"'{size}' {why}" in done.stderr
+
+
 @pytest.mark.parametrize("words, why", [
     (["--precopy", "--postcopy"], "only one of"),
     (["--passes", "2", "--precopy"], "only one of"),
