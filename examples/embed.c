@@ -9,17 +9,19 @@
  * forks: the child waits on a TCP port, the parent works for a moment and then
  * gives everything away.  The worker goes on in the child where it stopped in
  * the parent, and checks every page it finds.
- * Build: cc embed.c $(pkg-config --cflags --libs ferry) -pthread
+ * Build: cc -pthread embed.c $(pkg-config --cflags --libs ferry)
  */
 #define _DEFAULT_SOURCE	/* usleep, MAP_ANONYMOUS */
 #include <ferry/ferry.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -209,8 +211,12 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	child = fork();
-	if (child == 0)
+	if (child == 0) {
+		/* A source that fails, or never comes, is nothing to wait
+		 * for. */
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		return be_target(&w, uri_pipe[1]);
+	}
 	rc = be_source(&w, uri_pipe[0]);
 	waitpid(child, &status, 0);
 	return rc || status;

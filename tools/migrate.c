@@ -21,8 +21,9 @@ static const struct argp_option list[] = {
 	  "target first, its memory follows", 0 },
 	{ "passes", 'n', "N", 0, "N passes of precopy, then postcopy", 0 },
 	{ "max-pause", 'm', "TIME", 0, "longest pause that precopy may end "
-	  "with, such as 50ms (default 300ms)", 1 },
-	{ "by", 'b', "TIME", 0, "run at the target by then, such as 30s", 1 },
+	  "with, such as 50ms (default 300ms; plain numbers are ms)", 1 },
+	{ "by", 'b', "TIME", 0, "run at the target by then, such as 30s "
+	  "(plain numbers are ms)", 1 },
 	{ "limit", 'l', "BYTES", 0, "most that precopy sends per second, "
 	  "such as 100M", 1 },
 	{ "throttle", 't', NULL, 0, "slow the VM down when precopy does not "

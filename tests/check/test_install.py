@@ -2,7 +2,10 @@
 """What `meson install` gives, used by a program that has nothing else."""
 
 import os
+import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,31 @@ def test_the_example_runs_on_the_static_library(installed, tmp_path):
                               stderr=subprocess.PIPE)
         assert done.returncode == 2
         assert done.stderr.startswith('usage: embed [MiB]')
+
+
+def test_the_example_leaves_no_child_behind(installed, tmp_path):
+    """Its source goes before there was anything to wait for."""
+    program = installed.compile(EXAMPLE, tmp_path / 'embed',
+                                installed.find('libferry.a'), '-pthread')
+    with subprocess.Popen([program, '64'], stdout=subprocess.DEVNULL,
+                          start_new_session=True) as source:
+        time.sleep(0.15)        # it waits 0.3 s before it moves
+        source.kill()
+        source.wait()
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(source.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.killpg(source.pid, signal.SIGKILL)
+    pytest.fail('the child is still there')
+
+
+def test_readmes_line_compiles_a_program(installed, tmp_path):
+    line, = re.findall(r'^ {4}(cc .*program\.c .*)$',
+                       (SOURCE / 'README.md').read_text(encoding='utf-8'),
+                       re.M)
+    (tmp_path / 'program.c').write_bytes(EXAMPLE.read_bytes())
+    run('sh', '-c', line, cwd=tmp_path, env=installed.env)

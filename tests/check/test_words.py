@@ -171,3 +171,21 @@ def test_completion_of_help():
 def test_completion_offers_kinds_of_addresses(word):
     assert word in completions('migrate', 'web', '')
     assert word in completions('run', '--incoming', '')
+
+
+def test_the_page_lists_the_parameters():
+    shown = subprocess.run([FERRY, 'params'], text=True, check=True,
+                           stdout=subprocess.PIPE).stdout
+    lines = [line.strip() for line in shown.splitlines()]
+    page = manual('ferry-params').split('.Sh PARAMETERS')[1]
+    assert [line for row in re.findall(r'^\.It Li (.*)\n(.*)\n\.br\n(.*)$',
+                                       page, re.M) for line in row] == lines
+
+
+@pytest.mark.parametrize('option', ['--max-pause', '--by'])
+def test_a_time_without_unit_is_said_to_be_milliseconds(option):
+    text = ' '.join(help_of('migrate').split())
+    said = re.search(rf'{option}=TIME (.*?) (?:-\S, )?--', text)[1]
+    assert 'plain numbers are ms' in said
+    page = manual('ferry-migrate').replace('\\-', '-')
+    assert 'A number without a unit counts milliseconds' in page
