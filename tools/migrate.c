@@ -28,6 +28,8 @@ static const struct argp_option list[] = {
 	  "such as 100M", 1 },
 	{ "throttle", 't', NULL, 0, "slow the VM down when precopy does not "
 	  "converge", 1 },
+	{ "verify", 'v', NULL, 0, "in the end compare a checksum of every page "
+	  "(precopy: while the VM is stopped)", 1 },
 	{ "set", 's', "NAME=VALUE", 0, "set any parameter or capability", 1 },
 	{ "listen", 'L', "URI", 0, "where a TARGET that is a VM shall listen "
 	  "(default tcp:127.0.0.1:0)", 1 },
@@ -156,6 +158,9 @@ static error_t option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 't':
 		want(state, "auto-converge", "on");
+		return 0;
+	case 'v':
+		want(state, "x-ferry-verify", "on");
 		return 0;
 	case 's':
 		want_pair(state, arg);

@@ -102,6 +102,9 @@ static const struct ferry_param_info table[FERRY_PARAMS] = {
 		.help = "A peer that is silent for longer is given up; a "
 			"QEMU, which gives no signs of life, after 2.5 times "
 			"that." },
+	[FERRY_P_VERIFY] = { ROW("x-ferry-verify"), BOOL, LIVE,
+		.help = "In the end both sides compare a checksum of every "
+			"page; in precopy that is part of the pause." },
 	[FERRY_P_RECOVER] = { ROW("x-ferry-recover"), UINT, .unit = "ms", LIVE,
 		.def = 600000, .max = UINT32_MAX,
 		.help = "Between two ferries: so long after a link was lost "

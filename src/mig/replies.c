@@ -6,7 +6,8 @@
 
 #include "base/thread.h"
 
-#define BAD_NEWS (FERRY_REPLY_REFUSED | FERRY_REPLY_BROKEN)
+#define BAD_NEWS (FERRY_REPLY_REFUSED | FERRY_REPLY_BROKEN | \
+		  FERRY_REPLY_DIFFERS)
 
 void ferry_replies_init(struct ferry_replies *r)
 {
@@ -30,6 +31,7 @@ static unsigned bit_of(const struct ferry_rp *m)
 		{ FERRY_RP_RUNNING, FERRY_REPLY_RUNNING },
 		{ FERRY_RP_RECV_BITMAP, FERRY_REPLY_MAP },
 		{ FERRY_RP_RESUME_ACK, FERRY_REPLY_RESUMED },
+		{ FERRY_RP_DIFFERS, FERRY_REPLY_DIFFERS },
 	};
 
 	if (m->type == FERRY_RP_SHUT)
@@ -61,6 +63,9 @@ bool ferry_replies_post(struct ferry_replies *r, const struct ferry_rp *m)
 		r->maps++;
 	if (m->type == FERRY_RP_REASON && !r->why.code)
 		ferry_err_set(&r->why, FERRY_E_PEER, 0, "target: %.200s",
+			      m->reason);
+	if (m->type == FERRY_RP_DIFFERS && !r->why.code)
+		ferry_err_set(&r->why, FERRY_E_MISMATCH, 0, "target: %.200s",
 			      m->reason);
 	if (bit == FERRY_REPLY_REFUSED && !r->why.code)
 		ferry_err_set(&r->why, FERRY_E_PEER, 0,

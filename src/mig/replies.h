@@ -26,6 +26,7 @@ enum ferry_reply {
 	FERRY_REPLY_BROKEN	= 64,	/* nothing more will come */
 	FERRY_REPLY_MAP		= 128,	/* one more received map, see `maps` */
 	FERRY_REPLY_RESUMED	= 256,	/* RESUME_ACK */
+	FERRY_REPLY_DIFFERS	= 512,	/* a page there is not ours */
 };
 
 struct ferry_replies {

@@ -93,6 +93,23 @@ static int check_carrier(struct ferry_source *s, struct ferry_err *e)
 			     "unix:");
 }
 
+static int check_verify(struct ferry_source *s, struct ferry_err *e)
+{
+	const char *why = NULL;
+
+	if (!ferry_param(&s->params, FERRY_P_VERIFY))
+		return 0;
+	if (s->dialect != &ferry_dialect_ferry)
+		why = "a QEMU, or a file, at the other end knows no checksums";
+	else if (ferry_param(&s->params, FERRY_P_RELEASE_RAM))
+		why = "release-ram frees what is to be compared";
+	for (uint32_t i = 0; i < s->vm->mem.blocks; i++)
+		if (!s->vm->mem.block[i].host)
+			why = "the VM does not lie in memory here";
+	return why ? ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
+				   "x-ferry-verify: %s", why) : 0;
+}
+
 /* Of two at once only one may; a start that was refused may be tried again. */
 static int claim(struct ferry_source *s, struct ferry_err *e)
 {
@@ -108,15 +125,15 @@ static int begin(struct ferry_source *s, const struct ferry_dialer *dialer,
 	bool one_way = !(dialer->features & FERRY_CHAN_TWO_WAY);
 
 	s->dialer = *dialer;
-	if (check_carrier(s, e)) {
+	s->dialect = one_way || ferry_param(&s->params, FERRY_P_PEER) ==
+		     FERRY_PEER_QEMU ? &ferry_dialect_qemu :
+				       &ferry_dialect_ferry;
+	if (check_carrier(s, e) || check_verify(s, e)) {
 		atomic_store(&s->begun, false);
 		return -1;
 	}
 	if (one_way)	/* no answers: nothing but plain precopy */
 		atomic_store(&s->params.v[FERRY_P_POSTCOPY_RAM], 0);
-	s->dialect = one_way || ferry_param(&s->params, FERRY_P_PEER) ==
-		     FERRY_PEER_QEMU ? &ferry_dialect_qemu :
-				       &ferry_dialect_ferry;
 	ferry_status_set(&s->status, FERRY_STATE_SETUP);
 	if (ferry_thread_start(&s->conductor, "ferry-source",
 			       ferry_source_conduct, s, e)) {

@@ -100,6 +100,8 @@ void ferry_source_complete(struct ferry_source *s)
 bool ferry_source_broke(struct ferry_source *s, struct ferry_err *why)
 {
 	hear_last_word(s, why);
+	if (ferry_replies_seen(&s->replies) & FERRY_REPLY_DIFFERS)
+		atomic_store(&s->orders.halt, FERRY_HALT_PAUSED);
 	if (!ferry_status_is_handed(&s->status) ||
 	    is_renounced(s)) {
 		fall_back(s, why);

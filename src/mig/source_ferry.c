@@ -18,6 +18,7 @@
 #include <inttypes.h>
 
 #include "base/clock.h"
+#include "send/tell_sums.h"
 
 static int ferry_connect(struct ferry_source *s, struct ferry_err *e)
 {
@@ -141,9 +142,18 @@ static int ferry_begin(struct ferry_source *s, struct ferry_err *e)
 	return ferry_barrier(s, e);
 }
 
+/* Also what was agreed on may be switched off later. */
+static bool verifies(struct ferry_source *s)
+{
+	return (s->features & FERRY_FEATURE_VERIFY) &&
+	       ferry_param(&s->params, FERRY_P_VERIFY);
+}
+
 static int ferry_all_sent(struct ferry_source *s, struct ferry_err *e)
 {
-	return mark(s, FERRY_COMMAND_FINISH, e);
+	if (mark(s, FERRY_COMMAND_FINISH, e))
+		return -1;
+	return verifies(s) ? ferry_tell_sums(&s->speak, e) : 0;
 }
 
 static int run(struct ferry_source *s, struct ferry_err *e)
@@ -196,6 +206,10 @@ static int ferry_finish(struct ferry_source *s, struct ferry_err *e)
 	/* In precopy all pages were there before it began to run. */
 	if (!s->postcopy)
 		return 0;
+	if (verifies(s) &&
+	    (ferry_barrier(s, e) || ferry_tell_sums(&s->speak, e) ||
+	     ferry_barrier(s, e) || ferry_source_check(s, e)))
+		return -1;
 	if (mark(s, FERRY_COMMAND_FINISH, e))
 		return -1;
 	return ferry_source_await(s, FERRY_REPLY_SHUT, e);

@@ -43,6 +43,10 @@ static void fill_head(struct ferry_source *s, enum ferry_channel_type type,
 	};
 	if (must_postcopy(s))
 		head->mandatory |= FERRY_FEATURE_POSTCOPY;
+	if (ferry_param(&s->params, FERRY_P_VERIFY))
+		head->mandatory |= FERRY_FEATURE_VERIFY;
+	else
+		head->features &= ~(uint64_t)FERRY_FEATURE_VERIFY;
 	memcpy(head->session, s->session, sizeof(head->session));
 }
 

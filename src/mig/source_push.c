@@ -84,6 +84,7 @@ static int settle(struct ferry_source *s, struct ferry_err *e)
 int ferry_source_push(struct ferry_source *s, struct ferry_err *e)
 {
 	ferry_status_set(&s->status, FERRY_STATE_POSTCOPY_ACTIVE);
+	atomic_store(&s->out.count.pass, 0);
 	if (ferry_param(&s->params, FERRY_P_RELEASE_RAM))
 		begin_release(s);
 	if (settle(s, e))

@@ -35,7 +35,7 @@ int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
 	if (atomic_load(&s->orders.gate) == FERRY_GATE_CANCELLED)
 		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
 				     "cancelled by the user");
-	if (seen & FERRY_REPLY_REFUSED)
+	if (seen & (FERRY_REPLY_REFUSED | FERRY_REPLY_DIFFERS))
 		return ferry_replies_why(&s->replies, e);
 	if (atomic_load(&s->orders.quit))
 		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
@@ -216,6 +216,8 @@ static int one_pass(struct ferry_source *s, bool last, struct ferry_err *e)
 	uint64_t begin = ferry_now_ns(), owed = ferry_owed_pages(&s->out.owed);
 	uint64_t ns, sent;
 
+	atomic_store(&s->out.count.pass,
+		     (uint32_t)atomic_load(&s->fig.passes) + 1);
 	if (s->dialect->pass_begin(s, last, e) ||
 	    ferry_source_job(s, FERRY_JOB_PASS, 0, e) ||
 	    s->dialect->pass_end(s, e))

@@ -261,6 +261,7 @@ static void free_inflow(struct ferry_target *t)
 	ferry_fault_stop(&in->fault);
 	if (in->body.pages)
 		ferry_rambody_fini(&in->body);
+	ferry_verify_fini(t);
 	ferry_place_fini(&in->place);
 	ferry_map_fini(&in->map);
 	ferry_answer_fini(&in->answer);

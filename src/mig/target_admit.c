@@ -243,8 +243,13 @@ static int check_postcopy(struct ferry_target *t,
  * not asked for by ferry's way. */
 static uint64_t can(const struct ferry_target *t)
 {
-	return t->others_may_come && !t->vm->adopt ? FERRY_FEATURES_CAN :
-	       FERRY_FEATURES_CAN & ~(uint64_t)FERRY_FEATURE_RECOVER;
+	uint64_t can = FERRY_FEATURES_CAN;
+
+	if (t->vm->adopt)
+		can &= ~(uint64_t)FERRY_FEATURE_VERIFY;
+	if (t->vm->adopt || !t->others_may_come)
+		can &= ~(uint64_t)FERRY_FEATURE_RECOVER;
+	return can;
 }
 
 int ferry_admit_main(struct ferry_target *t, struct ferry_inbuf *in,
@@ -266,6 +271,8 @@ int ferry_admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 		rc = prepare(t, head, theirs, e);
 	if (!rc)
 		rc = check_postcopy(t, head, &taken, e, &note);
+	if (!rc && (taken & FERRY_FEATURE_VERIFY))
+		rc = ferry_verify_begin(t, e);
 	if (rc)
 		(void)!ferry_admit_answer(t, in->chan, head, 0, e, &ignored);
 	else
@@ -321,6 +328,13 @@ int ferry_admit_lane(struct ferry_target *t, struct ferry_inbuf *in,
 
 /* ---- other connections -------------------------------------------------------------- */
 
+/* As recv/sums.h counts them. */
+static unsigned number_of(const struct ferry_channel_head *h)
+{
+	return h->index + (h->type == FERRY_CHANNEL_DATA ? FERRY_SUMS_DATA :
+							   FERRY_SUMS_URGENT);
+}
+
 static void receiver_failed(void *arg, const struct ferry_err *why)
 {
 	ferry_target_failed(arg, why);
@@ -373,6 +387,7 @@ int ferry_admit_other(struct ferry_target *t, struct ferry_inbuf *in,
 	} else {
 		r->gate = &t->in.gate;
 		r->place = &t->in.place;
+		r->number = number_of(h);
 		r->failed = receiver_failed;
 		r->arg = t;
 		/* Pages come when they come: silence is for main to judge. */

@@ -170,7 +170,8 @@ static int on_barrier(struct ferry_target *t, struct ferry_rd *rd,
 {
 	uint32_t sequence;
 
-	if (wait_mark(t, rd, FERRY_COMMAND_BARRIER, &sequence, e))
+	if (wait_mark(t, rd, FERRY_COMMAND_BARRIER, &sequence, e) ||
+	    (t->phase == FERRY_PHASE_RUNNING && ferry_verify_end(t, e)))
 		return -1;
 	return ferry_answer_say(&t->in.answer, FERRY_RP_SYNCED, sequence, e);
 }
@@ -187,6 +188,9 @@ static int on_finish(struct ferry_target *t, struct ferry_rd *rd,
 		t->phase = FERRY_PHASE_COMPLETE;
 		return 0;
 	}
+	if (t->differs)
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "FINISH after DIFFERS");
 	t->phase = FERRY_PHASE_DONE;
 	if (ferry_target_await_load(t, 1u << FERRY_LOAD_STARTED, e))
 		return -1;
@@ -256,6 +260,8 @@ static int on_packaged(struct ferry_target *t, struct ferry_rd *rd,
 	} else if (t->phase != FERRY_PHASE_COMPLETE) {
 		return ferry_err_set(e, FERRY_E_PROTO, 0,
 				     "device state came before all pages did");
+	} else if (ferry_verify_end(t, e)) {
+		return -1;
 	} else {
 		ferry_place_complete(&t->in.place);
 	}
@@ -303,6 +309,8 @@ static const struct {
 	{ FERRY_COMMAND_RAM_DISCARD, FERRY_PHASE_PAGES, on_discard },
 	{ FERRY_COMMAND_FINISH, FERRY_PHASE_PAGES | FERRY_PHASE_RUNNING,
 		on_finish },
+	{ FERRY_COMMAND_VERIFY, FERRY_PHASE_COMPLETE | FERRY_PHASE_RUNNING,
+		ferry_verify_pages },
 	{ FERRY_COMMAND_PACKAGED, FERRY_PHASE_PAGES | FERRY_PHASE_COMPLETE,
 		on_packaged },
 	{ FERRY_COMMAND_SWITCHOVER_START, FERRY_PHASE_PAGES,

@@ -191,6 +191,7 @@ struct ferry_target {
 	/* Reader only. */
 	enum ferry_phase phase;
 	bool		 postcopy;	/* LISTEN came */
+	bool		 differs;	/* VERIFY found a page that does */
 	bool		 returning;	/* the source is back, and RESUME has
 					 * not come */
 	struct ferry_save tail;		/* QEMU precopy: device sections */
@@ -369,6 +370,21 @@ FERRY_CHECKED int ferry_recover_bitmap(struct ferry_target *t,
 FERRY_CHECKED int ferry_recover_resume(struct ferry_target *t,
 				       struct ferry_rd *rd,
 				       struct ferry_err *e);
+
+/* ---- target_verify.c ------------------------------------------------------------- */
+
+/* Before a page comes: note what does. */
+FERRY_CHECKED int ferry_verify_begin(struct ferry_target *t,
+				     struct ferry_err *e);
+void ferry_verify_fini(struct ferry_target *t);
+/* The source is back, and will say its sums again. */
+void ferry_verify_restart(struct ferry_target *t);
+/* VERIFY; and all of them have come. */
+FERRY_CHECKED int ferry_verify_pages(struct ferry_target *t,
+				     struct ferry_rd *rd,
+				     struct ferry_err *e);
+FERRY_CHECKED int ferry_verify_end(struct ferry_target *t,
+				   struct ferry_err *e);
 
 /* ---- target_return.c -------------------------------------------------------------- */
 

@@ -295,6 +295,7 @@ int ferry_return_resume(struct ferry_target *t, struct ferry_err *e)
 	if (ferry_answer_say(&t->in.answer, FERRY_RP_RESUME_ACK, 1, e))
 		return -1;
 	t->returning = false;
+	ferry_verify_restart(t);
 	ferry_status_advance(&t->status, FERRY_STATE_POSTCOPY_RECOVER,
 			     FERRY_STATE_POSTCOPY_ACTIVE);
 	return ferry_fault_ask_again(&t->in.fault, e);

@@ -6,6 +6,7 @@
 
 #include "wire/command.h"
 #include "wire/ranges.h"
+#include "wire/verify.h"
 
 static int tell_value(struct ferry_dump_stream *s, struct ferry_rd *r,
 		      struct ferry_err *e)
@@ -34,6 +35,22 @@ static int tell_advise(struct ferry_dump_stream *s, struct ferry_rd *r,
 	if (a.ram)
 		ferry_dump_hex(s, "page_sizes", a.page_sizes);
 	s->d->vm.advised = a.page_sizes;
+	return 0;
+}
+
+static int tell_sums(struct ferry_dump_stream *s, struct ferry_rd *r,
+		     struct ferry_err *e)
+{
+	const struct ferry_dump_block *b;
+	struct ferry_verify v;
+
+	if (ferry_verify_decode(r, &v, e) ||
+	    ferry_dump_block_known(&s->d->vm, v.name, &b, e) ||
+	    (b && ferry_verify_check_in(&v, b->bytes / FERRY_PAGE_BYTES, e)))
+		return -1;
+	ferry_dump_text(s, "block", v.name);
+	ferry_dump_number(s, "first", v.first);
+	ferry_dump_number(s, "pages", v.pages);
 	return 0;
 }
 
@@ -127,6 +144,7 @@ static const struct {
 	{ FERRY_COMMAND_ZERO_RANGES, tell_ranges },
 	{ FERRY_COMMAND_RECV_BITMAP, tell_block },
 	{ FERRY_COMMAND_ABORT, tell_reason },
+	{ FERRY_COMMAND_VERIFY, tell_sums },
 };
 
 int ferry_dump_command(struct ferry_dump_stream *s, struct ferry_rd *r,

@@ -102,6 +102,7 @@ static const struct {
 	{ FERRY_RP_REQ_PAGES, tell_span },
 	{ FERRY_RP_RECV_BITMAP, tell_name },
 	{ FERRY_RP_REASON, tell_reason },
+	{ FERRY_RP_DIFFERS, tell_reason },
 	{ FERRY_RP_SWITCHOVER_ACK, tell_nothing },
 };
 

@@ -144,6 +144,15 @@ int ferry_answer_bitmap(struct ferry_answer *a,
 	return rc;
 }
 
+int ferry_answer_differs(struct ferry_answer *a, const char *reason,
+			 struct ferry_err *e)
+{
+	struct ferry_rp m = { .type = FERRY_RP_DIFFERS };
+
+	snprintf(m.reason, sizeof(m.reason), "%s", reason);
+	return say(a, &m, e);
+}
+
 void ferry_answer_give_up(struct ferry_answer *a, const char *reason)
 {
 	struct ferry_rp why = { .type = FERRY_RP_REASON };

@@ -53,6 +53,11 @@ FERRY_CHECKED int ferry_answer_bitmap(struct ferry_answer *a,
  * best effort.  Nothing is said behind it. */
 void ferry_answer_give_up(struct ferry_answer *a, const char *reason);
 
+/* DIFFERS: a page is not what the source has. */
+FERRY_CHECKED int ferry_answer_differs(struct ferry_answer *a,
+				       const char *reason,
+				       struct ferry_err *e);
+
 /* PONG 0 as a sign of life, unless something is being said already or there is
  * no room for it; never blocks. */
 void ferry_answer_beat(struct ferry_answer *a);

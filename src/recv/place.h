@@ -33,6 +33,7 @@
 #include "base/hist.h"
 #include "mem/uffd.h"
 #include "recv/map.h"
+#include "recv/sums.h"
 
 struct ferry_place;
 
@@ -87,6 +88,8 @@ struct ferry_place {
 
 	bool		 in_file;	/* see ferry_place_init_file() */
 	struct ferry_place_watch watch;	/* of files */
+	struct ferry_sums *sums;	/* verify mode; set before a page
+					 * comes */
 
 	/* Changed once, by the main thread, while no receiver places. */
 	const struct ferry_place_ops *_Atomic ops;
@@ -168,6 +171,7 @@ void ferry_place_wait_begins(struct ferry_place *p, uint32_t block,
  */
 struct ferry_placer {
 	struct ferry_place *place;
+	uint32_t	 way;		/* how the pages come: recv/sums.h */
 	uint8_t		*host;		/* one huge page being assembled */
 	struct ferry_mem_block *block;
 	uint64_t	 first;		/* its first page */

@@ -16,7 +16,9 @@
 
 void ferry_placer_init(struct ferry_placer *r, struct ferry_place *place)
 {
-	*r = (struct ferry_placer){ .place = place };
+	*r = (struct ferry_placer){
+		.place = place, .way = ferry_sums_way(FERRY_SUMS_MAIN, 0),
+	};
 }
 
 void ferry_placer_fini(struct ferry_placer *r)
@@ -125,6 +127,8 @@ int ferry_placer_pages(struct ferry_placer *r, struct ferry_mem_block *b,
 	int rc;
 
 	ferry_count(&r->place->normal_pages, n);
+	if (r->place->sums)
+		ferry_sums_note(r->place->sums, b, first, n, data, r->way);
 	if (in_pieces(r, b))
 		return add(r, b, first, n, data, e);
 	rc = atomic_load(&r->place->ops)->pages(r->place, b, first, n, data);
@@ -137,6 +141,8 @@ int ferry_placer_zeroes(struct ferry_placer *r, struct ferry_mem_block *b,
 	int rc;
 
 	ferry_count(&r->place->zero_pages, n);
+	if (r->place->sums)
+		ferry_sums_note(r->place->sums, b, first, n, NULL, r->way);
 	if (in_pieces(r, b))
 		return add(r, b, first, n, NULL, e);
 	rc = atomic_load(&r->place->ops)->zeroes(r->place, b, first, n);

@@ -132,6 +132,7 @@ static int read_packet(struct ferry_receiver *r, struct ferry_err *e)
 	if (ferry_packet_check_in(p, &shape, e) ||
 	    ferry_inbuf_read(&r->in, r->pages, p->payload_bytes, e))
 		return -1;
+	r->placer.way = ferry_sums_way(r->number, ferry_packet_pass(p));
 	return ferry_scatter(&r->placer, b, p, r->pages, e);
 }
 

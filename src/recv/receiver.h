@@ -24,6 +24,7 @@ struct ferry_marks {
 struct ferry_receiver {
 	struct ferry_marks *gate;
 	struct ferry_place *place;
+	unsigned	 number;	/* of the channel: recv/sums.h */
 	void		(*failed)(void *arg, const struct ferry_err *why);
 	void		*arg;
 	struct ferry_chan *chan;	/* owned */
@@ -56,7 +57,7 @@ void ferry_marks_close(struct ferry_marks *g);
 void ferry_marks_reopen(struct ferry_marks *g);
 
 /*
- * gate, place, failed, arg filled by the caller; takes the buffer and its
+ * gate, place, number, failed, arg filled by the caller; takes the buffer and its
  * channel, also when it fails (then stop() gives them back).  failed runs on
  * the thread, once, when the channel breaks.
  */

@@ -31,6 +31,7 @@ struct ferry_send_counters {
 	_Atomic uint64_t bytes;		/* of pages and their headers */
 	_Atomic uint64_t requests;
 	_Atomic uint64_t request_pages;
+	_Atomic uint32_t pass;		/* of precopy; 0: after it */
 };
 
 struct ferry_encoder;

@@ -67,7 +67,8 @@ static int packet_pages(struct ferry_encoder *x, const struct ferry_batch *b,
 		return -1;
 	iovs = sort_pages(x, b);
 	p->flags = 0;
-	p->packet_num++;
+	p->packet_num = ferry_packet_num(atomic_load_explicit(
+		&x->count->pass, memory_order_relaxed), p->packet_num + 1);
 	p->payload_bytes = p->normal_pages * FERRY_PAGE_BYTES;
 	memcpy(p->name, b->block->name, sizeof(p->name));
 	ferry_count(&x->count->normal_pages, p->normal_pages);

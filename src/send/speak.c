@@ -86,6 +86,12 @@ static int say(struct ferry_speaker *s, const struct ferry_wr *w,
 	return say_iov(s, &iov, 1, e);
 }
 
+int ferry_speak_octets(struct ferry_speaker *s, const struct ferry_wr *w,
+		       struct ferry_err *e)
+{
+	return say(s, w, e);
+}
+
 static bool has_room(struct ferry_speaker *s)
 {
 	return s->chan->ops->wait(s->chan, POLLOUT, 0) == 1;

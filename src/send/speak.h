@@ -78,6 +78,11 @@ FERRY_CHECKED int ferry_speak_ranges(struct ferry_speaker *s,
 				     const struct ferry_bitmap *map,
 				     bool value, struct ferry_err *e);
 
+/* What somebody else has encoded, in one piece. */
+FERRY_CHECKED int ferry_speak_octets(struct ferry_speaker *s,
+				     const struct ferry_wr *w,
+				     struct ferry_err *e);
+
 /* PACKAGED and the octets; LISTEN goes in front where asked for, and with a
  * QEMU RUN behind. */
 FERRY_CHECKED int ferry_speak_package(struct ferry_speaker *s, bool listen,

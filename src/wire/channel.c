@@ -14,7 +14,7 @@
 
 static const char *const features[] = {
 	"commit", "zero-ranges", "postcopy-data", "urgent", "resend",
-	"heartbeat", "reasons", "postcopy", "recover",
+	"heartbeat", "reasons", "postcopy", "recover", "verify",
 };
 
 static const struct {

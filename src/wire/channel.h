@@ -35,9 +35,10 @@ enum ferry_feature {
 	FERRY_FEATURE_POSTCOPY		= 1 << 7,
 	FERRY_FEATURE_RECOVER		= 1 << 8,	/* on main, mandatory:
 							 * comes back */
+	FERRY_FEATURE_VERIFY		= 1 << 9,	/* VERIFY, DIFFERS */
 };
 
-#define FERRY_FEATURES_KNOWN	0x1ffull
+#define FERRY_FEATURES_KNOWN	0x3ffull
 
 struct ferry_channel_head {
 	bool		answer;		/* the target's */

@@ -15,6 +15,9 @@
 /* RAM_DISCARD and ZERO_RANGES: u8, str8 of 1, u8, one range. */
 #define RANGES_MIN	(1 + 2 + 1 + 16)
 
+/* VERIFY: str8 of 1, be64, one sum. */
+#define VERIFY_MIN	(2 + 8 + 4)
+
 #define REASON_MAX	(2 + FERRY_REASON_BYTES_MAX)
 
 #define ROW(c, min, max, who) \
@@ -42,6 +45,7 @@ static const struct ferry_command_row rows[] = {
 	ROW(ABORT,		2, REASON_MAX,			FERRY),
 	ROW_U32(FINISH,						FERRY,
 		1, UINT32_MAX),
+	ROW(VERIFY,		VERIFY_MIN, UINT16_MAX,		FERRY),
 };
 
 const struct ferry_command_row *ferry_command_find(uint16_t command)

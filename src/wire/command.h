@@ -33,6 +33,7 @@ enum ferry_command {
 	FERRY_COMMAND_BARRIER		= 0x4602,
 	FERRY_COMMAND_ABORT		= 0x4603,
 	FERRY_COMMAND_FINISH		= 0x4604,
+	FERRY_COMMAND_VERIFY		= 0x4605,
 };
 
 /* PING values that QEMU gives a meaning. */

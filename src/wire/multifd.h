@@ -60,6 +60,18 @@ struct ferry_packet {
 	uint64_t	offset[FERRY_PACKET_PAGES_MAX];
 };
 
+/* Between two ferries the number of a packet with pages has two halves: the
+ * pass of precopy it belongs to (0: after the switchover), and any number. */
+static inline uint64_t ferry_packet_num(uint32_t pass, uint64_t any)
+{
+	return (uint64_t)pass << 32 | (any & UINT32_MAX);
+}
+
+static inline uint32_t ferry_packet_pass(const struct ferry_packet *p)
+{
+	return (uint32_t)(p->packet_num >> 32);
+}
+
 /* Stream decoder.  methods: the compression bits that may be set (0: none). */
 FERRY_CHECKED int ferry_packet_decode(struct ferry_rd *r, uint32_t methods,
 				      struct ferry_packet *p,

@@ -173,6 +173,7 @@ static const struct row rows[] = {
 	ROW(LOADED,		FERRY,	u32,		0, 0),
 	ROW(RUNNING,		FERRY,	u32,		0, 0),
 	ROW(REASON,		FERRY,	reason,		0, 0),
+	ROW(DIFFERS,		FERRY,	reason,		0, 0),
 	ROW(SYNCED,		FERRY,	u32,		1, UINT32_MAX),
 	ROW(RENOUNCED,		0,	u32,		0, 0),
 };

@@ -25,6 +25,7 @@ enum ferry_rp_type {
 	FERRY_RP_RUNNING	= 0x4602,	/* value: 0 */
 	FERRY_RP_REASON		= 0x4603,	/* reason */
 	FERRY_RP_SYNCED		= 0x4604,	/* value: the BARRIER's */
+	FERRY_RP_DIFFERS	= 0x4606,	/* reason; verify, postcopy */
 	FERRY_RP_RENOUNCED	= 0x4605,	/* reserved for recovery */
 };
 

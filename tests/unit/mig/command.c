@@ -68,6 +68,9 @@ static const struct row {
 	{ FERRY_COMMAND_FINISH, P | R, OCTETS("\0\0\0\1"), 0,
 	  "16 pages were never sent, the first is page 0 of block ram",
 	  "command FINISH comes out of turn" },
+	{ FERRY_COMMAND_VERIFY, C | R,
+	  OCTETS("\3ram" "\0\0\0\0\0\0\0\0" "\0\0\0\0"), 0,
+	  "VERIFY was not agreed on", "command VERIFY comes out of turn" },
 };
 
 static struct area memory;

@@ -248,7 +248,7 @@ static void what_is_told_is_what_was_said(void **state)
 		{ stream_return, FERRY_DUMP_RETURN,
 		  "RECEIVED_MAP - block=ram set=65 (40" },
 		{ stream_ferry, 0, "CHANNEL main index=0 session=010203" },
-		{ stream_ferry, 0, "recover =40] mandatory[ =commit]" },
+		{ stream_ferry, 0, "verify =40] mandatory[ =commit]" },
 		{ stream_ferry, 0, "HELLO - name=db1 software=ferry data=2" },
 		{ stream_ferry, 0, "name=cpu instance=0 version=1 body=44 "
 				   "sized=itself" },

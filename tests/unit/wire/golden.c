@@ -9,6 +9,7 @@
 #include <ferry/vm.h>
 
 #include "base/cleanup.h"
+#include "base/sum.h"
 #include "wire/channel.h"
 #include "wire/command.h"
 #include "wire/config.h"
@@ -18,6 +19,7 @@
 #include "wire/ramlist.h"
 #include "wire/ranges.h"
 #include "wire/rp.h"
+#include "wire/verify.h"
 
 #define BYTES		(1 << 20)
 #define SECTION		7
@@ -156,6 +158,8 @@ static void package(struct ferry_wr *w, bool listen)
 
 static void precopy(struct ferry_wr *w)
 {
+	static const uint32_t sums[] = { 7, FERRY_PAGE_SUM_ZERO };
+
 	head(w, false, FERRY_CHANNEL_MAIN, 0, FERRY_FEATURES_KNOWN);
 	hello(w, false, 0, "");
 	stream_head(w);
@@ -163,6 +167,7 @@ static void precopy(struct ferry_wr *w)
 	ranges(w, FERRY_COMMAND_ZERO_RANGES);
 	ferry_command_u32_encode(w, FERRY_COMMAND_BARRIER, 1);
 	ferry_command_u32_encode(w, FERRY_COMMAND_FINISH, 2);
+	ferry_verify_encode(w, "ram", 5, sums, 2);
 	package(w, false);
 	ferry_command_encode(w, FERRY_COMMAND_POSTCOPY_RUN);
 	print("precopy", "main", w);
@@ -215,6 +220,7 @@ static void answers(struct ferry_wr *w)
 static void failure(struct ferry_wr *w)
 {
 	static const struct ferry_rp messages[] = {
+		{ .type = FERRY_RP_DIFFERS, .reason = "verify" },
 		{ .type = FERRY_RP_REASON, .reason = "device uart: no\n" },
 		{ .type = FERRY_RP_SHUT, .value = 1 },
 	};

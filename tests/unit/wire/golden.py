@@ -30,7 +30,7 @@ DEVICES = [("uart", (0, 1, b"\1\2\3")), ("nothing", (0, 1, b"")),
            ("ferry.run", (0, 1, b"\1"))]
 
 
-def head(kind="main", index=0, features=0x1ff, mandatory=1):
+def head(kind="main", index=0, features=0x3ff, mandatory=1):
     return {"type": kind, "index": index, "session": SESSION,
             "features": features, "mandatory": mandatory}
 
@@ -47,6 +47,7 @@ PACKET = ("ram", [0x1000, 0x5000], [0x3ffff000],
 EXPECTED = {
     "precopy": (head(), HELLO, OPENING + START + [
         ("ZERO_RANGES", RANGES), ("BARRIER", 1), ("FINISH", 2),
+        ("VERIFY", ("ram", 5, [7, 0x48c689ba])),
         ("PACKAGED", DEVICES), ("POSTCOPY_RUN", None)]),
     "postcopy": (head(), HELLO, OPENING + START + [
         ("BARRIER", 1), ("RAM_DISCARD", RANGES),
@@ -59,7 +60,7 @@ EXPECTED = {
         ("REQ_PAGES_ID", (0x200000, 0x200000, "ram")),
         ("REQ_PAGES", (0, 0x400000)), ("LOADED", None), ("RUNNING", None),
         ("SHUT", 0)],),
-    "failed": answer(0x1ff) + ([("REASON", "device uart: no?"),
+    "failed": answer(0x3ff) + ([("DIFFERS", "verify"), ("REASON", "device uart: no?"),
                                ("SHUT", 1)],),
     "refused": answer(0, (5, "other size")) + ([],),
     "data": (head("data", 3), [PACKET, ("SYNC", 1)]),

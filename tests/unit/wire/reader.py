@@ -181,6 +181,15 @@ def advise(o):
     return sizes
 
 
+def verify(o):
+    block, first = o.name(), o.be64()
+    sums = []
+    while o.left():
+        sums.append(o.be32())
+    need(sums, "no sum")
+    return block, first, sums
+
+
 def nothing(o):
     return None
 
@@ -191,7 +200,7 @@ COMMANDS = {
     5: ("POSTCOPY_RUN", nothing), 6: ("RAM_DISCARD", ranges),
     7: ("PACKAGED", Octets.be32), 0x4601: ("ZERO_RANGES", ranges),
     0x4602: ("BARRIER", sequence), 0x4603: ("ABORT", Octets.prose),
-    0x4604: ("FINISH", sequence),
+    0x4604: ("FINISH", sequence), 0x4605: ("VERIFY", verify),
 }
 
 
@@ -232,11 +241,12 @@ LEGAL = {
     "pages": {"ZERO_RANGES": "pages", "RAM_DISCARD": "pages",
               "BARRIER": "pages", "ABORT": "done", "FINISH": "complete",
               "PACKAGED+LISTEN": "loading+postcopy"},
-    "complete": {"BARRIER": "complete", "ABORT": "done",
-                 "PACKAGED": "loading"},
+    "complete": {"BARRIER": "complete", "VERIFY": "complete",
+                 "ABORT": "done", "PACKAGED": "loading"},
     "loading": {"ABORT": "done", "POSTCOPY_RUN": "done"},
     "loading+postcopy": {"ABORT": "done", "POSTCOPY_RUN": "running"},
-    "running": {"BARRIER": "running", "FINISH": "done"},
+    "running": {"BARRIER": "running", "VERIFY": "running",
+                "FINISH": "done"},
     "done": {},
 }
 
@@ -329,7 +339,7 @@ MESSAGES = {
     3: ("REQ_PAGES_ID", lambda o: (*request(o), o.name())),
     4: ("REQ_PAGES", request), 0x4601: ("LOADED", zero),
     0x4602: ("RUNNING", zero), 0x4603: ("REASON", Octets.prose),
-    0x4604: ("SYNCED", sequence),
+    0x4604: ("SYNCED", sequence), 0x4606: ("DIFFERS", Octets.prose),
 }
 
 

@@ -101,7 +101,7 @@ static void hostile_messages_are_refused(void **state)
 		{ "type 8", "0008" },
 		{ "SWITCHOVER_ACK of a ferry", "0007" },
 		{ "RENOUNCED, not yet", "4605" },
-		{ "type 0x4606", "4606" },
+		{ "type 0x4607", "4607" },
 		{ "longer than any", "0001 0201" },
 		{ "short SHUT", "0001 0003 000000" },
 		{ "long SHUT", "0001 0005 0000000000" },
