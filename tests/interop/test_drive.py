@@ -29,6 +29,8 @@ GUEST = "cpus=2 mode=random mem=25% report=100 avx=0"
 BUSY = "cpus=2 mode=seq mem=50% report=100 avx=0"
 RAM_MB = 128
 SLOW = ["--limit", "4M"]
+# With --postcopy: precopy of so little may have ended when the word is said.
+BEFORE_ITS_END = ["--limit", "20M"]
 GOOD_PREEMPT = 800      # the version from which on ferry sets it by itself
 
 
@@ -118,8 +120,9 @@ MODES = {
     "precopy": (["--precopy"], set(), GUEST),
     "one pass, then postcopy": (["--passes", "1", "--max-pause", "1ms",
                                  "--limit", "20M"], {"postcopy-ram"}, BUSY),
-    "postcopy": (["--postcopy"], {"postcopy-ram"}, GUEST),
-    "preempt": (["--postcopy", "--set", "postcopy-preempt=on"],
+    "postcopy": (["--postcopy", *BEFORE_ITS_END], {"postcopy-ram"}, GUEST),
+    "preempt": (["--postcopy", *BEFORE_ITS_END, "--set",
+                 "postcopy-preempt=on"],
                 {"postcopy-ram", "postcopy-preempt"}, GUEST),
     "multifd": (["--set", "multifd=on", "--set", "multifd-channels=3"],
                 {"multifd"}, GUEST),
@@ -513,7 +516,7 @@ LAST_WORDS = {
         (3, "would go on if its connection broke", "active"),
         (3, "would go on if its connection broke", "device")),
     "in postcopy": (
-        ["--postcopy"], True,
+        ["--postcopy", *BEFORE_ITS_END], True,
         (0, "the source did not hear of it", "postcopy-active"), BOTH),
 }
 
