@@ -388,17 +388,22 @@ paused:	/* Nothing is freed. */
 		await(r_answer);
 		move(S, POSTCOPY_RECOVER_SETUP, POSTCOPY_RECOVER);
 		if
-		:: r_loaded ->
-			r_loaded = false;
-			tell(RUN, 0);
-			await(r_running);
-			heard = true
-		:: r_running -> r_running = false; heard = true
 		:: r_shut -> goto done
-		:: !r_loaded && !r_running && bad_news -> goto trouble
+		:: !r_shut && r_running ->
+			r_running = false;
+			heard = true
+		:: !r_shut && !r_running && r_loaded ->
+			r_loaded = false;
+			tell(RUN, 0)	/* it may have been read already */
+		:: !r_shut && !r_loaded && !r_running && bad_news ->
+			goto trouble
 		fi;
 		if
-		:: !postcopy -> await(r_shut); goto done
+		:: !postcopy && !heard -> await(r_running); heard = true
+		:: else
+		fi;
+		if
+		:: !postcopy -> goto done
 		:: postcopy
 		fi;
 		tell(ASK_BITMAP, 0);
@@ -410,6 +415,10 @@ paused:	/* Nothing is freed. */
 		answering = true;
 		tell(RESUME, 0);
 		await(r_resumed);
+		if	/* before, starting it might have waited for pages */
+		:: !heard -> await(r_running); heard = true
+		:: heard
+		fi;
 		move(S, POSTCOPY_RECOVER, POSTCOPY_ACTIVE)
 	};
 	goto send;
@@ -610,6 +619,10 @@ stream:
 	:: atomic {
 		toward[tl]?RUN(_);
 		if
+		:: handed[T] -> goto stream	/* said again */
+		:: !handed[T]
+		fi;
+		if
 		:: load == READY
 		:: load == BAD || (load != READY && quit) -> goto trouble
 		fi;
@@ -715,9 +728,20 @@ give_up:
 			fi;
 			move(T, CANCELLING, CANCELLED)
 		:: else ->
+			if	/* it was handed over, and did not start */
+			:: state[T] == POSTCOPY_RECOVER_SETUP ->
+				move(T, POSTCOPY_RECOVER_SETUP, POSTCOPY_PAUSED)
+			:: state[T] == POSTCOPY_RECOVER ->
+				move(T, POSTCOPY_RECOVER, POSTCOPY_PAUSED)
+			:: state[T] == POSTCOPY_ACTIVE ->
+				move(T, POSTCOPY_ACTIVE, POSTCOPY_PAUSED)
+			:: else
+			fi;
 			if
 			:: state[T] == ACTIVE -> move(T, ACTIVE, FAILED)
 			:: state[T] == DEVICE -> move(T, DEVICE, FAILED)
+			:: state[T] == POSTCOPY_PAUSED ->
+				move(T, POSTCOPY_PAUSED, FAILED)
 			fi
 		fi;
 		goto door
@@ -752,18 +776,25 @@ paused:
 	atomic {
 		if
 		:: load == BAD -> move(T, POSTCOPY_PAUSED, FAILED); goto door
-		:: load == STARTED && newer -> take_link()
+		:: load != BAD && newer -> take_link()
 		fi;
 		move(T, POSTCOPY_PAUSED, POSTCOPY_RECOVER_SETUP);
 		say(ANSWER, 0);
-		say(RUNNING, 0);
+		if	/* else the loader says it, behind this */
+		:: runs[T] -> say(RUNNING, 0)
+		:: !runs[T] -> say(LOADED, 0)
+		fi;
 		goto stream
 	};
 
 door:	/* All is over; who comes back is told how. */
 #ifndef MUTANT_nobody_is_at_the_door_at_the_end
 	atomic {
+#ifdef MUTANT_a_cancelled_target_knows_nobody
+		newer && !quit -> tl = links - 1;
+#else
 		newer -> tl = links - 1;
+#endif
 		toward[tl]?HELLO(_);
 		say(ANSWER, 0);
 		if
@@ -844,7 +875,7 @@ proctype loader() provided (!dead[T])
 	   }
 	:: start(T)
 	fi;
-	say(RUNNING, 0);
+	atomic { say(RUNNING, 0) };
 	atomic {
 		if
 		:: state[T] == DEVICE && postcopy ->

@@ -161,13 +161,18 @@ static int run(struct ferry_source *s, struct ferry_err *e)
 	if (!ferry_source_commit(s))
 		return ferry_source_check(s, e);
 	/*
+	 * Noted before it is said: the target may run before the call below
+	 * returns, and nobody may be told meanwhile that the VM is here.
+	 *
 	 * All of RUN was taken, or the target can never see it: a speaker
 	 * that failed inside an utterance says nothing more.  Then nothing
 	 * was handed over.  Main stays open to hear why.
 	 */
-	if (ferry_speak(&s->speak, FERRY_COMMAND_POSTCOPY_RUN, e))
-		return ferry_err_wrap(e, "hand over");
 	ferry_status_handed(&s->status);
+	if (ferry_speak(&s->speak, FERRY_COMMAND_POSTCOPY_RUN, e)) {
+		ferry_status_renounced(&s->status);
+		return ferry_err_wrap(e, "hand over");
+	}
 	atomic_store(&s->fig.pause_ns, ferry_now_ns() - s->stopped_ns);
 	return 0;
 }

@@ -426,11 +426,13 @@ static void give_up(struct ferry_target *t, const struct ferry_err *err)
 	ferry_load_stop(t);
 }
 
+/* Or has recovered, while the VM was still to be started. */
 static bool is_recovering(struct ferry_target *t)
 {
 	enum ferry_state state = ferry_status_state(&t->status);
 
-	return state == FERRY_STATE_POSTCOPY_RECOVER_SETUP ||
+	return state == FERRY_STATE_POSTCOPY_ACTIVE ||
+	       state == FERRY_STATE_POSTCOPY_RECOVER_SETUP ||
 	       state == FERRY_STATE_POSTCOPY_RECOVER;
 }
 

@@ -43,7 +43,7 @@ static enum fate look(struct ferry_target *t,
 {
 	struct ferry_recovery *r = &t->recovery;
 
-	if (!is_ours(t, h) || t->end.quit || r->rescued)
+	if (!is_ours(t, h) || r->rescued)
 		return FATE_STRANGER;
 	switch (ferry_status_state(&t->status)) {
 	case FERRY_STATE_COMPLETED:
@@ -54,6 +54,8 @@ static enum fate look(struct ferry_target *t,
 	default:
 		break;
 	}
+	if (t->end.quit)
+		return FATE_STRANGER;
 	return r->waiting && !r->coming && !r->here ? FATE_BACK : FATE_NOT_NOW;
 }
 
