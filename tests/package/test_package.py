@@ -132,6 +132,24 @@ def test_systemd_accepts_the_unit(jail):
     assert done.stdout == ''
 
 
+def test_what_the_unit_needs_is_there(jail):
+    """Without /dev/kvm `systemctl start` must fail, not skip."""
+    assert os.path.isdir(jail.path('/etc/ferry'))
+    unit = Path(jail.path('/lib/systemd/system/ferry@.service')).read_text(
+        encoding='utf-8')
+    assert 'AssertPathExists=/dev/kvm\n' in unit
+    assert '\nCondition' not in unit
+
+
+def test_readmes_links_lead_somewhere(jail):
+    readme = Path(jail.path('/usr/share/doc/ferry/README.md')).read_text(
+        encoding='utf-8')
+    links = set(re.findall(r'\]\(([^):#]+)\)', readme))
+    assert 'docs/DESIGN.md' in links
+    assert [link for link in links if not os.path.exists(
+        jail.path(f'/usr/share/doc/ferry/{link}'))] == []
+
+
 def test_an_upgrade_leaves_running_machines_alone(debs):
     scripts = subprocess.run(
         ['dpkg-deb', '--ctrl-tarfile', debs['ferry']], check=True,
