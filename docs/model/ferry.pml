@@ -18,7 +18,7 @@
 #ifndef ROOM
 #define ROOM	2		/* what a channel holds before writers wait */
 #endif
-#define LINKS	(CUTS + DEATHS + 3)	/* connections there may be */
+#define LINKS	(CUTS + 2)	/* connections there may be */
 
 #define PAGES	2
 #define BIT(p)	(1 << (p))	/* sets of pages are bits */
