@@ -151,7 +151,7 @@ static int count_down(const struct tiny *t, uint64_t steps, uint64_t *ns,
 /* Who is held up once, by others on the CPU, is not slow. */
 static int measure(const struct tiny *t, uint64_t *ns, struct ferry_err *e)
 {
-	uint64_t none, all;
+	uint64_t none = 0, all = 0;
 
 	*ns = UINT64_MAX;
 	if (count_down(t, 1, &none, e))
