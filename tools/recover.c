@@ -9,10 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "peer.h"
 #include "progress.h"
 
 #define REFRESH_MS	200
+#define STALE_NS	(3000 * FERRY_NS_PER_MS)
 
 struct options {
 	const char *vm, *uri;
@@ -83,9 +85,29 @@ static int seek(struct ferry_peer *p, const struct options *o,
 	return ferry_peer_call(p, "migrate", args, NULL, e);
 }
 
+static void say_why(const struct ferry_peer *p, const struct json_object *m)
+{
+	const char *why = ferry_json_str(m, "error-desc");
+
+	ferry_tool_fail(0, "%s: %s: %s", p->name, ferry_json_str(m, "status"),
+			why ? why : "no reason given");
+}
+
+/* A QEMU that was told says for a moment what it said before. */
+static bool is_stale(const struct ferry_peer *p, const struct json_object *m,
+		     uint64_t *until_ns)
+{
+	if (p->kind != FERRY_PEER_QEMU)
+		return false;
+	if (!is(ferry_json_str(m, "status"), "postcopy-paused"))
+		*until_ns = 0;		/* it has begun */
+	return ferry_now_ns() < *until_ns;
+}
+
 /* Until it is completed, or was given up again. */
 static int watch(struct ferry_peer *p)
 {
+	uint64_t stale_ns = ferry_now_ns() + STALE_NS;
 	struct ferry_err err = { 0 };
 	int code = -1;
 
@@ -97,12 +119,10 @@ static int watch(struct ferry_peer *p)
 		if (ferry_peer_look(p, &m, &vm, &err))
 			return ferry_tool_fail(FERRY_EXIT_LOST, "%s",
 					       err.msg);
-		if (ferry_progress_ended(m)) {
+		if (!is_stale(p, m, &stale_ns) && ferry_progress_ended(m)) {
 			code = ferry_progress_exit(m);
 			if (code != FERRY_EXIT_DONE)
-				ferry_tool_fail(0, "%s: %s", p->name,
-						ferry_json_str(m,
-							"error-desc"));
+				say_why(p, m);
 			continue;
 		}
 		if (ferry_qmp_client_event(p->qmp, REFRESH_MS, &event, &err) <

@@ -17,7 +17,7 @@ import pytest
 import qemu
 from cutter import Cutter
 from ferryvm import Vm
-from proxy import Proxy
+from proxy import Fuse, Proxy
 from steps import runs, status
 
 # A migration of so little is done in a second or two.
@@ -739,3 +739,30 @@ def test_the_commands_to_move_do_what_the_page_says(two, ferry, folder,
     Operator(folder, None, ferry).do(line)
     assert not runs(source)
     lives(target)
+
+
+def test_a_link_between_qemus_is_recovered_by_two_words(two, ferry, folder):
+    """The target first, then the source."""
+    source, target = two()
+    # What ferry sets at the source, if it knows the target's address only.
+    names = ["postcopy-ram"] + ["postcopy-preempt"] * (
+        qemu.version() >= GOOD_PREEMPT)
+    target.qmp("migrate-set-capabilities", capabilities=[
+        {"capability": name, "state": True} for name in names])
+    target.qmp("migrate-incoming", uri=f"unix:{folder}/in2")
+    way = Fuse(f"unix:{folder}/in2")
+    move = ferry.start("migrate", source.ctl, way.uri, "--postcopy",
+                       "--set", "max-postcopy-bandwidth=4M")
+    for vm in source, target:
+        vm.wait("it runs there", lambda vm=vm: status(vm) ==
+                "postcopy-active")
+    way.blow()
+    assert move.wait(60) == 3
+    for vm in source, target:
+        vm.wait("it is paused", lambda vm=vm: status(vm) == "postcopy-paused")
+    again = f"unix:{folder}/again"
+    assert ferry("recover", source.ctl).returncode == 2
+    assert ferry("recover", target.ctl, again).returncode == 0
+    source.qmp("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
+    moved(ferry("recover", source.ctl, again), source, target)
+    way.close()

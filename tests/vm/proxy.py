@@ -122,3 +122,25 @@ class Proxy:
                     self.woken.recv(4096)
                 elif sock in self.other:
                     self._carry(sock)
+
+
+class Fuse(Proxy):
+    """Breaks all that goes over it, and lets nobody through while it is
+    open."""
+
+    blown = False
+
+    def blow(self):
+        self.blown = True
+        self.stir()
+
+    def mend(self):
+        self.blown = False
+
+    def passes(self, sock, data):
+        return b"" if self.blown else data
+
+    def hears(self, sock):
+        if self.blown:
+            sock.shutdown(2)    # and it is heard that it has hung up
+        return True

@@ -10,32 +10,10 @@ import pytest
 
 from conftest import GUEST, check_pages
 from ferryvm import QmpError
-from proxy import Proxy
+from proxy import Fuse
 
 HELD = {"x-ferry-background-push": False}
 QUICK = {"x-ferry-timeout": 1000}
-
-
-class Fuse(Proxy):
-    """Breaks all that goes over it, and lets nobody through while it is
-    open."""
-
-    blown = False
-
-    def blow(self):
-        self.blown = True
-        self.stir()
-
-    def mend(self):
-        self.blown = False
-
-    def passes(self, sock, data):
-        return b"" if self.blown else data
-
-    def hears(self, sock):
-        if self.blown:
-            sock.shutdown(2)    # and it is heard that it has hung up
-        return True
 
 
 @pytest.fixture
