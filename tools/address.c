@@ -51,10 +51,9 @@ static int check_port(const char *rest, struct ferry_err *e)
 	const char *port = port_of(rest);
 
 	if (strspn(port, "0123456789") != strlen(port) || strlen(port) > 5 ||
-	    strtoul(port, NULL, 10) > PORT_MAX || !strtoul(port, NULL, 10))
+	    strtoul(port, NULL, 10) > PORT_MAX)
 		return ferry_err_set(e, FERRY_E_INVALID, 0, "port '%.32s' is "
-				     "not a number from 1 to %d", port,
-				     PORT_MAX);
+				     "not a number up to %d", port, PORT_MAX);
 	return 0;
 }
 
