@@ -5,6 +5,7 @@ is a subclass: listen, change, count, write down, break."""
 import os
 import select
 import socket
+import sys
 import threading
 
 
@@ -25,9 +26,9 @@ def _dial(uri):
 
 class Proxy:
     """What connects to .uri is carried to target_uri, and back.  Listens on
-    `path`, or without one at a port of its own."""
+    `path`, or without one at a port, of its own if it is 0."""
 
-    def __init__(self, target_uri, path=None):
+    def __init__(self, target_uri, path=None, port=0):
         self.target = target_uri
         if path:
             if os.path.exists(path):
@@ -37,7 +38,7 @@ class Proxy:
             self.listener.listen()
             self.uri = f"unix:{path}"
         else:
-            self.listener = socket.create_server(("127.0.0.1", 0))
+            self.listener = socket.create_server(("127.0.0.1", port))
             self.uri = "tcp:127.0.0.1:%d" % self.listener.getsockname()[1]
         self.wake, self.woken = socket.socketpair()
         self.ended = False
@@ -144,3 +145,37 @@ class Fuse(Proxy):
         if self.blown:
             sock.shutdown(2)    # and it is heard that it has hung up
         return True
+
+
+class Road(Proxy):
+    """source.migrate(road.uri) arrives at the target; its answers can be kept
+    back."""
+
+    muted = False
+
+    def mute(self):
+        """What the target says is not heard any more."""
+        self.muted = True
+        self.stir()
+
+    def unmute(self):
+        self.muted = False
+        self.stir()
+
+    def hears(self, sock):
+        return sock in self.near or not self.muted
+
+
+def main():
+    """proxy.py TARGET PORT: says its URI, then obeys "mute" and "unmute"; ends
+    with its input, or when it is killed."""
+    proxy = Road(sys.argv[1], port=int(sys.argv[2]))
+    print(proxy.uri, flush=True)
+    for line in sys.stdin:
+        {"mute": proxy.mute, "unmute": proxy.unmute}[line.strip()]()
+        print("done", flush=True)
+    proxy.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import GUEST, check_pages
 from ferryvm import QmpError
-from road import Road
+from proxy import Road
 
 CRAWL = {"max-bandwidth": 100_000}
 NO_PUSH = {"x-ferry-background-push": False}

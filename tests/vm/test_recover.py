@@ -3,6 +3,7 @@
 found again: whoever broke it, how often, and without a wrong page.
 """
 
+import os
 import signal
 import time
 
@@ -14,6 +15,7 @@ from proxy import Fuse
 
 HELD = {"x-ferry-background-push": False}
 QUICK = {"x-ferry-timeout": 1000}
+FAULTS = int(os.environ.get("FERRY_FAULTS", "5"))
 
 
 @pytest.fixture
@@ -82,14 +84,14 @@ def test_a_link_that_breaks_again_and_again(pair, fuses, folder, way):
                           if way == "tcp" else f"unix:{folder}/in")
     fuse = fuses(target, None if way == "tcp" else f"{folder}/fuse")
     hold(source, fuse.uri)
-    for times in range(1, 6):
+    for times in range(1, FAULTS + 1):
         before = recovery(source).get("attempts", 0)
         fuse.blow()
         while recovery(source).get("attempts", 0) == before:
             time.sleep(0.01)
         fuse.mend()
         await_recoveries(source, times)
-    finish(source, target, 5)
+    finish(source, target, FAULTS)
 
 
 @pytest.mark.sanitize

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import check_pages, sentence
 from ferryvm import QmpError
-from road import Road
+from proxy import Road
 
 GUEST = "cpus=2 mode=random mem=60% report=100"
 NO_PUSH = {"x-ferry-background-push": False}
