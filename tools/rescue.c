@@ -16,6 +16,7 @@
 #include "ctl/json.h"
 #include "park/merge.h"
 #include "peer.h"
+#include "ram_dump.h"
 
 #define WORDS_MAX	4
 #define DUMP_MS		(60 * 60 * 1000)	/* as long as a disk takes */
@@ -39,7 +40,9 @@ static const char doc[] =
 	"target, write its half to FILE on its host: memory as far as it has "
 	"it, at the target the devices, too.  The VM is stopped there for "
 	"good, and neither side comes back to this migration; the process may "
-	"be ended then.  `merge` makes IMAGE of both files, on any host; "
+	"be ended then.  Of a VM that was killed, and had its RAM in a file "
+	"(`ferry run --ram-path`), `dump` makes a plain dump of the memory "
+	"that had come.  `merge` makes IMAGE of both files, on any host; "
 	"`ferry run --image` and `ferry serve` start it.\v"
 	"Example:\n\n"
 	"  ferry rescue dump web /var/tmp/web.source      (at the source)\n"
@@ -69,8 +72,8 @@ static error_t option(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (!(o->words == 3 && !strcmp(o->word[0], "dump")) &&
 		    !(o->words == 4 && !strcmp(o->word[0], "merge")))
-			argp_error(state, "dump VM FILE, or merge HALF HALF "
-				   "IMAGE");
+			argp_error(state, "dump VM FILE, dump RAM-FILE FILE, "
+				   "or merge HALF HALF IMAGE");
 		return 0;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -122,6 +125,30 @@ static void tell_dump(const struct options *o, const char *path,
 	       o->word[1]);
 }
 
+/* Of a process that was killed. */
+static int dump_ram(const struct options *o)
+{
+	FERRY_AUTO_JSON *j = NULL;
+	uint64_t held, all;
+	struct ferry_err err;
+
+	if (ferry_ram_dump(o->word[1], o->word[2], &held, &all, &err))
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
+	if (!o->json) {
+		printf("%s: %" PRIu64 " of %" PRIu64 " MiB of memory; its vCPUs "
+		       "and devices went with the process: it cannot run\n",
+		       o->word[2], held >> 20, all >> 20);
+		return ferry_tool_printed(FERRY_EXIT_DONE);
+	}
+	j = json_object_new_object();
+	ferry_json_add_str(j, "file", o->word[2]);
+	ferry_json_add_str(j, "side", "dead");
+	ferry_json_add_u64(j, "bytes", held);
+	ferry_json_add_u64(j, "ram-bytes", all);
+	puts(ferry_json_text(j));
+	return ferry_tool_printed(FERRY_EXIT_DONE);
+}
+
 static int dump(const struct options *o)
 {
 	FERRY_AUTO_JSON *said = NULL;
@@ -130,6 +157,8 @@ static int dump(const struct options *o)
 	struct ferry_peer p;
 	int code;
 
+	if (ferry_is_ram_file(o->word[1]))
+		return dump_ram(o);
 	if (absolute(o->word[2], path, &err))
 		return ferry_tool_fail(FERRY_EXIT_USAGE, "%s", err.msg);
 	if (ferry_peer_open(&p, o->word[1], &err))
@@ -185,7 +214,7 @@ int ferry_tool_rescue(int argc, char **argv)
 {
 	static const struct argp argp = {
 		.options = list, .parser = option,
-		.args_doc = "dump VM FILE\nmerge HALF HALF IMAGE",
+		.args_doc = "dump VM FILE\ndump RAM-FILE FILE\nmerge HALF HALF IMAGE",
 		.doc = doc,
 	};
 	struct options o = { 0 };

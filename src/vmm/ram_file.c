@@ -16,6 +16,15 @@
 
 #include "base/limits.h"
 
+/* Held as long as this process lives: who finds the file knows. */
+static int take_lock(int fd, const char *path, struct ferry_err *e)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return !fcntl(fd, F_OFD_SETLK, &lock) ? 0 :
+	       ferry_err_set(e, FERRY_E_IO, errno, "lock RAM in %s", path);
+}
+
 static int create(const char *path, struct ferry_err *e)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -58,7 +67,7 @@ int ferry_ram_file_open(const char *path, uint64_t bytes,
 
 	if (fd < 0)
 		return -1;
-	if (check_kind(fd, path, page_bytes, e))
+	if (check_kind(fd, path, page_bytes, e) || take_lock(fd, path, e))
 		goto fail;
 	if (ftruncate(fd, (off_t)bytes)) {
 		ferry_err_set(e, FERRY_E_IO, errno, "size of RAM in %s", path);

@@ -6,6 +6,7 @@ so whatever else is wrong.  1 is what this host, this guest or this migration
 could not do.
 """
 
+import json
 import os
 import re
 import signal
@@ -218,7 +219,7 @@ def test_ram_in_a_file_goes_with_the_vm(make_vm, guest, ram_file):
 
 
 def test_ram_in_a_file_outlives_a_killed_process(make_vm, guest, ram_file,
-                                                 cli):
+                                                 cli, tmp_path):
     """What had arrived is there; nobody writes over it by mistake."""
     source, target = in_a_file(make_vm, guest, ram_file)
     source.migrate(target, "postcopy", NO_PUSH)
@@ -230,6 +231,22 @@ def test_ram_in_a_file_outlives_a_killed_process(make_vm, guest, ram_file,
     done = cli("run", "--ram", "64M", "--kernel", str(guest), "--serial",
                "null", "--ram-path", str(ram_file))
     assert done.returncode == 1 and "it exists" in sentence(done.stderr)
+    dump = tmp_path / "dump"
+    done = cli("rescue", "dump", "--json", str(ram_file), str(dump))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["bytes"] == held(ram_file)
+    assert dump.read_bytes() == ram_file.read_bytes()
+    done = cli("rescue", "dump", str(ram_file), str(dump))
+    assert done.returncode == 1 and "File exists" in sentence(done.stderr)
+
+
+def test_ram_of_a_vm_that_lives_is_not_dumped(make_vm, guest, ram_file, cli,
+                                              tmp_path):
+    in_a_file(make_vm, guest, ram_file)
+    done = cli("rescue", "dump", str(ram_file), str(tmp_path / "dump"))
+    assert done.returncode == 1
+    assert "of a VM that lives" in sentence(done.stderr)
+    assert not (tmp_path / "dump").exists()
 
 
 # ---- what is promised -----------------------------------------------------------
