@@ -70,7 +70,7 @@ const char *ferry_tool_image_uri(const struct ferry_tool_image *i)
 
 static void rest(void)
 {
-	const struct timespec ms = { .tv_nsec = LOOK_MS * 1000000 };
+	const struct timespec ms = { .tv_nsec = LOOK_MS * 1000000L };
 
 	nanosleep(&ms, NULL);
 }

@@ -60,22 +60,22 @@ static int parse(struct ferry_uri *uri, const char *text, struct ferry_err *e)
 			     "found again by tcp: or unix: only", text);
 }
 
-int ferry_source_add_path(struct ferry_source *s, const char *text,
+int ferry_source_add_path(struct ferry_source *s, const char *uri,
 			  struct ferry_err *e)
 {
 	struct ferry_comeback *c = &s->comeback;
-	struct ferry_uri uri;
+	struct ferry_uri parsed;
 	int rc = 0;
 
-	if (parse(&uri, text, e))
+	if (parse(&parsed, uri, e))
 		return -1;
 	pthread_mutex_lock(&c->lock);
 	/* The first is what it is started with. */
 	if (c->paths + !atomic_load(&s->begun) >= FERRY_PATHS_MAX)
 		rc = ferry_err_set(e, FERRY_E_INVALID, 0, "%.200s: more than "
-				   "%u addresses", text, FERRY_PATHS_MAX);
+				   "%u addresses", uri, FERRY_PATHS_MAX);
 	else
-		c->path[c->paths++] = uri;
+		c->path[c->paths++] = parsed;
 	pthread_mutex_unlock(&c->lock);
 	return rc;
 }
@@ -137,17 +137,17 @@ static int ask(struct ferry_source *s, const struct ferry_uri *uri,
 	return 0;
 }
 
-int ferry_source_recover(struct ferry_source *s, const char *text,
+int ferry_source_recover(struct ferry_source *s, const char *uri,
 			 struct ferry_err *e)
 {
 	struct ferry_err ignored;
-	struct ferry_uri uri;
+	struct ferry_uri parsed;
 	int rc;
 
-	if (text && parse(&uri, text, e))
+	if (uri && parse(&parsed, uri, e))
 		return -1;
 	pthread_mutex_lock(&s->comeback.lock);
-	rc = ask(s, text ? &uri : NULL, e ? e : &ignored);
+	rc = ask(s, uri ? &parsed : NULL, e ? e : &ignored);
 	pthread_mutex_unlock(&s->comeback.lock);
 	return rc;
 }

@@ -188,7 +188,7 @@ static int take(struct ferry_half_file *h, struct ferry_half_record *r,
 int ferry_half_next(struct ferry_half_file *h, struct ferry_half_record *r,
 		    struct ferry_err *e)
 {
-	struct ferry_rd rd;
+	struct ferry_rd rd = { 0 };
 
 	*r = (struct ferry_half_record){ 0 };
 	return read_record(h, &r->type, &rd, e) || take(h, r, &rd, e) ?
