@@ -54,8 +54,12 @@ uint64_t ferry_json_u64(const struct json_object *o, const char *key,
 			uint64_t absent)
 {
 	struct json_object *v = member(o, key, json_type_int);
+	struct json_object *f = member(o, key, json_type_double);
+	double x = f ? json_object_get_double(f) : -1;
 
-	return v ? json_object_get_uint64(v) : absent;
+	if (v)
+		return json_object_get_uint64(v);
+	return x >= 0 && x < 0x1p63 ? (uint64_t)x : absent;
 }
 
 bool ferry_json_bool(const struct json_object *o, const char *key,

@@ -38,8 +38,11 @@ static int give_up(struct ferry_source *s, struct ferry_err *e)
 		return -1;
 	(void)!ferry_status_wait(&s->status, SETTLE_MS, NULL);
 	state = ferry_status_state(&s->status);
-	return state == FERRY_STATE_POSTCOPY_PAUSED ? 0 :
-	       ferry_err_set(e, FERRY_E_STATE, 0, "the migration is %s now",
+	if (state == FERRY_STATE_POSTCOPY_PAUSED) {
+		ferry_status_remark(&s->status, &c->never);
+		return 0;
+	}
+	return ferry_err_set(e, FERRY_E_STATE, 0, "the migration is %s now",
 			     ferry_state_name(state));
 }
 
@@ -63,6 +66,7 @@ int ferry_source_rescue(struct ferry_source *s, int fd, struct ferry_err *e)
 static int let_go(struct ferry_target *t, struct ferry_err *e)
 {
 	struct ferry_recovery *r = &t->recovery;
+	struct ferry_err why;
 	enum ferry_state state;
 	bool back;
 
@@ -80,8 +84,13 @@ static int let_go(struct ferry_target *t, struct ferry_err *e)
 				     "that has lost its link in postcopy has "
 				     "halves: it is %s",
 				     ferry_state_name(state));
-	return back ? ferry_err_set(e, FERRY_E_STATE, 0, "the source has just "
-				    "come back") : 0;
+	if (back)
+		return ferry_err_set(e, FERRY_E_STATE, 0, "the source has "
+				     "just come back");
+	ferry_err_set(&why, FERRY_E_STATE, 0, GIVEN_UP);
+	ferry_status_hope(&t->status, 0);
+	ferry_status_remark(&t->status, &why);
+	return 0;
 }
 
 int ferry_target_abandon(struct ferry_target *t, struct ferry_err *e)

@@ -27,6 +27,16 @@ int ferry_target_pause(struct ferry_target *t, struct ferry_err *e)
 	return 0;
 }
 
+static bool is_rescued(struct ferry_target *t)
+{
+	bool rescued;
+
+	pthread_mutex_lock(&t->lock);
+	rescued = t->recovery.rescued;
+	pthread_mutex_unlock(&t->lock);
+	return rescued;
+}
+
 /* Nobody listens here yet, or comes in this way. */
 static bool may_open(struct ferry_target *t)
 {
@@ -41,6 +51,10 @@ int ferry_target_recover(struct ferry_target *t, const char *uri,
 {
 	struct ferry_uri u;
 
+	if (is_rescued(t))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "its half was "
+				     "dumped for a rescue: nobody comes back "
+				     "to it");
 	if (!may_open(t))
 		return not_now(ferry_status_state(&t->status), "there is "
 			       "nothing to recover", e);

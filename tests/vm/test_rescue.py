@@ -4,6 +4,7 @@ the VM goes on from the image, with all of its memory."""
 
 import json
 import os
+import re
 
 import pytest
 
@@ -67,6 +68,14 @@ def test_a_vm_whose_vcpus_all_wait_is_put_together(pair, cli, make_vm,
         target.qmp("cont")
     with pytest.raises(QmpError, match="handed over"):
         source.qmp("cont")
+    for words in ["a"], ["b", "tcp:127.0.0.1:0"]:
+        done = cli("recover", *words)
+        assert done.returncode == 1
+        assert "half was dumped" in sentence(done.stderr)
+    for name in "ab":
+        shown = cli("status", name).stdout
+        assert "half was dumped" in shown and "looking" not in shown
+        assert float(re.search(r"([\d.]+) s without", shown)[1]) > 0
     image, said = merge(cli, folder, b, a)
     assert 0 < said["from-target"] and 0 < said["from-source"]
     assert said["from-target"] + said["from-source"] == said["pages"]
