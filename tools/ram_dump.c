@@ -33,11 +33,10 @@ static int check_dead(int fd, const char *path, struct ferry_err *e)
 			     "lives: name the VM", path);
 }
 
-static int copy_piece(int from, int to, off_t at, size_t bytes,
+static int copy_piece(int from, int to, off_t at, uint8_t *buf, size_t bytes,
 		      struct ferry_err *e)
 {
-	FERRY_AUTO_FREE uint8_t *buf = malloc(PIECE);
-	ssize_t got = buf ? pread(from, buf, bytes, at) : -1;
+	ssize_t got = pread(from, buf, bytes, at);
 
 	if (got <= 0)
 		return ferry_err_set(e, FERRY_E_IO, got ? errno : EIO,
@@ -49,15 +48,21 @@ static int copy_piece(int from, int to, off_t at, size_t bytes,
 /* -1 with an error, or how many octets there were. */
 static int64_t copy_data(int from, int to, off_t bytes, struct ferry_err *e)
 {
+	FERRY_AUTO_FREE uint8_t *buf = malloc(PIECE);
 	off_t at = 0, end;
 	int64_t held = 0;
 
+	if (!buf)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "a buffer");
 	while ((at = lseek(from, at, SEEK_DATA)) >= 0 && at < bytes) {
 		end = lseek(from, at, SEEK_HOLE);
+		if (end <= at)
+			return ferry_err_set(e, FERRY_E_IO, errno,
+					     "look for the RAM's holes");
 		held += end - at;
 		while (at < end) {
 			off_t n = end - at < PIECE ? end - at : PIECE;
-			int got = copy_piece(from, to, at, (size_t)n, e);
+			int got = copy_piece(from, to, at, buf, (size_t)n, e);
 
 			if (got < 0)
 				return -1;

@@ -16,6 +16,7 @@
  *   target_preempt.c "ferry-preempt": QEMU's second page channel
  *   target_recover.c the reader, the door: a source that comes back
  *   target_return.c  the same, what is ferry's in it
+ *   target_verify.c  the reader: sums of pages, in verify mode
  *   target_orders.c  public API: any thread, in postcopy
  *   target_watch.c   any of these: what failed, whose the VM is, how far
  *                    loading has come
@@ -256,6 +257,9 @@ FERRY_CHECKED int ferry_admit_next(struct ferry_target *t,
 /* ---- target_main.c ------------------------------------------------------------ */
 
 void ferry_target_read(void *target);
+
+/* It is being taken down.  Any thread. */
+bool ferry_target_is_quitting(struct ferry_target *t);
 
 /* The source hears from us also while the reader waits: for a mark on a slow
  * channel, or for the VM to start. */

@@ -231,7 +231,7 @@ static bool channels_here(struct ferry_target *t, uint64_t until)
 	return all;
 }
 
-static bool is_quitting(struct ferry_target *t)
+bool ferry_target_is_quitting(struct ferry_target *t)
 {
 	bool quit;
 
@@ -252,7 +252,7 @@ static int await_channels(struct ferry_target *t, struct ferry_err *e)
 			begun = look_at_main(t, e);
 		if (begun < 0)
 			return -1;
-		if (is_quitting(t))
+		if (ferry_target_is_quitting(t))
 			return ferry_err_set(e, FERRY_E_CANCELLED, 0,
 					     "gave up waiting for channels");
 		if (ferry_now_ns() > until)

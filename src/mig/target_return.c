@@ -114,16 +114,6 @@ static int check_channels(struct ferry_target *t,
 			     t->in.urgent);
 }
 
-static bool is_quitting(struct ferry_target *t)
-{
-	bool quit;
-
-	pthread_mutex_lock(&t->lock);
-	quit = t->end.quit;
-	pthread_mutex_unlock(&t->lock);
-	return quit;
-}
-
 /* Who has heard it closes. */
 static void await_close(struct ferry_target *t, struct ferry_inbuf *in)
 {
@@ -132,7 +122,7 @@ static void await_close(struct ferry_target *t, struct ferry_inbuf *in)
 	struct ferry_chan *chan = in->chan;
 	struct ferry_err ignored;
 
-	while (ferry_now_ns() < until && !is_quitting(t)) {
+	while (ferry_now_ns() < until && !ferry_target_is_quitting(t)) {
 		if (!chan->ops->wait(chan, POLLIN, 10))
 			continue;
 		if (!ferry_inbuf_need(in, 1, &ignored))
