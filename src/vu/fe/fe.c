@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A device: made, connected, asked what it can do, freed.
+ */
+#include "vu/fe/fe.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#define AGAIN_MS	10	/* while the first backend is waited for */
+
+static int check_shape(const struct ferry_vhost_fe_shape *s,
+		       const struct ferry_vhost_fe_ops *ops,
+		       struct ferry_err *e)
+{
+	struct sockaddr_un sa;
+
+	if (s->size < sizeof(*s) || ops->size < sizeof(*ops))
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "vhost-user device: a struct without its"
+				     " size: use the _INIT macros");
+	if (s->path && (!*s->path || strlen(s->path) >= sizeof(sa.sun_path)))
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "vhost-user device: the path of a socket"
+				     " has 1 to %zu octets",
+				     sizeof(sa.sun_path) - 1);
+	return 0;
+}
+
+static void fill(struct ferry_vhost_fe *f,
+		 const struct ferry_vhost_fe_shape *s,
+		 const struct ferry_vhost_fe_ops *ops)
+{
+	const char *name = s->name ? s->name : "vhost";
+
+	if (s->path)
+		snprintf(f->label, sizeof(f->label), "%.40s at %s", name,
+			 s->path);
+	else
+		snprintf(f->label, sizeof(f->label), "%.40s", name);
+	f->request_ms = s->request_ms ? s->request_ms : FERRY_VF_REQUEST_MS;
+	if (f->request_ms > INT_MAX)	/* what poll() knows */
+		f->request_ms = INT_MAX;
+	f->features = s->features ? s->features : UINT64_MAX;
+	if (s->flags & FERRY_VHOST_FE_NO_PACKED)
+		f->features &= ~FERRY_VF_PACKED;
+	f->flags = s->flags;
+	f->ops = *ops;
+	f->link = (struct ferry_vf_link){
+		.sock = { .fd = -1, .stop = -1 }, .requests = -1, .uffd = -1,
+	};
+	f->want.inflight.fd = f->transfer.fd = -1;
+	pthread_mutex_init(&f->lock, NULL);
+}
+
+struct ferry_vhost_fe *
+ferry_vhost_fe_new(const struct ferry_vhost_fe_shape *shape,
+		   const struct ferry_vhost_fe_ops *ops, void *opaque,
+		   void (*log)(void *opaque, int level, const char *line),
+		   struct ferry_err *e)
+{
+	struct ferry_vhost_fe *f;
+
+	if (check_shape(shape, ops, e))
+		return NULL;
+	f = calloc(1, sizeof(*f));
+	if (!f) {
+		ferry_err_set(e, FERRY_E_NOMEM, errno, "vhost-user device");
+		return NULL;
+	}
+	fill(f, shape, ops);
+	f->opaque = opaque;
+	f->log = log;
+	f->path = shape->path ? strdup(shape->path) : NULL;
+	f->queue = calloc(FERRY_VHOST_FE_QUEUES_MAX, sizeof(*f->queue));
+	f->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->queue && f->stop >= 0 && (f->path || !shape->path))
+		return f;
+	ferry_err_set(e, FERRY_E_NOMEM, errno, "%s", f->label);
+	ferry_vhost_fe_free(f);
+	return NULL;
+}
+
+void ferry_vhost_fe_free(struct ferry_vhost_fe *f)
+{
+	if (!f)
+		return;
+	if (f->stop >= 0)
+		eventfd_write(f->stop, 1);
+	ferry_thread_join(&f->keeper);
+	ferry_vf_hang_up(f);
+	ferry_cleanup_fd(&f->want.inflight.fd);
+	ferry_cleanup_fd(&f->stop);
+	pthread_mutex_destroy(&f->lock);
+	free(f->queue);
+	free(f->path);
+	free(f);
+}
+
+/* ---- the first backend ---- */
+
+/* 0: there is one, and the keeper keeps it. */
+static int settle(struct ferry_vhost_fe *f, struct ferry_err *e)
+{
+	f->connections++;
+	if (!ferry_vf_keeper_start(f, e))
+		return 0;
+	ferry_vf_hang_up(f);
+	return -1;
+}
+
+static int check_new(const struct ferry_vhost_fe *f, struct ferry_err *e)
+{
+	return f->keeper.started ?
+	       ferry_err_set(e, FERRY_E_STATE, 0, "it has a backend") : 0;
+}
+
+/* Worth another look: nobody listens yet. */
+static bool may_come(const struct ferry_err *e)
+{
+	return e->sys == ENOENT || e->sys == ECONNREFUSED || e->sys == EAGAIN;
+}
+
+static int dial_until(struct ferry_vhost_fe *f, uint64_t until_ns,
+		      struct ferry_err *e)
+{
+	const struct timespec step = ferry_timespec(AGAIN_MS *
+						    FERRY_NS_PER_MS);
+
+	while (ferry_vf_dial(f, e)) {
+		if (!may_come(e) || ferry_now_ns() >= until_ns)
+			return -1;
+		nanosleep(&step, NULL);
+	}
+	return settle(f, e);
+}
+
+int ferry_vhost_fe_connect(struct ferry_vhost_fe *f, uint32_t wait_ms,
+			   struct ferry_err *e)
+{
+	struct ferry_err err = { 0 };
+	int rc;
+
+	ferry_vf_enter(f);
+	if (!f->path)
+		rc = ferry_err_set(&err, FERRY_E_INVALID, 0, "no path");
+	else
+		rc = check_new(f, &err) ||
+		     dial_until(f, ferry_now_ns() + wait_ms * FERRY_NS_PER_MS,
+				&err) ? -1 : 0;
+	return ferry_vf_leave(f, rc, false, &err, e);
+}
+
+int ferry_vhost_fe_attach(struct ferry_vhost_fe *f, int fd,
+			  struct ferry_err *e)
+{
+	struct ferry_err err = { 0 };
+	int rc;
+
+	ferry_vf_enter(f);
+	rc = check_new(f, &err);
+	if (rc)
+		close(fd);
+	else
+		rc = ferry_vf_greet(f, fd, &err) || settle(f, &err) ? -1 : 0;
+	f->flags |= FERRY_VHOST_FE_NO_RECONNECT;
+	return ferry_vf_leave(f, rc, false, &err, e);
+}
+
+/* ---- what it is ---- */
+
+/* Of the backend's features, those that are the guest's business.  Addresses
+ * behind an IOMMU nobody here translates. */
+static uint64_t for_guest(const struct ferry_vhost_fe *f)
+{
+	const uint64_t access_platform = 1ull << 33;
+
+	return f->link.offered & f->features &
+	       ~(FERRY_VU_VIRTIO_F_LOG_ALL | FERRY_VU_VIRTIO_F_PROTOCOL |
+		 access_platform);
+}
+
+void ferry_vhost_fe_info(struct ferry_vhost_fe *f,
+			 struct ferry_vhost_fe_info *out)
+{
+	struct ferry_vhost_fe_info info = { 0 };
+	uint32_t size = out->size;
+
+	ferry_vf_enter(f);
+	info.connected = f->link.up;
+	info.features = for_guest(f);
+	info.protocol = f->link.protocol;
+	info.queues = (uint32_t)f->link.queues;
+	info.config = ferry_vf_agreed(f, FERRY_VU_F_CONFIG);
+	info.state = ferry_vf_agreed(f, FERRY_VU_F_DEVICE_STATE);
+	info.connections = f->connections;
+	info.lost = f->lost;
+	pthread_mutex_unlock(&f->lock);
+	info.size = size;
+	memcpy(out, &info, size < sizeof(info) ? size : sizeof(info));
+}
+
+static bool can_log(const struct ferry_vhost_fe *f)
+{
+	return f->link.offered & FERRY_VU_VIRTIO_F_LOG_ALL &&
+	       ferry_vf_agreed(f, FERRY_VU_F_LOG_SHMFD);
+}
+
+static bool can_fault(const struct ferry_vhost_fe *f)
+{
+	return ferry_vf_agreed(f, FERRY_VU_F_PAGEFAULT);
+}
+
+static const struct {
+	bool		(*has)(const struct ferry_vhost_fe *f);
+	const char	*what;
+} abilities[] = {
+	[FERRY_VHOST_FE_CAN_LOG] = { can_log,
+		"its backend does not offer LOG_SHMFD, a log of what it"
+		" writes: the VM cannot be migrated while it has this device" },
+	[FERRY_VHOST_FE_CAN_FAULT] = { can_fault,
+		"its backend does not offer PAGEFAULT, to wait for pages that"
+		" are missing: the VM cannot be migrated with postcopy" },
+};
+
+int ferry_vhost_fe_can(struct ferry_vhost_fe *f,
+		       enum ferry_vhost_fe_ability what, struct ferry_err *e)
+{
+	struct ferry_err err = { 0 };
+	int rc = 0;
+
+	ferry_vf_enter(f);
+	if (what != FERRY_VHOST_FE_CAN_LOG && what != FERRY_VHOST_FE_CAN_FAULT)
+		rc = ferry_err_set(&err, FERRY_E_INVALID, 0,
+				   "there is no ability %d", (int)what);
+	else if (!f->connections)
+		rc = ferry_err_set(&err, FERRY_E_STATE, 0,
+				   "no backend was there yet");
+	else if (!abilities[what].has(f))
+		rc = ferry_err_set(&err, FERRY_E_UNSUPPORTED, 0, "%s",
+				   abilities[what].what);
+	return ferry_vf_leave(f, rc, false, &err, e);
+}

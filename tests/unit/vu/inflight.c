@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A backend that is killed, and the next one: no buffer is lost, and none that
+ * the driver has seen as used is served again.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "rig.h"
+#include "vu/be/inflight.h"
+
+#define SIZE	64
+
+static const struct ferry_vhost_shape shape = {
+	.size = sizeof(shape), .queues = RIG_QUEUES, .queue_size_max = 1024,
+	.name = "disk",
+};
+
+/* Seen by the test and by all of the device's processes. */
+struct shared {
+	_Atomic unsigned served[1u << 16];
+	_Atomic unsigned out;
+	_Atomic unsigned order;
+	uint32_t	sequence[1u << 16];
+};
+
+static uint32_t number_of(const struct ferry_vhost_buffer *b)
+{
+	uint32_t n;
+
+	memcpy(&n, b->out[0].iov_base, sizeof(n));
+	return n;
+}
+
+/* Serves every other buffer, keeps the rest. */
+static void keep_half(void *opaque, struct ferry_vhost_queue *q, unsigned why)
+{
+	struct shared *s = opaque;
+	struct ferry_vhost_buffer b;
+
+	(void)why;
+	while (ferry_vhost_queue_pop(q, &b) == 1) {
+		if (number_of(&b) % 2) {
+			atomic_fetch_add(&s->served[number_of(&b)], 1);
+			ferry_vhost_queue_push(q, &b, 0);
+		} else {
+			atomic_fetch_add(&s->out, 1);
+		}
+	}
+}
+
+/* Serves all, and notes in what order. */
+static void serve_all(void *opaque, struct ferry_vhost_queue *q, unsigned why)
+{
+	struct shared *s = opaque;
+	struct ferry_vhost_buffer b;
+
+	(void)why;
+	while (ferry_vhost_queue_pop(q, &b) == 1) {
+		uint32_t n = number_of(&b);
+
+		s->sequence[atomic_fetch_add(&s->order, 1)] = n;
+		atomic_fetch_add(&s->served[n], 1);
+		ferry_vhost_queue_push(q, &b, 0);
+		if (n % 3)
+			ferry_vhost_queue_flush(q);
+	}
+}
+
+/* As serve_all, but each buffer is given back once before it is served. */
+static void hesitate(void *opaque, struct ferry_vhost_queue *q, unsigned why)
+{
+	struct shared *s = opaque;
+	struct ferry_vhost_buffer b, more;
+
+	(void)why;
+	while (ferry_vhost_queue_pop(q, &b) == 1) {
+		if (ferry_vhost_queue_pop(q, &more) == 1)
+			ferry_vhost_queue_unpop(q, &more);
+		ferry_vhost_queue_unpop(q, &b);
+		assert_int_equal(ferry_vhost_queue_pop(q, &b), 1);
+		s->sequence[atomic_fetch_add(&s->order, 1)] = number_of(&b);
+		atomic_fetch_add(&s->served[number_of(&b)], 1);
+		ferry_vhost_queue_push(q, &b, 0);
+	}
+}
+
+static const struct ferry_vhost_ops hesitates = {
+	.size = sizeof(hesitates), .handle = hesitate,
+};
+static const struct ferry_vhost_ops keeps = {
+	.size = sizeof(keeps), .handle = keep_half,
+};
+static const struct ferry_vhost_ops serves = {
+	.size = sizeof(serves), .handle = serve_all,
+};
+
+static struct shared *share(void)
+{
+	void *p = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	return p;
+}
+
+/* Buffer number n: its number is its content. */
+static void put(struct rig *r, uint32_t n)
+{
+	uint64_t at = rig_scratch(r, 64 * (n % 4096));
+	struct rig_part part = { RIG_GPA + at, 64, false };
+
+	memcpy(r->mem + at, &n, sizeof(n));
+	rig_put(r, 0, &part, 1, false);
+}
+
+static void check_next(const struct ferry_vhost_ops *next)
+{
+	struct shared *s = share();
+	struct rig r;
+	uint32_t n;
+
+	rig_open_forked(&r, &shape, &keeps, s, FERRY_VIRTIO_F_RING_PACKED);
+	rig_give_memory(&r, false);
+	rig_track_inflight(&r, RIG_QUEUES, SIZE);
+	rig_start_queue(&r, 0, SIZE, 0, false);
+	for (uint32_t i = 0; i < 40; i++)
+		put(&r, i);
+	rig_kick(&r, 0);
+	for (int i = 0; i < 20; i++)
+		rig_get(&r, 0, &n);
+	while (atomic_load(&s->out) != 20)
+		usleep(1000);
+
+	rig_reopen(&r, &shape, next, s);
+	rig_give_memory(&r, false);
+	put(&r, 40);
+	/* As a front-end does whose backend died: from the used index on. */
+	rig_start_queue(&r, 0, SIZE, r.q[0].used_idx, false);
+	for (int i = 0; i < 21; i++)
+		rig_get(&r, 0, &n);
+	for (uint32_t i = 0; i <= 40; i++)
+		assert_int_equal(atomic_load(&s->served[i]), 1);
+	for (uint32_t i = 0; i < 20; i++)
+		assert_int_equal(s->sequence[i], 2 * i);
+	assert_int_equal(s->sequence[20], 40);
+	rig_close(&r);
+	munmap(s, sizeof(*s));
+}
+
+static void what_was_out_is_served_by_the_next_in_its_order(void **state)
+{
+	(void)state;
+	check_next(&serves);
+}
+
+static void what_was_out_can_be_given_back_and_comes_again(void **state)
+{
+	(void)state;
+	check_next(&hesitates);
+}
+
+/* The front-end has the area too, and writes what it likes. */
+static void an_area_that_lies_leads_nowhere(void **state)
+{
+	enum { HEAD = 16, ENTRY = 16, COUNTER = 8 };
+	struct ferry_vu_inflight area = { .queues = 1, .queue_size = SIZE };
+	struct ferry_vb_inflight in = { .map = NULL };
+	struct ferry_vb_ring ring = { .size = SIZE };
+	struct ferry_vb_inflight_queue *q;
+	struct ferry_err e = { 0 };
+	int fd = ferry_vb_inflight_make(&area, false, &e);
+	uint8_t *octets;
+	uint32_t id;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ferry_vb_inflight_open(&in, &area, fd, false, &e), 0);
+	octets = in.at;
+	octets[8] = 1;			/* version */
+	octets[10] = SIZE;
+	octets[HEAD] = 1;		/* buffer 0 is in flight, */
+	octets[HEAD + COUNTER] = 5;	/* as the fifth */
+	q = ferry_vb_inflight_queue_new(&in, 0, SIZE);
+	ferry_vb_inflight_start(q, &ring);
+	assert_true(ferry_vb_inflight_again(q, &id));
+	ferry_vb_inflight_take(q, 3);
+	octets[HEAD + COUNTER] = 0;
+	octets[HEAD + 3 * ENTRY + COUNTER] = 0;
+	ferry_vb_inflight_untake(q, 3);
+	ferry_vb_inflight_untake(q, 0);
+	for (int i = 0; i < 2 && ferry_vb_inflight_again(q, &id); i++)
+		assert_true(id < SIZE);
+	ferry_vb_inflight_queue_free(q);
+	ferry_vb_inflight_close(&in);
+	close(fd);
+}
+
+/*
+ * Kills at any moment.  The driver sees each buffer used once; what was served
+ * twice, it has not seen before the kill.
+ */
+static void a_backend_may_be_killed_at_any_moment(void **state)
+{
+	struct shared *s = share();
+	uint32_t put_n = 0, got_n = 0;
+	struct rig r;
+
+	(void)state;
+	rig_open_forked(&r, &shape, &serves, s, FERRY_VIRTIO_F_RING_PACKED);
+	rig_give_memory(&r, false);
+	rig_track_inflight(&r, RIG_QUEUES, SIZE);
+	rig_start_queue(&r, 0, SIZE, 0, false);
+	for (int round = 0; round < 60; round++) {
+		unsigned many = (unsigned)rand() % 2000;
+		uint16_t id;
+		uint32_t n;
+
+		for (unsigned i = 0; i < many; i++) {
+			while (put_n - got_n >= SIZE - 1) {
+				if (rig_try_get(&r, 0, &id, &n))
+					got_n++;
+			}
+			put(&r, put_n++);
+			rig_kick(&r, 0);
+			while (rig_try_get(&r, 0, &id, &n))
+				got_n++;
+		}
+		rig_reopen(&r, &shape, &serves, s);
+		rig_give_memory(&r, false);
+		while (rig_try_get(&r, 0, &id, &n))
+			got_n++;
+		rig_start_queue(&r, 0, SIZE, r.q[0].used_idx, false);
+		rig_kick(&r, 0);
+	}
+	while (got_n < put_n) {
+		uint32_t n;
+
+		rig_get(&r, 0, &n);
+		got_n++;
+	}
+	for (uint32_t i = 0; i < put_n && i < 1u << 16; i++)
+		assert_true(atomic_load(&s->served[i]) >= 1);
+	assert_false(rig_try_get(&r, 0, &(uint16_t){ 0 }, &(uint32_t){ 0 }));
+	rig_close(&r);
+	munmap(s, sizeof(*s));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			what_was_out_is_served_by_the_next_in_its_order),
+		cmocka_unit_test(
+			what_was_out_can_be_given_back_and_comes_again),
+		cmocka_unit_test(an_area_that_lies_leads_nowhere),
+		cmocka_unit_test(a_backend_may_be_killed_at_any_moment),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
