@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inside of ferry-vhost-net: a port has pairs of queues; what is at its other
+ * end is a mode.
+ *
+ * Threads: of each pair, one thread sends to the guest (receive side, `rx`) and
+ *          one takes what the guest sends (`tx`).  A frame that goes from one
+ *          to the other crosses a ring of one writer and one reader.
+ */
+#ifndef FERRY_BACKENDS_NET_H
+#define FERRY_BACKENDS_NET_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <ferry/vhost.h>
+
+#define NET_FRAME_MAX	65536u
+#define NET_PAIRS_MAX	8u
+
+struct net_pair;
+
+struct net_options {
+	uint8_t		mac[6];		/* ours */
+	uint32_t	frame_bytes;	/* txonly */
+	uint64_t	rate;		/* txonly: frames a second; 0: all */
+};
+
+struct net_mode {
+	const char *name;		/* as in --mode NAME[:ARGUMENT] */
+	bool takes_argument;
+
+	/* 0 or -1 with *e.  p->fd may be set: handle() is called when there
+	 * is something to receive. */
+	int (*open)(struct net_pair *p, const char *argument,
+		    struct ferry_err *e);
+	void (*close)(struct net_pair *p);
+
+	/* tx thread: the guest sent this. */
+	void (*transmit)(struct net_pair *p, const uint8_t *frame,
+			 size_t bytes);
+
+	/* rx thread: a frame for the guest into frame; how long it is, 0:
+	 * there is none. */
+	size_t (*receive)(struct net_pair *p, uint8_t *frame);
+
+	/* There is always something: do not wait for fd. */
+	bool polls;
+};
+
+struct net_ring;
+
+struct net_pair {
+	const struct net_mode *mode;
+	const struct net_options *options;
+	int		fd;		/* readable: receive() has a frame */
+	struct net_ring	*ring;
+	uint64_t	due_ns;		/* txonly */
+	uint64_t	serial;
+	_Atomic uint64_t dropped;
+	char		own[108], peer[108];	/* switch */
+	uint8_t		*held;		/* a frame that found no buffer */
+	size_t		held_bytes;
+	uint8_t		*scratch;	/* tx: a frame, copied */
+};
+
+/* NULL when there is no such mode. */
+const struct net_mode *net_mode_find(const char *text, const char **argument);
+
+/* Frames from one thread to another; put drops and counts when full. */
+struct net_ring *net_ring_new(void);
+void net_ring_free(struct net_ring *r);
+bool net_ring_put(struct net_ring *r, const uint8_t *frame, size_t bytes);
+size_t net_ring_get(struct net_ring *r, uint8_t *frame);
+int net_ring_fd(const struct net_ring *r);
+
+/* An answer to the ARP request or ICMP echo request in frame, in place; its
+ * length, 0: none. */
+size_t net_echo(uint8_t *frame, size_t bytes, const uint8_t mac[6]);
+/* A UDP frame with this serial number; bytes: 60 to 1514. */
+void net_make_udp(uint8_t *frame, size_t bytes, uint64_t serial,
+		  const uint8_t mac[6]);
+/* A RARP announcement. */
+size_t net_make_rarp(uint8_t *frame, const uint8_t mac[6]);
+
+#endif

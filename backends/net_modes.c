@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What can be at the other end of a port: nothing, an echo, a source of frames,
+ * a tap, or another port.
+ */
+#include "net.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+static int fail(struct ferry_err *e, const char *what, const char *name)
+{
+	e->code = FERRY_E_IO;
+	e->sys = errno;
+	snprintf(e->msg, sizeof(e->msg), "%s %s: %s", what, name,
+		 strerror(errno));
+	return -1;
+}
+
+/* ---- frames between two threads ------------------------------------------ */
+
+#define RING_FRAMES	1024u		/* a power of two */
+#define RING_FRAME_BYTES 2048u
+
+struct net_ring {
+	_Atomic uint32_t	put, got;
+	int			fd;	/* eventfd: there are some */
+	struct {
+		uint32_t	bytes;
+		uint8_t		octets[RING_FRAME_BYTES - 4];
+	} frame[RING_FRAMES];
+};
+
+struct net_ring *net_ring_new(void)
+{
+	struct net_ring *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (r->fd < 0) {
+		free(r);
+		return NULL;
+	}
+	return r;
+}
+
+void net_ring_free(struct net_ring *r)
+{
+	if (!r)
+		return;
+	close(r->fd);
+	free(r);
+}
+
+int net_ring_fd(const struct net_ring *r)
+{
+	return r->fd;
+}
+
+bool net_ring_put(struct net_ring *r, const uint8_t *frame, size_t bytes)
+{
+	uint32_t at = atomic_load_explicit(&r->put, memory_order_relaxed);
+	uint32_t got = atomic_load_explicit(&r->got, memory_order_acquire);
+
+	if (at - got == RING_FRAMES || bytes > sizeof(r->frame[0].octets))
+		return false;
+	r->frame[at % RING_FRAMES].bytes = (uint32_t)bytes;
+	memcpy(r->frame[at % RING_FRAMES].octets, frame, bytes);
+	atomic_store(&r->put, at + 1);
+	/* It may have gone to sleep on an empty one. */
+	if (atomic_load(&r->got) == at)
+		eventfd_write(r->fd, 1);
+	return true;
+}
+
+size_t net_ring_get(struct net_ring *r, uint8_t *frame)
+{
+	uint32_t at = atomic_load_explicit(&r->got, memory_order_relaxed);
+	size_t bytes;
+
+	if (atomic_load(&r->put) == at) {
+		eventfd_t n;
+
+		/* Clear the bell first, then look once more. */
+		eventfd_read(r->fd, &n);
+		if (atomic_load(&r->put) == at)
+			return 0;
+	}
+	bytes = r->frame[at % RING_FRAMES].bytes;
+	memcpy(frame, r->frame[at % RING_FRAMES].octets, bytes);
+	atomic_store(&r->got, at + 1);
+	return bytes;
+}
+
+/* ---- nothing ------------------------------------------------------------- */
+
+static int null_open(struct net_pair *p, const char *argument,
+		     struct ferry_err *e)
+{
+	(void)p, (void)argument, (void)e;
+	return 0;
+}
+
+static void null_close(struct net_pair *p)
+{
+	(void)p;
+}
+
+static void null_transmit(struct net_pair *p, const uint8_t *frame,
+			  size_t bytes)
+{
+	(void)p, (void)frame, (void)bytes;
+}
+
+static size_t null_receive(struct net_pair *p, uint8_t *frame)
+{
+	(void)p, (void)frame;
+	return 0;
+}
+
+/* ---- echo: answers ARP and ICMP ------------------------------------------ */
+
+static int echo_open(struct net_pair *p, const char *argument,
+		     struct ferry_err *e)
+{
+	(void)argument;
+	p->ring = net_ring_new();
+	if (!p->ring)
+		return fail(e, "echo", "ring");
+	p->fd = net_ring_fd(p->ring);
+	return 0;
+}
+
+static void echo_close(struct net_pair *p)
+{
+	net_ring_free(p->ring);
+	p->ring = NULL;
+	p->fd = -1;
+}
+
+static void echo_transmit(struct net_pair *p, const uint8_t *frame,
+			  size_t bytes)
+{
+	uint8_t answer[RING_FRAME_BYTES];
+	size_t n;
+
+	if (bytes > sizeof(answer))
+		return;
+	memcpy(answer, frame, bytes);
+	n = net_echo(answer, bytes, p->options->mac);
+	if (n && !net_ring_put(p->ring, answer, n))
+		atomic_fetch_add(&p->dropped, 1);
+}
+
+static size_t echo_receive(struct net_pair *p, uint8_t *frame)
+{
+	return net_ring_get(p->ring, frame);
+}
+
+/* ---- txonly: a source of frames ------------------------------------------ */
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static size_t txonly_receive(struct net_pair *p, uint8_t *frame)
+{
+	const struct net_options *o = p->options;
+
+	if (o->rate) {
+		uint64_t now = now_ns();
+
+		if (now < p->due_ns)
+			return 0;
+		/* What could not be sent in time is not made up for. */
+		if (now - p->due_ns > 100000000)
+			p->due_ns = now;
+		p->due_ns += 1000000000u / o->rate;
+	}
+	net_make_udp(frame, o->frame_bytes, p->serial++, o->mac);
+	return o->frame_bytes;
+}
+
+/* ---- tap ----------------------------------------------------------------- */
+
+static int tap_open(struct net_pair *p, const char *argument,
+		    struct ferry_err *e)
+{
+	struct ifreq r = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+
+	if (strlen(argument) >= sizeof(r.ifr_name)) {
+		errno = ENAMETOOLONG;
+		return fail(e, "tap", argument);
+	}
+	strcpy(r.ifr_name, argument);
+	p->fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (p->fd < 0)
+		return fail(e, "tap", "/dev/net/tun");
+	if (ioctl(p->fd, TUNSETIFF, &r))
+		return fail(e, "tap", argument);
+	return 0;
+}
+
+static void fd_close(struct net_pair *p)
+{
+	if (p->fd >= 0)
+		close(p->fd);
+	p->fd = -1;
+}
+
+static void fd_transmit(struct net_pair *p, const uint8_t *frame, size_t bytes)
+{
+	if (write(p->fd, frame, bytes) < 0)
+		atomic_fetch_add(&p->dropped, 1);
+}
+
+static size_t fd_receive(struct net_pair *p, uint8_t *frame)
+{
+	ssize_t n = read(p->fd, frame, NET_FRAME_MAX);
+
+	return n > 0 ? (size_t)n : 0;
+}
+
+/* ---- switch: another port, over a socket of datagrams --------------------- */
+
+/*
+ * The two sockets are PATH.a and PATH.b: whoever finds .a unused takes it.  A
+ * frame is a datagram; when nobody is at the other end, it is lost, as on a
+ * cable that is not plugged in.
+ */
+static int switch_open(struct net_pair *p, const char *argument,
+		       struct ferry_err *e)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	char end[2] = { 'a', 'b' };
+
+	p->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (p->fd < 0)
+		return fail(e, "switch", argument);
+	for (int i = 0; i < 2; i++) {
+		if (snprintf(at.sun_path, sizeof(at.sun_path), "%s.%c",
+			     argument, end[i]) >= (int)sizeof(at.sun_path)) {
+			errno = ENAMETOOLONG;
+			return fail(e, "switch", argument);
+		}
+		if (connect(p->fd, (struct sockaddr *)&at, sizeof(at)) &&
+		    errno == ECONNREFUSED)
+			unlink(at.sun_path);	/* of one that has died */
+		if (!bind(p->fd, (struct sockaddr *)&at, sizeof(at))) {
+			snprintf(p->peer, sizeof(p->peer), "%s.%c", argument,
+				 end[!i]);
+			snprintf(p->own, sizeof(p->own), "%s", at.sun_path);
+			return 0;
+		}
+	}
+	return fail(e, "switch", argument);
+}
+
+static void switch_close(struct net_pair *p)
+{
+	if (p->own[0])
+		unlink(p->own);
+	fd_close(p);
+}
+
+static void switch_transmit(struct net_pair *p, const uint8_t *frame,
+			    size_t bytes)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+
+	memcpy(to.sun_path, p->peer, sizeof(to.sun_path));
+	if (sendto(p->fd, frame, bytes, MSG_NOSIGNAL, (struct sockaddr *)&to,
+		   sizeof(to)) < 0)
+		atomic_fetch_add(&p->dropped, 1);
+}
+
+/* ---- all of them --------------------------------------------------------- */
+
+static const struct net_mode modes[] = {
+	{ "null", false, null_open, null_close, null_transmit, null_receive,
+	  false },
+	{ "echo", false, echo_open, echo_close, echo_transmit, echo_receive,
+	  false },
+	{ "txonly", false, null_open, null_close, null_transmit,
+	  txonly_receive, true },
+	{ "tap", true, tap_open, fd_close, fd_transmit, fd_receive, false },
+	{ "switch", true, switch_open, switch_close, switch_transmit,
+	  fd_receive, false },
+};
+
+const struct net_mode *net_mode_find(const char *text, const char **argument)
+{
+	size_t n = strcspn(text, ":");
+
+	*argument = text[n] ? text + n + 1 : "";
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+		if (strlen(modes[i].name) == n &&
+		    !strncmp(modes[i].name, text, n) &&
+		    modes[i].takes_argument == !!**argument)
+			return &modes[i];
+	return NULL;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* See virtio.h; the registers are those of virtio 1.2, 4.2.2. */
+#include "virtio.h"
+
+#include <stddef.h>
+
+#define WINDOW		0xfe000000ull	/* where ferry has them */
+#define WINDOW_BYTES	0x1000u
+#define WINDOWS		16u
+#define MAGIC		0x74726976u
+
+#define R_MAGIC		0x000
+#define R_VERSION	0x004
+#define R_TYPE		0x008
+#define R_FEATURES	0x010
+#define R_FEATURES_SEL	0x014
+#define R_TAKEN		0x020
+#define R_TAKEN_SEL	0x024
+#define R_QUEUE_SEL	0x030
+#define R_QUEUE_MAX	0x034
+#define R_QUEUE_SIZE	0x038
+#define R_QUEUE_READY	0x044
+#define R_NOTIFY	0x050
+#define R_STATUS	0x070
+#define R_DESC		0x080
+#define R_AVAIL		0x090
+#define R_USED		0x0a0
+#define R_CONFIG	0x100
+
+#define S_DRIVER	3u		/* seen, and known */
+#define S_FEATURES_OK	8u
+#define S_DRIVER_OK	4u
+
+#define NO_INTERRUPT	1u
+
+static volatile uint32_t *reg(const struct virtio *v, unsigned at)
+{
+	return v->regs + at / 4;
+}
+
+bool virtio_find(struct virtio *v, uint32_t type, unsigned n)
+{
+	for (unsigned i = 0; i < WINDOWS; i++) {
+		v->regs = (volatile uint32_t *)(WINDOW +
+						(uint64_t)i * WINDOW_BYTES);
+		if (*reg(v, R_MAGIC) == MAGIC && *reg(v, R_VERSION) == 2 &&
+		    *reg(v, R_TYPE) == type && !n--)
+			return true;
+	}
+	return false;
+}
+
+static uint64_t read_features(const struct virtio *v)
+{
+	uint64_t low;
+
+	*reg(v, R_FEATURES_SEL) = 0;
+	low = *reg(v, R_FEATURES);
+	*reg(v, R_FEATURES_SEL) = 1;
+	return (uint64_t)*reg(v, R_FEATURES) << 32 | low;
+}
+
+const char *virtio_begin(struct virtio *v, uint64_t want)
+{
+	*reg(v, R_STATUS) = 0;
+	*reg(v, R_STATUS) = S_DRIVER;
+	v->features = read_features(v) & (want | VIRTIO_F_VERSION_1);
+	*reg(v, R_TAKEN_SEL) = 0;
+	*reg(v, R_TAKEN) = (uint32_t)v->features;
+	*reg(v, R_TAKEN_SEL) = 1;
+	*reg(v, R_TAKEN) = (uint32_t)(v->features >> 32);
+	*reg(v, R_STATUS) = S_DRIVER | S_FEATURES_OK;
+	return *reg(v, R_STATUS) & S_FEATURES_OK ? NULL :
+	       "the device refuses features";
+}
+
+static void set_address(const struct virtio *v, unsigned at, const void *p)
+{
+	*reg(v, at) = (uint32_t)(uint64_t)p;
+	*reg(v, at + 4) = (uint32_t)((uint64_t)p >> 32);
+}
+
+const char *virtio_queue(struct virtio *v, struct virtq *q, uint32_t number,
+			 struct pool *pool)
+{
+	uint64_t at = pool_take(pool, 3 * PAGE_BYTES + PAGE_BYTES, UINT64_MAX);
+	uint32_t max;
+
+	if (!at)
+		return "no memory for a queue";
+	for (uint64_t i = 0; i < 4 * PAGE_WORDS; i++)
+		((uint64_t *)at)[i] = 0;
+	*reg(v, R_QUEUE_SEL) = number;
+	max = *reg(v, R_QUEUE_MAX);
+	if (!max)
+		return "the device lacks a queue";
+	*q = (struct virtq){
+		.notify = reg(v, R_NOTIFY), .number = number,
+		.size = (uint16_t)(max < VIRTQ_SIZE ? max : VIRTQ_SIZE),
+		.desc = (struct virtq_desc *)at,
+		.avail = (struct virtq_avail *)(at + PAGE_BYTES),
+		.used = (struct virtq_used *)(at + 2 * PAGE_BYTES),
+	};
+	q->avail->flags = NO_INTERRUPT;
+	*reg(v, R_QUEUE_SIZE) = q->size;
+	set_address(v, R_DESC, q->desc);
+	set_address(v, R_AVAIL, q->avail);
+	set_address(v, R_USED, q->used);
+	*reg(v, R_QUEUE_READY) = 1;
+	return *reg(v, R_QUEUE_READY) ? NULL : "the device refuses a queue";
+}
+
+void virtio_go(struct virtio *v)
+{
+	*reg(v, R_STATUS) = S_DRIVER | S_FEATURES_OK | S_DRIVER_OK;
+}
+
+uint32_t virtio_config(const struct virtio *v, unsigned at)
+{
+	return *reg(v, R_CONFIG + at);
+}
+
+void virtq_make(struct virtq *q, uint16_t head)
+{
+	q->avail->ring[q->made % q->size] = head;
+	q->made++;
+}
+
+void virtq_show(struct virtq *q)
+{
+	if (q->told == q->made)
+		return;
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	q->avail->index = q->told = q->made;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!(q->used->flags & 1))
+		*q->notify = q->number;
+}
+
+bool virtq_done(struct virtq *q, uint16_t *head, uint32_t *bytes)
+{
+	if (q->used->index == q->seen)
+		return false;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	*head = (uint16_t)q->used->ring[q->seen % q->size].id;
+	*bytes = q->used->ring[q->seen % q->size].bytes;
+	q->seen++;
+	return true;
+}
