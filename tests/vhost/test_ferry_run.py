@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""VMs of `ferry run` with our backends.  The guest watches its network and its
+disk, by polling, and tells what was lost."""
+
+import subprocess
+import os
+
+import pytest
+
+from conftest import has
+from test_qemu import disk
+
+BUSY = "cpus=2 mode=idle net=echo disk=8 report=100"
+
+
+def goes_on(vm, word, key, times=100):
+    """So many more of these were counted, and nothing was wrong."""
+    vm.serial.wait(lambda log: log.last(word) or log.dead)
+    assert not vm.log.dead, vm.log.dead
+    then = vm.log.last(word)[key] + times
+    vm.serial.wait(lambda log: log.last(word)[key] >= then, what=f"{word} {key}")
+    for line in vm.log.last("NET"), vm.log.last("DISK"):
+        assert not line or line["bad"] == 0, vm.log.all("DISKBAD")[:3]
+
+
+def ends_well(vm, *backends):
+    """Its guest is content, and its backends gave back all that they took."""
+    vm.serial.ask("q", "DONE")
+    vm.wait_exit()
+    assert not vm.log.bad and not vm.log.all("DISKBAD")
+    for one in backends:
+        figures = one.end()
+        assert figures["popped"] == figures["pushed"] > 0
+        assert not figures["broken"], one.said()
+
+
+def test_a_guest_has_a_network_and_a_disk(backend, make_vm, folder):
+    port = backend("net", "net", "--mode", "echo")
+    drive = backend("blk", "disk", "--disk", disk(folder))
+    vm = make_vm("a", [has(port), has(drive)], BUSY)
+    goes_on(vm, "NET", "got")
+    goes_on(vm, "DISK", "reads")
+    goes_on(vm, "DISK", "writes")
+    ends_well(vm, port, drive)
+
+
+def test_frames_flow_both_ways_as_fast_as_they_can(backend, make_vm):
+    port = backend("net", "net", "--mode", "txonly")
+    vm = make_vm("a", [has(port, "packed=on")],
+                 "cpus=2 mode=idle net=flood report=100")
+    goes_on(vm, "NET", "done", 2000)
+    goes_on(vm, "NET", "foreign", 2000)
+    assert vm.log.last("NET")["jumps"] == 0
+    ends_well(vm, port)
+
+
+def test_a_vm_that_is_paused_or_reset_finds_its_devices_again(
+        backend, make_vm, folder):
+    port = backend("net", "net", "--mode", "echo")
+    drive = backend("blk", "disk", "--disk", disk(folder))
+    vm = make_vm("a", [has(drive), has(port)], BUSY)
+    goes_on(vm, "DISK", "reads")
+    for _ in range(3):
+        vm.qmp("stop")
+        vm.qmp("cont")
+        goes_on(vm, "DISK", "reads", 20)
+        goes_on(vm, "NET", "got", 20)
+    vm.serial.renew()
+    vm.log = vm.serial.log
+    vm.qmp("system_reset")
+    goes_on(vm, "DISK", "reads")
+    goes_on(vm, "NET", "got")
+    ends_well(vm, port, drive)
+
+
+@pytest.mark.more
+def test_backends_that_are_killed_and_started_again_lost_nothing(
+        backend, make_vm, folder):
+    path = disk(folder)
+    port = backend("net", "net", "--mode", "echo")
+    drive = backend("blk", "disk", "--disk", path)
+    vm = make_vm("a", [has(port), has(drive)], BUSY)
+    for _ in range(2):
+        goes_on(vm, "DISK", "reads")
+        goes_on(vm, "NET", "got", 20)
+        for one in port, drive:
+            one.kill()
+        assert vm.status() == "running"
+        port = backend("net", "net", "--mode", "echo")
+        drive = backend("blk", "disk", "--disk", path)
+    goes_on(vm, "DISK", "reads")
+    goes_on(vm, "NET", "got", 20)
+    vm.wait_said("the backend closed the connection")
+    ends_well(vm, port, drive)
+
+
+def test_sixteen_devices_are_found(backend, make_vm, folder):
+    drives = [backend("blk", f"d{i}", "--disk", disk(folder)) for i in range(2)]
+    ports = [backend("net", f"n{i}", "--mode", "echo") for i in range(14)]
+    vm = make_vm("a", [has(one) for one in ports + drives], BUSY)
+    goes_on(vm, "DISK", "reads", 20)
+    goes_on(vm, "NET", "got", 20)
+    ends_well(vm, ports[0], drives[0])
+
+
+@pytest.mark.parametrize("words, why", [
+    (["--vhost-user-net", "/nowhere/net.sock"], "/nowhere/net.sock"),
+    (["--vhost-user-net", ",mac=02:00:00:00:00:01"], "no path"),
+    (["--vhost-user-net", "/x,mac=01:00:00:00:00:01"], "is not a MAC"),
+    (["--vhost-user-blk", "/x,mac=02:00:00:00:00:01"], "none of queues="),
+    (["--vhost-user-blk", "/x,queues=17"], "queues=17"),
+    (["--vhost-user-blk", "/x", "--vhost-user-net", "/x"], "there twice"),
+    (["--vhost-user-blk", "/x"] * 17, "more than 16"),
+])
+def test_wrong_words_are_a_sentence(words, why):
+    done = subprocess.run(
+        [os.environ["FERRY"], "run", "--kernel", os.environ["FERRY_GUEST"],
+         *words], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode in (1, 2)
+    assert why in done.stderr and done.stderr.startswith("ferry")
