@@ -32,6 +32,9 @@ static const char *const fills[] = {
 	[FILL_ZERO] = "zero", [FILL_RANDOM] = "random",
 	[FILL_PATTERN] = "pattern", NULL
 };
+static const char *const nets[] = {
+	[NET_OFF] = "off", [NET_ECHO] = "echo", [NET_FLOOD] = "flood", NULL
+};
 static const char *const touches[] = {
 	[TOUCH_WS] = "ws", [TOUCH_ALL] = "all", NULL
 };
@@ -45,6 +48,7 @@ static const struct key keys[] = {
 	{ "cpus",	NUMBER,	AT(cpus), 1, CPUS_MAX },
 	{ "seconds",	NUMBER,	AT(seconds), 0, 10000000 },
 	{ "report",	NUMBER,	AT(report_ms), 10, 3600000 },
+	{ "gaps",	NUMBER,	AT(gaps_ms), 0, 3600000 },
 	{ "trace",	NUMBER,	AT(trace_ms), 0, 3600000 },
 	{ "verify",	NUMBER,	AT(verify), 0, 1 },
 	{ "fill",	CHOICE,	AT(fill), .choices = fills },
@@ -52,6 +56,9 @@ static const struct key keys[] = {
 	{ "beat",	NUMBER,	AT(beat_us), 0, 1000000 },
 	{ "avx",	NUMBER,	AT(avx), 0, 1 },
 	{ "tsc_khz",	NUMBER,	AT(tsc_khz), 1000, 100000000 },
+	{ "net",	CHOICE,	AT(net), .choices = nets },
+	{ "net_us",	NUMBER,	AT(net_us), 1, 10000000 },
+	{ "disk",	NUMBER,	AT(disk), 0, 64 },
 	{ "ram",	SIZE,	AT(ram_bytes), 16u << 20, 64ull << 30 },
 };
 
@@ -169,9 +176,9 @@ void config_parse(struct config *config, const char *cmdline,
 {
 	*config = (struct config){
 		.mode = MODE_SEQ, .mem_percent = 25, .cpus = 1,
-		.report_ms = 1000, .verify = 1, .fill = FILL_RANDOM,
-		.beat_us = 1000,
-		.avx = 1,
+		.report_ms = 1000, .gaps_ms = 5000, .verify = 1,
+		.fill = FILL_RANDOM, .beat_us = 1000,
+		.avx = 1, .net_us = 1000,
 	};
 	while (*cmdline) {
 		const char *end = cmdline;

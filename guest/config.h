@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 enum config_mode { MODE_SEQ, MODE_RANDOM, MODE_READ, MODE_DB, MODE_IDLE };
+enum config_net { NET_OFF, NET_ECHO, NET_FLOOD };
 enum config_touch { TOUCH_WS, TOUCH_ALL };
 
 /* All of one type: the table in config.c knows them by offset. */
@@ -20,6 +21,7 @@ struct config {
 	uint64_t cpus;
 	uint64_t seconds;	/* 0: for ever */
 	uint64_t report_ms;
+	uint64_t gaps_ms;	/* between two HIST lines; 0: none */
 	uint64_t trace_ms;	/* between two samples; 0: none */
 	uint64_t verify;	/* before each rewrite */
 	uint64_t fill;		/* enum block_fill */
@@ -27,6 +29,9 @@ struct config {
 	uint64_t beat_us;	/* 0: no heartbeat */
 	uint64_t avx;		/* the canary is as wide as that, if it can */
 	uint64_t tsc_khz;	/* 0: find out */
+	uint64_t net;		/* enum config_net */
+	uint64_t net_us;	/* between two echoes */
+	uint64_t disk;		/* requests at a time; 0: none */
 	uint64_t ram_bytes;	/* where the monitor gives no memory map */
 };
 

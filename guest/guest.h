@@ -60,6 +60,7 @@ struct cpu {
 	struct clock	 clock;
 	uint64_t	 service_due;	/* vCPU 0: look after the console */
 	uint64_t	 work_due;	/* rate=: the next step */
+	bool		 drives;	/* the network and the disk */
 	uint64_t	 own_pages;	/* of the hot ones */
 	uint64_t	 cursor;	/* mode seq */
 	uint64_t	 random;

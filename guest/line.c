@@ -71,3 +71,16 @@ void line_key_milli(struct line *l, const char *key, uint64_t value)
 	line_text(l, ".");
 	number(l, value % 1000, 10, 3);
 }
+
+void line_bucket(struct line *l, unsigned bucket, unsigned buckets,
+		 uint64_t n)
+{
+	const unsigned last = buckets - 1;
+
+	if (!n)
+		return;
+	line_text(l, bucket < last ? " <=" : " >");
+	line_number(l, 1ull << (bucket < last ? bucket : last - 1));
+	line_text(l, "us:");
+	line_number(l, n);
+}

@@ -26,4 +26,9 @@ void line_key_text(struct line *l, const char *key, const char *value);
 /* " key=1.234" of 1234 */
 void line_key_milli(struct line *l, const char *key, uint64_t value);
 
+/* One bucket of a histogram of microseconds, " <=8us:3"; the last one is " >".
+ * Nothing for 0. */
+void line_bucket(struct line *l, unsigned bucket, unsigned buckets,
+		 uint64_t n);
+
 #endif

@@ -6,6 +6,7 @@
 
 #include "bootinfo.h"
 #include "console.h"
+#include "devices.h"
 #include "mode.h"
 #include "paging.h"
 #include "report.h"
@@ -131,6 +132,10 @@ static void find_memory(struct cpu *c)
 	wrong = paging_map_high(&guest.pool);
 	if (wrong)
 		console_fatal(c, "page tables", wrong);
+	if (guest.config.net)
+		net_setup(c);
+	if (guest.config.disk)
+		disk_setup(c);
 	divide_memory(c);
 	send_map(c);
 }

@@ -2,12 +2,12 @@
 #include "report.h"
 
 #include "console.h"
+#include "devices.h"
 #include "run.h"
 #include "trace.h"
 #include "x86.h"
 
 #define POLL_US		50000		/* for a command */
-#define GAPS_US		5000000		/* between HIST lines */
 #define INIT_US		1000000		/* between INIT lines */
 
 struct totals {
@@ -133,6 +133,7 @@ static void send_report(struct cpu *c)
 	r->last_bytes = t.bytes;
 	r->gap_line = 0;
 	console_send(c, &l);
+	devices_report(c, false);
 }
 
 static void send_gaps(struct cpu *c, const uint64_t since[GAP_BUCKETS])
@@ -140,16 +141,9 @@ static void send_gaps(struct cpu *c, const uint64_t since[GAP_BUCKETS])
 	struct line l = { 0 };
 
 	line_text(&l, "HIST");
-	for (unsigned i = 0; i < GAP_BUCKETS; i++) {
-		uint64_t n = count_gaps(c->guest, i) - since[i];
-
-		if (!n)
-			continue;
-		line_text(&l, i < GAP_BUCKETS - 1 ? " <=" : " >");
-		line_number(&l, 1ull << (i < GAP_BUCKETS - 1 ? i : i - 1));
-		line_text(&l, "us:");
-		line_number(&l, n);
-	}
+	for (unsigned i = 0; i < GAP_BUCKETS; i++)
+		line_bucket(&l, i, GAP_BUCKETS,
+			    count_gaps(c->guest, i) - since[i]);
 	console_send(c, &l);
 }
 
@@ -201,6 +195,7 @@ static void command_summary(struct cpu *c)
 	collect_gaps(c->guest);
 	send_totals(c, "SUMMARY", c->guest->report->gap_reset);
 	send_gaps(c, c->guest->report->gaps_at_reset);
+	devices_report(c, true);
 }
 
 static void command_verify(struct cpu *c)
@@ -216,6 +211,7 @@ static void command_quit(struct cpu *c)
 	collect_gaps(c->guest);
 	send_totals(c, "DONE", c->guest->report->gap_ever);
 	send_gaps(c, c->guest->report->gaps_at_ready);
+	devices_report(c, true);
 	console_power_off();
 }
 
@@ -313,7 +309,8 @@ void report_service(struct cpu *c)
 		r->phase == REPORT_FILL ? send_progress(c) : send_report(c);
 	if (r->phase == REPORT_FILL)
 		return;
-	if (is_due(c, &r->gaps_due, GAPS_US))
+	if (config->gaps_ms &&
+	    is_due(c, &r->gaps_due, config->gaps_ms * 1000))
 		send_gaps(c, r->gaps_at_reset);
 	if (r->phase == REPORT_RUN)
 		look_at_console(c);
@@ -350,6 +347,7 @@ void report_ready(struct cpu *c)
 	r->start = r->last_time = c->clock.now;
 	r->line_due = c->clock.now +
 		      clock_cycles(&c->clock, config->report_ms * 1000);
-	r->gaps_due = c->clock.now + clock_cycles(&c->clock, GAPS_US);
+	r->gaps_due = c->clock.now +
+		      clock_cycles(&c->clock, config->gaps_ms * 1000);
 	c->service_due = c->clock.now;
 }

@@ -7,6 +7,7 @@
 #include "run.h"
 
 #include "console.h"
+#include "devices.h"
 #include "mode.h"
 #include "report.h"
 #include "x86.h"
@@ -35,6 +36,8 @@ static void look_up(struct cpu *c)
 		cpu_halt();
 	if (c->clock.now >= c->service_due)
 		report_service(c);
+	if (c->drives)
+		devices_poll(c);
 }
 
 typedef void page_work(struct cpu *c, uint64_t page);
@@ -91,6 +94,8 @@ static void work(struct cpu *c, uint64_t order)
 {
 	const struct mode *mode = c->guest->mode;
 
+	if (c->index == c->guest->config.cpus - 1)
+		devices_start(c);
 	c->work_due = c->clock.now;
 	while (order_now(c->guest) == order) {
 		look_up(c);

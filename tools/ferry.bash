@@ -18,13 +18,13 @@ _ferry_vms() {
 }
 
 _ferry_params() {
-	"$1" params 2>/dev/null | sed -n 's/^\([a-z][a-z-]*=\).*/\1/p'
+	"$1" params 2>/dev/null | sed -n 's/^\([a-z][a-z0-9-]*=\).*/\1/p'
 }
 
 # Of one parameter: the line after the next, where that is a list of words.
 _ferry_values() {
 	"$1" params 2>/dev/null |
-		sed -n "/^$2=/{n;n;s/;.*//;/[0-9] to [0-9]/d;s/,//g;p;}"
+		sed -n "/^$2=/{n;n;s/;.*//;/[0-9] to [0-9]/d;/^    a text$/d;s/,//g;p;}"
 }
 
 # What may follow an option, or nothing.
@@ -33,6 +33,7 @@ _ferry_argument() {
 	--set) _ferry_params "$1" ;;
 	--listen|--path) echo tcp: unix: ;;
 	--incoming) echo tcp: unix: file: fd: defer ;;
+	--bulk-state) echo NAME,size=100M,rate=400M ;;
 	--serial) echo stdio null file: unix: ;;
 	--hugepages) echo 2M ;;
 	--as) echo auto stream return preempt capture ;;
@@ -86,7 +87,7 @@ _ferry_nth() {
 _ferry_operand() {
 	case $2,$3 in
 	help,0) _ferry_commands "$1" ;;
-	run,*|list,*|doctor,*|params,*|dump,*|help,*) ;;
+	run,*|list,*|doctor,*|params,*|dump,*|tls-init,*|vhost-check,*|help,*) ;;
 	serve,*|park,*) echo tcp: unix: ;;
 	rescue,0) echo dump merge ;;
 	rescue,1) [ "${COMP_WORDS[2]}" != dump ] || _ferry_vms "$1" ;;

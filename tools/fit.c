@@ -197,17 +197,24 @@ static int check_zeroes(const struct ferry_view *s, const struct ferry_view *t,
 			     t->version / 100, t->version % 100);
 }
 
-static int check_tls(const struct ferry_view *s, const struct ferry_view *t,
-		     struct ferry_err *e)
+int ferry_fit_creds(const struct ferry_view *s, const struct ferry_view *t,
+		    const char *said, struct ferry_err *e)
 {
-	bool here = *ferry_view_word(s, "tls-creds");
-	bool there = *ferry_view_word(t, "tls-creds");
+	bool here = *(said ? said : ferry_view_word(s, "tls-creds"));
+	bool there = *(said && !t->listens ? said :
+		       ferry_view_word(t, "tls-creds"));
 
 	if (here == there)
 		return 0;
 	return ferry_err_set(e, FERRY_E_MISMATCH, 0, "tls-creds is set at %s "
 			     "and not at %s", here ? s->name : t->name,
 			     here ? t->name : s->name);
+}
+
+static int check_tls(const struct ferry_view *s, const struct ferry_view *t,
+		     struct ferry_err *e)
+{
+	return ferry_fit_creds(s, t, NULL, e);
 }
 
 static int run_all(check_fn *const *checks, size_t n,

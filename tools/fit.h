@@ -19,6 +19,12 @@ FERRY_CHECKED int ferry_fit_sides(const struct ferry_view *source,
 				  const struct ferry_view *target,
 				  struct ferry_err *e);
 
+/* Two VMs, as they will be once what was said of tls-creds (or NULL) is set:
+ * at a target that listens already it comes too late. */
+FERRY_CHECKED int ferry_fit_creds(const struct ferry_view *source,
+				  const struct ferry_view *target,
+				  const char *said, struct ferry_err *e);
+
 /* Two QEMUs, as they are set. */
 FERRY_CHECKED int ferry_fit_settings(const struct ferry_view *source,
 				     const struct ferry_view *target,

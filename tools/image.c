@@ -4,6 +4,7 @@
  */
 #include "image.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -61,6 +62,37 @@ struct ferry_tool_image *ferry_tool_image_open(const char *path,
 	ferry_image_close(&i->img);
 	free(i);
 	return NULL;
+}
+
+/* How many; 0: it does not say. */
+static unsigned vcpus_of(const struct ferry_hello *vm)
+{
+	for (size_t k = 0; k < vm->facts; k++)
+		if (!strcmp(vm->fact[k].name, "vcpus"))
+			return (unsigned)strtoul(vm->fact[k].value, NULL, 10);
+	return 0;
+}
+
+int ferry_tool_image_fits(const struct ferry_tool_image *i,
+			  uint64_t ram_bytes, unsigned vcpus,
+			  struct ferry_err *e)
+{
+	const struct ferry_hello *vm = &i->img.index.vm;
+	unsigned has = vcpus_of(vm);
+	uint64_t all = 0;
+
+	for (size_t k = 0; k < vm->blocks; k++)
+		all += vm->block[k].bytes;
+	if (all == ram_bytes && (!has || has == vcpus))
+		return 0;
+	if (all == ram_bytes)
+		return ferry_err_set(e, FERRY_E_MISMATCH, 0, "%s holds a VM "
+				     "with %u vCPUs, not %u: give --vcpus %u",
+				     i->path, has, vcpus, has);
+	return ferry_err_set(e, FERRY_E_MISMATCH, 0, "%s holds a VM with %"
+			     PRIu64 " MiB of RAM, not %" PRIu64 ": give --ram "
+			     "%" PRIu64 "M", i->path, all >> 20,
+			     ram_bytes >> 20, all >> 20);
 }
 
 const char *ferry_tool_image_uri(const struct ferry_tool_image *i)

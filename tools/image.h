@@ -7,6 +7,8 @@
 #ifndef FERRY_TOOLS_IMAGE_H
 #define FERRY_TOOLS_IMAGE_H
 
+#include <stdint.h>
+
 #include "base/err.h"
 
 struct ferry_tool_image;
@@ -14,6 +16,12 @@ struct ferry_tool_image;
 /* NULL, and why not.  The image is open and checked, but for its memory. */
 struct ferry_tool_image *ferry_tool_image_open(const char *path,
 					       struct ferry_err *e);
+
+/* Its VM has so many octets of RAM, and vCPUs, or it is said what to give
+ * instead. */
+FERRY_CHECKED int ferry_tool_image_fits(const struct ferry_tool_image *i,
+					uint64_t ram_bytes, unsigned vcpus,
+					struct ferry_err *e);
 
 /* Where its VM waits to come from: what to listen at. */
 const char *ferry_tool_image_uri(const struct ferry_tool_image *i);

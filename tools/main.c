@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "near.h"
+#include "vmm/bulk_keeper.h"
 
 static const struct ferry_tool tools[] = {
 	{ "run", "run a virtual machine", ferry_tool_run },
@@ -36,8 +37,14 @@ static const struct ferry_tool tools[] = {
 	  ferry_tool_serve },
 	{ "rescue", "put a VM together whose migration has lost its link for "
 	  "good", ferry_tool_rescue },
+	{ "rollback", "run a VM at the source again whose target is dead",
+	  ferry_tool_rollback },
 	{ "dump", "list the records of a stream, a capture or an image",
 	  ferry_tool_dump },
+	{ "tls-init", "make a test CA and certificates for TLS",
+	  ferry_tool_tls_init },
+	{ "vhost-check", "try a vhost-user backend",
+	  ferry_tool_vhost_check },
 	{ "stop", "pause a VM", ferry_tool_stop },
 	{ "cont", "let a paused VM go on", ferry_tool_cont },
 	{ "quit", "end a VM's process", ferry_tool_quit },
@@ -144,6 +151,8 @@ int main(int argc, char **argv)
 
 	if (have_stdio())
 		return FERRY_EXIT_FAILED;
+	if (!strcmp(name, "bulk-keeper"))	/* what `ferry run` starts */
+		return ferry_keeper_main(argc - 1, argv + 1);
 	if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
 		printf("ferry %s\n", ferry_version());
 		return ferry_tool_printed(FERRY_EXIT_DONE);

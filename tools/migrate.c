@@ -48,8 +48,8 @@ static const char doc[] =
 	"VM itself, by its name or QMP socket; then both sides are set alike, "
 	"and watched.  VM and TARGET are both of ferry run or both QEMUs.  "
 	"Without options: precopy while that gets anywhere, then postcopy.  "
-	"Interrupt (Ctrl-C) cancels; once the target has taken over it only "
-	"stops watching.\v"
+	"Interrupt (Ctrl-C) and SIGTERM cancel; once the target has taken over "
+	"they only stop watching.\v"
 	"Addresses: tcp:HOST:PORT, unix:PATH, file:PATH[,offset=OCTETS], or "
 	"fd:N with a descriptor that VM was started with.\n\n"
 	"Example: ferry migrate web tcp:host2:4444 --max-pause 50ms\n"
@@ -64,6 +64,15 @@ static void on_interrupt(int sig)
 {
 	(void)sig;
 	interrupts++;
+}
+
+/* Before there is a migration they end the command, as anywhere. */
+static void heed_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_interrupt };
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
 }
 
 static void want(struct argp_state *state, const char *name,
@@ -199,18 +208,17 @@ int ferry_tool_migrate(int argc, char **argv)
 		.options = list, .parser = option, .args_doc = "VM TARGET",
 		.doc = doc,
 	};
-	struct sigaction sa = { .sa_handler = on_interrupt };
-	struct options o = { .order.interrupts = &interrupts };
+	struct options o = {
+		.order = { .begins = heed_signals, .interrupts = &interrupts },
+	};
 	struct ferry_err err = { 0 };
 	int code;
 
 	if (ferry_wish_init(&o.order.wish, &err))
 		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
 	code = ferry_tool_parse(&argp, argc, argv, &o);
-	if (!code) {
-		sigaction(SIGINT, &sa, NULL);
+	if (!code)
 		code = ferry_move(&o.order);
-	}
 	ferry_wish_fini(&o.order.wish);
 	return ferry_tool_told(code);
 }

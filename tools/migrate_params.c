@@ -18,6 +18,8 @@ static struct json_object *value_of(const struct ferry_param_info *info,
 		return json_object_new_uint64(v);
 	case FERRY_PARAM_CHOICE:
 		return json_object_new_string(info->choices[v]);
+	case FERRY_PARAM_TEXT:
+		break;
 	}
 	return NULL;
 }
@@ -33,7 +35,7 @@ static void add_capability(struct json_object *list, const char *name,
 }
 
 /* All rows into the two shapes that QMP has for them. */
-static int fill(const struct ferry_params *params, struct json_object *caps,
+static int fill(const struct ferry_wish *wish, struct json_object *caps,
 		struct json_object *args, struct ferry_err *e)
 {
 	const struct ferry_param_info *info;
@@ -41,7 +43,13 @@ static int fill(const struct ferry_params *params, struct json_object *caps,
 	for (size_t i = 0; (info = ferry_param_info(i)); i++) {
 		uint64_t v;
 
-		if (ferry_params_get(params, info->name, &v, e))
+		if (info->type == FERRY_PARAM_TEXT) {
+			if (ferry_wish_said(wish, info->name))
+				ferry_json_add_str(args, info->name,
+					ferry_wish_said(wish, info->name));
+			continue;
+		}
+		if (ferry_params_get(wish->params, info->name, &v, e))
 			return -1;
 		if (info->is_capability)
 			add_capability(caps, info->name, v);
@@ -53,7 +61,7 @@ static int fill(const struct ferry_params *params, struct json_object *caps,
 }
 
 int ferry_migrate_params_send(struct ferry_qmp_client *c,
-			      const struct ferry_params *params,
+			      const struct ferry_wish *wish,
 			      struct ferry_err *e)
 {
 	struct json_object *args = json_object_new_object();
@@ -61,7 +69,7 @@ int ferry_migrate_params_send(struct ferry_qmp_client *c,
 	struct json_object *outer = json_object_new_object();
 
 	json_object_object_add(outer, "capabilities", caps);
-	if (fill(params, caps, args, e)) {
+	if (fill(wish, caps, args, e)) {
 		json_object_put(args);
 		json_object_put(outer);
 		return -1;

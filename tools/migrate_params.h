@@ -5,16 +5,16 @@
 #ifndef FERRY_TOOLS_MIGRATE_PARAMS_H
 #define FERRY_TOOLS_MIGRATE_PARAMS_H
 
-#include <ferry/params.h>
-
 #include "ctl/qmp_client.h"
+#include "wish.h"
 
 /*
- * Set every capability and parameter that the VM has, to what `params` says:
- * what an earlier migration had set does not linger.
+ * Set every capability and parameter that the VM has, to what is wished for:
+ * what an earlier migration had set does not linger.  Texts (folders, names)
+ * are each host's own: those that were not said stay as they are there.
  */
 FERRY_CHECKED int ferry_migrate_params_send(struct ferry_qmp_client *c,
-					    const struct ferry_params *params,
+					    const struct ferry_wish *wish,
 					    struct ferry_err *e);
 
 #endif

@@ -19,6 +19,8 @@
 #include "refusal.h"
 #include "shape.h"
 
+#define LOOK_MS	2000
+
 static void note(const struct ferry_move *mv, const char *text)
 {
 	if (!mv->order->quiet)
@@ -43,9 +45,21 @@ static int prepare_qemus(struct ferry_move *mv, struct ferry_view *s,
 	return 0;
 }
 
+/* It is the target's alone, which has read it when it began to listen. */
+static int check_authz(const struct ferry_view *target,
+		       const struct ferry_wish *wish, struct ferry_err *e)
+{
+	if (!target->listens || !ferry_wish_said(wish, "tls-authz"))
+		return 0;
+	return ferry_err_set(e, FERRY_E_STATE, 0, "tls-authz cannot be set: "
+			     "the target listens already, with what it was "
+			     "started with; start it again with --set "
+			     "tls-authz=...");
+}
+
 static int prepare_pair(struct ferry_move *mv, struct ferry_err *e)
 {
-	const struct ferry_params *params = mv->order->wish.params;
+	const struct ferry_wish *wish = &mv->order->wish;
 	FERRY_AUTO_VIEW s = { 0 };
 	FERRY_AUTO_VIEW t = { 0 };
 
@@ -53,12 +67,16 @@ static int prepare_pair(struct ferry_move *mv, struct ferry_err *e)
 	    ferry_view_init(&t, &mv->target, e) || ferry_fit_sides(&s, &t, e))
 		return -1;
 	mv->was_running = !strcmp(s.state, "running");
+	ferry_undo_note(&mv->from_was, &s);
+	ferry_undo_note(&mv->to_was, &t);
 	if (mv->source.kind == FERRY_PEER_QEMU) {
 		if (prepare_qemus(mv, &s, &t, e))
 			return -1;
-	} else if (ferry_migrate_params_send(mv->source.qmp, params, e) ||
+	} else if (ferry_fit_creds(&s, &t, ferry_wish_said(wish, "tls-creds"),
+				   e) || check_authz(&t, wish, e) ||
+		   ferry_migrate_params_send(mv->source.qmp, wish, e) ||
 		   (!t.listens && ferry_migrate_params_send(mv->target.qmp,
-							    params, e))) {
+							    wish, e))) {
 		return -1;
 	}
 	return ferry_incoming(&mv->target, mv->order->listen, mv->uri,
@@ -73,6 +91,7 @@ static int prepare_qemu(struct ferry_move *mv, struct ferry_err *e)
 	if (ferry_view_init(&s, &mv->source, e) || ferry_fit_source(&s, e))
 		return -1;
 	mv->was_running = !strcmp(s.state, "running");
+	ferry_undo_note(&mv->from_was, &s);
 	mv->plan.one_way = ferry_fit_is_one_way(mv->uri);
 	if (ferry_settle_source(&mv->source, &s, &mv->order->wish, &mv->plan,
 				e) ||
@@ -103,8 +122,7 @@ static int prepare_address(struct ferry_move *mv, struct ferry_err *e)
 	if (ferry_peer_call(&mv->source, "query-status", NULL, &vm, e))
 		return -1;
 	mv->was_running = ferry_json_bool(vm, "running", false);
-	return ferry_migrate_params_send(mv->source.qmp,
-					 mv->order->wish.params, e);
+	return ferry_migrate_params_send(mv->source.qmp, &mv->order->wish, e);
 }
 
 /* Nobody steers a QEMU that is left alone. */
@@ -158,6 +176,7 @@ static int begin(struct ferry_move *mv, struct ferry_err *e)
 	add_paths(mv, args);
 	if (ferry_peer_call(&mv->source, "migrate", args, NULL, e))
 		return -1;
+	mv->begun = true;
 	if (mv->source.kind == FERRY_PEER_FERRY || !mv->plan.must_postcopy ||
 	    mv->plan.passes)
 		return 0;
@@ -199,7 +218,21 @@ static void say_done(const struct ferry_move *mv)
 	/* Some QEMUs say nonsense, docs/QEMU.md. */
 	if (pause <= total)
 		printf(", pause %d ms", (int)pause);
+	if (ferry_json_str(mv->m, "x-ferry-verified"))
+		printf(", every page verified");
 	putchar('\n');
+}
+
+/* Where neither side gives a reason. */
+static const char *no_reason(const struct ferry_move *mv, const char *status)
+{
+	if (status && !strcmp(status, "cancelled"))
+		return mv->cancelled ? "told to stop" :
+				       "somebody told it so";
+	if (!mv->to.known)
+		return "it does not say why; the target's log may";
+	return mv->to.gone ? "the target has ended; why stands in its log" :
+			     "neither side says why; their logs may";
 }
 
 static void say_failed(const struct ferry_move *mv,
@@ -217,9 +250,32 @@ static void say_failed(const struct ferry_move *mv,
 			mv->source.name, status ? status : "ended",
 			theirs && why != mv->why ? mv->target.name : "",
 			theirs && why != mv->why ? ": " : "",
-			why ? why : "no reason given", o->where,
+			why ? why : no_reason(mv, status), o->where,
 			*o->advice ? " (" : "", o->advice,
 			*o->advice ? ")" : "");
+}
+
+/* What is left to ask is the target: what is known of it, and of where the VM
+ * was. */
+static int say_gone(const struct ferry_move *mv, int code)
+{
+	const char *seen = ferry_json_str(mv->m, "status");
+	const char *there = ferry_json_str(mv->t, "status");
+	char text[200];
+
+	if (mv->to.known && !mv->to.gone)
+		snprintf(text, sizeof(text), "%s is %s, and its VM %s",
+			 mv->order->to, there ? there : "there",
+			 mv->to.running ? "runs" : "does not run");
+	else if (mv->to.known)
+		snprintf(text, sizeof(text), "%s has ended, too",
+			 mv->order->to);
+	else
+		snprintf(text, sizeof(text), "what there is of the VM is at "
+			 "%.100s: see `ferry status` there", mv->order->to);
+	return ferry_tool_fail(code, "%s does not answer any more%s%s; it was "
+			       "%s; %s", mv->source.name, *mv->why ? ": " : "",
+			       mv->why, seen ? seen : "not seen before", text);
 }
 
 static int tell(struct ferry_move *mv)
@@ -233,9 +289,7 @@ static int tell(struct ferry_move *mv)
 	if (mv->order->json && mv->m)
 		puts(ferry_json_text(mv->m));
 	if (mv->from.gone && o.code != FERRY_EXIT_DONE)
-		return ferry_tool_fail(o.code, "%s does not answer any more%s"
-				       "%s", mv->source.name,
-				       *mv->why ? ": " : "", mv->why);
+		return say_gone(mv, o.code);
 	if (o.code != FERRY_EXIT_DONE)
 		say_failed(mv, &o);
 	else if (!mv->order->json)
@@ -246,6 +300,27 @@ static int tell(struct ferry_move *mv)
 }
 
 /* ---- all of it ------------------------------------------------------------------ */
+
+static void put_back(struct ferry_undo *u, struct ferry_peer *p)
+{
+	struct ferry_err err = { 0 };
+
+	if (ferry_undo(u, p, &err) && !ferry_err_is_link(&err))
+		ferry_tool_fail(0, "not all settings could be put back: %s",
+				err.msg);
+}
+
+/* Whoever could not be asked: while an earlier migration has it split, that is
+ * what counts. */
+static int unasked(struct ferry_move *mv, const struct ferry_err *err)
+{
+	int json = mv->order->json;
+
+	mv->source.patience_ms = LOOK_MS;
+	if (mv->source.qmp && ferry_refusal_is_split(&mv->source))
+		return ferry_refusal(&mv->source, json, err);
+	return ferry_refusal_plain(FERRY_EXIT_NO_VM, json, err);
+}
 
 /* Nothing has begun, or it was refused. */
 static int refused(struct ferry_move *mv, const struct ferry_err *err)
@@ -260,10 +335,17 @@ static int refused(struct ferry_move *mv, const struct ferry_err *err)
 		{ FERRY_E_INVALID,	FERRY_EXIT_USAGE },
 	};
 
-	for (size_t i = 0; i < FERRY_LEN(codes); i++)
-		if (err->code == codes[i].err)
-			return ferry_refusal_plain(codes[i].exit,
-						   mv->order->json, err);
+	if (!mv->begun) {
+		put_back(&mv->from_was, &mv->source);
+		put_back(&mv->to_was, &mv->target);
+	}
+	for (size_t i = 0; i < FERRY_LEN(codes); i++) {
+		if (err->code != codes[i].err)
+			continue;
+		return codes[i].exit == FERRY_EXIT_NO_VM ? unasked(mv, err) :
+		       ferry_refusal_plain(codes[i].exit, mv->order->json,
+					   err);
+	}
 	return ferry_refusal(&mv->source, mv->order->json, err);
 }
 
@@ -295,12 +377,13 @@ static int run(struct ferry_move *mv)
 	if (check_target(mv->order, &err))
 		return ferry_refusal_plain(FERRY_EXIT_USAGE, json, &err);
 	if (open_both(mv, &err))
-		return ferry_refusal_plain(FERRY_EXIT_NO_VM, json, &err);
+		return unasked(mv, &err);
 	ferry_plan_of(&mv->plan, &mv->order->wish);
 	if (check_words(mv, &err))
 		return ferry_refusal_plain(FERRY_EXIT_USAGE, json, &err);
 	if (mv->to.known ? prepare_pair(mv, &err) : prepare_address(mv, &err))
 		return refused(mv, &err);
+	mv->order->begins();
 	if (begin(mv, &err))
 		return refused(mv, &err);
 	if (mv->order->detach)
@@ -320,5 +403,7 @@ int ferry_move(const struct ferry_order *order)
 	ferry_peer_close(&mv.target);
 	json_object_put(mv.m);
 	json_object_put(mv.t);
+	ferry_undo_fini(&mv.from_was);
+	ferry_undo_fini(&mv.to_was);
 	return code;
 }

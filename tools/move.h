@@ -10,6 +10,7 @@
 #include "outcome.h"
 #include "peer.h"
 #include "settle.h"
+#include "undo.h"
 #include "wish.h"
 
 /* What was said on the command line. */
@@ -20,6 +21,7 @@ struct ferry_order {
 	const char	*path[8];	/* further addresses of it, `paths` */
 	unsigned	 paths;
 	struct ferry_wish wish;
+	void		 (*begins)(void);	/* from here on heed signals */
 	const volatile sig_atomic_t *interrupts;	/* so far */
 	int		 json, detach, quiet;
 };
@@ -33,7 +35,9 @@ struct ferry_move {
 	struct json_object *m, *t;	/* the source's and the target's
 					 * query-migrate, as seen last */
 	struct ferry_end from, to;
+	struct ferry_undo from_was, to_was;	/* before they were set */
 	bool		 was_running;	/* at the source, before */
+	bool		 begun;
 	bool		 postcopy;	/* the QEMU was told to */
 	bool		 cancelled;	/* by us */
 	uint64_t	 alone_ns;	/* since when only the source goes on */

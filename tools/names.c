@@ -109,6 +109,13 @@ struct ferry_qmp_client *ferry_names_open(const char *vm, int timeout_ms,
 						FERRY_NAMES_HINT);
 		return NULL;
 	}
+	if (access(path, F_OK) && strchr(vm, '/')) {
+		ferry_err_set(e, FERRY_E_INVALID, 0, "there is no socket %s: "
+			      "a QEMU makes it when it is started with -qmp "
+			      "unix:%s,server=on,wait=off; ferry run's VMs "
+			      "have names", path, path);
+		return NULL;
+	}
 	if (access(path, F_OK)) {
 		ferry_err_set(e, FERRY_E_INVALID, 0, "there is no VM '%s' (no "
 			      "socket %s); `ferry list` shows those that "

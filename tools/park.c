@@ -26,6 +26,7 @@
 struct options {
 	const char	*uri;
 	struct ferry_park_config park;
+	struct ferry_params *params;
 	struct ferry_inherited inherited;	/* what fd:N may name */
 	int		 json, quiet, once;
 };
@@ -34,12 +35,14 @@ static const struct argp_option list[] = {
 	{ "zstd", 'z', "LEVEL", OPTION_ARG_OPTIONAL, "compress the image "
 	  "(level 1 to 19, default 3)", 0 },
 	{ "once", 'o', NULL, 0, "end when a source fails, instead of waiting "
-	  "for the next, or for one that resumes its migration", 0 },
+	  "for the next, or for one whose connection broke", 0 },
 	{ "preempt", 'p', NULL, 0, "the source has postcopy-preempt on", 1 },
 	{ "multifd", 'm', "N", 0, "the source has multifd on, with N "
 	  "channels", 1 },
 	{ "switchover-ack", 'a', NULL, 0, "the source has "
 	  "switchover-ack on", 1 },
+	{ "set", 's', "NAME=VALUE", 0, "set a parameter, such as tls-creds",
+	  1 },
 	{ "json", 'j', NULL, 0, "print one JSON object at the end", 2 },
 	{ "quiet", 'q', NULL, 0, "no progress", 2 },
 	{ 0 },
@@ -58,7 +61,7 @@ static const char doc[] =
 	"migrate tcp:127.0.0.1:4444\n\n"
 	"Exit codes: 0 parked; 1 not parked, the VM is at the source; 2 wrong "
 	"words; 3 the connection broke in postcopy, and the VM is stopped at "
-	"the source; or at the very end, and it is in IMAGE.undecided.";
+	"the source, or came back to another park than it left; or at the very end, and it is in IMAGE.undecided.";
 
 static int number(struct argp_state *state, const char *text, int most,
 		  const char *what)
@@ -69,6 +72,21 @@ static int number(struct argp_state *state, const char *text, int most,
 	if (end == text || *end || n < 1 || n > most)
 		argp_error(state, "%s '%s' is not 1 to %d", what, text, most);
 	return (int)n;
+}
+
+static void want_pair(struct argp_state *state, char *pair)
+{
+	struct options *o = state->input;
+	char *equals = strchr(pair, '=');
+	struct ferry_err err;
+
+	if (!equals) {
+		argp_error(state, "'%s' is not NAME=VALUE", pair);
+		return;
+	}
+	*equals = '\0';
+	if (ferry_params_set(o->params, pair, equals + 1, &err))
+		argp_error(state, "%s", err.msg);
 }
 
 static error_t word(char *arg, struct argp_state *state)
@@ -99,6 +117,9 @@ static error_t option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'p':
 		o->park.preempt = true;
+		return 0;
+	case 's':
+		want_pair(state, arg);
 		return 0;
 	case 'a':
 		o->park.switchover_ack = true;
@@ -214,7 +235,8 @@ static void print_json(const struct options *o, const struct ferry_stats *st,
 	ferry_json_add_str(j, "image", o->park.image);
 	ferry_json_add_str(j, "status", ferry_state_name(st->state));
 	ferry_json_add_str(j, "where", p->image_bytes ? "image" :
-			   p->undecided ? "undecided" : "source");
+			   p->undecided || (p->stray && !p->met) ?
+			   "undecided" : "source");
 	ferry_json_add_str(j, "machine", p->machine);
 	ferry_json_add_u64(j, "total-ms", st->total_ns / 1000000);
 	ferry_json_add_u64(j, "memory-bytes", st->memory_bytes);
@@ -252,6 +274,16 @@ static int tell(const struct options *o, const struct ferry_stats *st,
 				       "the VM is stopped at the source, "
 				       "unless that says that it failed: %s",
 				       o->park.image, st->error);
+	if (p->stray && !p->met)
+		return ferry_tool_fail(FERRY_EXIT_SPLIT, "%s was not written; "
+				       "a source came back whose VM is in two "
+				       "halves, and the other one is not here: "
+				       "the VM is: split: %s", o->park.image,
+				       st->error);
+	if (!p->met)
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s was not written; "
+				       "nobody came: %s", o->park.image,
+				       st->error);
 	return ferry_tool_fail(FERRY_EXIT_FAILED, "%s was not written; the VM "
 			       "is at the source: %s", o->park.image,
 			       st->error);
@@ -305,27 +337,40 @@ static int park_one(struct options *o, char *uri, size_t bytes, int *again)
 	return code;
 }
 
+static int park(struct options *o)
+{
+	char uri[512] = "";
+	struct ferry_err err;
+	int again, code;
+
+	if (ferry_inherited_check(&o->inherited, o->uri, &err))
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
+	o->park.recover = !o->once;
+	o->park.params = o->params;
+	watch_signals();
+	do
+		code = park_one(o, uri, sizeof(uri), &again);
+	while (again);
+	if (o->uri == uri)
+		o->uri = NULL;
+	return ferry_tool_told(code);
+}
+
 int ferry_tool_park(int argc, char **argv)
 {
 	static const struct argp argp = {
 		.options = list, .parser = option, .args_doc = "URI IMAGE",
 		.doc = doc,
 	};
-	struct options o = { 0 };
-	char uri[512] = "";
-	struct ferry_err err;
-	int again, code;
+	struct options o = { .params = ferry_params_new() };
+	int code;
 
+	if (!o.params)
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "out of memory");
 	ferry_inherited_note(&o.inherited);
 	code = ferry_tool_parse(&argp, argc, argv, &o);
-	if (code)
-		return code;
-	if (ferry_inherited_check(&o.inherited, o.uri, &err))
-		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
-	o.park.recover = !o.once;
-	watch_signals();
-	do
-		code = park_one(&o, uri, sizeof(uri), &again);
-	while (again);
-	return ferry_tool_told(code);
+	if (!code)
+		code = park(&o);
+	ferry_params_free(o.params);
+	return code;
 }

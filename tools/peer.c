@@ -52,6 +52,8 @@ int ferry_peer_open(struct ferry_peer *p, const char *vm, struct ferry_err *e)
 				     "another client connected to its QMP "
 				     "socket? (QEMU serves one at a time)",
 				     vm);
+	if (why.code == FERRY_E_IO && !why.sys)	/* it is there, but stopped */
+		ferry_err_wrap(&why, "%s", vm);
 	if (e)
 		*e = why;
 	return -1;

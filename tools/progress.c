@@ -32,6 +32,12 @@ static bool is_moving(const struct json_object *m)
 	       !strcmp(status_of(m), "postcopy-active");
 }
 
+/* The bulk device that keeps the VM running; NULL: none. */
+static const char *waits_for(const struct json_object *m)
+{
+	return ferry_json_str(m, "x-ferry-waits-for");
+}
+
 static void add_rates(const struct json_object *m, char *buf, size_t bytes)
 {
 	struct json_object *ram = ferry_json_obj(m, "ram");
@@ -50,7 +56,7 @@ static void add_rates(const struct json_object *m, char *buf, size_t bytes)
 		at += (size_t)snprintf(buf + at, bytes - at,
 				       "  guest writes %" PRIu64 " MiB/s",
 				       dirty >> 20);
-	if (remaining && is_moving(m) && at < bytes)
+	if (remaining && is_moving(m) && !waits_for(m) && at < bytes)
 		snprintf(buf + at, bytes - at, "  ETA %.1f s",
 			 (double)remaining / (double)rate);
 }
@@ -66,6 +72,16 @@ static void add_pause(const struct json_object *m, char *buf, size_t bytes)
 	else if (will != UINT64_MAX)
 		snprintf(buf + at, bytes - at, "  pause ~%" PRIu64 " ms",
 			 will);
+}
+
+static void add_wait(const struct json_object *m, char *buf, size_t bytes)
+{
+	const char *device = waits_for(m);
+	size_t at = strlen(buf);
+
+	if (device)
+		snprintf(buf + at, bytes - at, "  switchover waits for device "
+			 "%s", device);
 }
 
 /* The one that goes on, or how many there were.  A target is not told. */
@@ -96,6 +112,7 @@ void ferry_progress_line(const struct json_object *m, char *buf, size_t bytes)
 	add_pass(m, buf, bytes);
 	add_rates(m, buf, bytes);
 	add_pause(m, buf, bytes);
+	add_wait(m, buf, bytes);
 }
 
 static size_t columns_of(int fd)

@@ -8,11 +8,15 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
-#define PIECE	(1 << 20)
+#define PIECE		(1 << 20)
+#define LOOK_NS		(20 * FERRY_NS_PER_MS)
+#define DYING_NS	(3 * FERRY_NS_PER_S)
 
 bool ferry_is_ram_file(const char *path)
 {
@@ -21,14 +25,27 @@ bool ferry_is_ram_file(const char *path)
 	return !stat(path, &st) && S_ISREG(st.st_mode);
 }
 
-/* Its process holds a lock as long as it lives. */
-static int check_dead(int fd, const char *path, struct ferry_err *e)
+/* 1: somebody holds the lock; 0; or -1. */
+static int is_locked(int fd, const char *path, struct ferry_err *e)
 {
 	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
 
 	if (fcntl(fd, F_OFD_GETLK, &lock))
 		return ferry_err_set(e, FERRY_E_IO, errno, "%s", path);
-	return lock.l_type == F_UNLCK ? 0 :
+	return lock.l_type != F_UNLCK;
+}
+
+/* Its process holds a lock as long as it lives; one that was just killed has
+ * much memory to give back first. */
+static int check_dead(int fd, const char *path, struct ferry_err *e)
+{
+	const struct timespec pause = { .tv_nsec = LOOK_NS };
+	uint64_t until = ferry_now_ns() + DYING_NS;
+	int locked;
+
+	while ((locked = is_locked(fd, path, e)) > 0 && ferry_now_ns() < until)
+		nanosleep(&pause, NULL);
+	return locked <= 0 ? locked :
 	       ferry_err_set(e, FERRY_E_STATE, 0, "%s is the RAM of a VM that "
 			     "lives: name the VM", path);
 }

@@ -7,19 +7,32 @@
 #include "command.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "peer.h"
-#include "progress.h"
+#include "regain.h"
 
-#define REFRESH_MS	200
-#define STALE_NS	(3000 * FERRY_NS_PER_MS)
+#define WAIT_S		10	/* FERRY_P_TIMEOUT, 2.5 times */
+#define WAIT_MAX_S	86400
 
 struct options {
 	const char *vm, *uri;
 	int detach;
+	long wait_s;		/* with a QEMU that gets nowhere */
 };
+
+static void want_wait(struct argp_state *state, const char *text)
+{
+	struct options *o = state->input;
+	char *end;
+
+	o->wait_s = strtol(text, &end, 10);
+	if (end == text || *end || o->wait_s < 1 || o->wait_s > WAIT_MAX_S)
+		argp_error(state, "'%s' is no number of seconds, 1 to %d",
+			   text, WAIT_MAX_S);
+}
 
 static error_t option(int key, char *arg, struct argp_state *state)
 {
@@ -28,6 +41,9 @@ static error_t option(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case 'd':
 		o->detach = 1;
+		return 0;
+	case 'w':
+		want_wait(state, arg);
 		return 0;
 	case ARGP_KEY_ARG:
 		if (o->uri)
@@ -62,8 +78,8 @@ static int open_door(struct ferry_peer *p, const struct options *o,
 {
 	struct json_object *args;
 
-	if (need_uri(o, "a target listens where it did, as long as it lives",
-		     e))
+	if (need_uri(o, "a target listens where it did, as long as it lives; "
+		     "name another address, or let its source recover", e))
 		return -1;
 	args = json_object_new_object();
 	ferry_json_add_str(args, "uri", o->uri);
@@ -85,57 +101,8 @@ static int seek(struct ferry_peer *p, const struct options *o,
 	return ferry_peer_call(p, "migrate", args, NULL, e);
 }
 
-static void say_why(const struct ferry_peer *p, const struct json_object *m)
-{
-	const char *why = ferry_json_str(m, "error-desc");
-
-	ferry_tool_fail(0, "%s: %s: %s", p->name, ferry_json_str(m, "status"),
-			why ? why : "no reason given");
-}
-
-/* A QEMU that was told says for a moment what it said before. */
-static bool is_stale(const struct ferry_peer *p, const struct json_object *m,
-		     uint64_t *until_ns)
-{
-	if (p->kind != FERRY_PEER_QEMU)
-		return false;
-	if (!is(ferry_json_str(m, "status"), "postcopy-paused"))
-		*until_ns = 0;		/* it has begun */
-	return ferry_now_ns() < *until_ns;
-}
-
-/* Until it is completed, or was given up again. */
-static int watch(struct ferry_peer *p)
-{
-	uint64_t stale_ns = ferry_now_ns() + STALE_NS;
-	struct ferry_err err = { 0 };
-	int code = -1;
-
-	while (code < 0) {
-		FERRY_AUTO_JSON *vm = NULL;
-		FERRY_AUTO_JSON *m = NULL;
-		struct json_object *event = NULL;
-
-		if (ferry_peer_look(p, &m, &vm, &err))
-			return ferry_tool_fail(FERRY_EXIT_LOST, "%s",
-					       err.msg);
-		if (!is_stale(p, m, &stale_ns) && ferry_progress_ended(m)) {
-			code = ferry_progress_exit(m);
-			if (code != FERRY_EXIT_DONE)
-				say_why(p, m);
-			continue;
-		}
-		if (ferry_qmp_client_event(p->qmp, REFRESH_MS, &event, &err) <
-		    0)
-			return ferry_tool_fail(FERRY_EXIT_LOST, "%s",
-					       err.msg);
-		json_object_put(event);
-	}
-	return code;
-}
-
 static int begin(struct ferry_peer *p, const struct options *o, bool *source,
-		 struct ferry_err *e)
+		 struct ferry_regain *search, struct ferry_err *e)
 {
 	FERRY_AUTO_JSON *vm = NULL;
 	FERRY_AUTO_JSON *m = NULL;
@@ -143,27 +110,50 @@ static int begin(struct ferry_peer *p, const struct options *o, bool *source,
 	if (ferry_peer_look(p, &m, &vm, e))
 		return -1;
 	*source = is(ferry_json_str(m, "x-ferry-role"), "source");
+	ferry_regain_begin(search, m);
+	if (!o->detach)
+		ferry_regain_heed_signals();
 	return *source ? seek(p, o, e) : open_door(p, o, e);
+}
+
+/* Nothing is paused (1); or an earlier attempt still goes on, or stands. */
+static int refused(struct ferry_peer *p, const struct ferry_err *err)
+{
+	FERRY_AUTO_JSON *vm = NULL;
+	FERRY_AUTO_JSON *m = NULL;
+	struct ferry_err gone;
+
+	if (err->code == FERRY_E_INVALID)
+		return ferry_tool_fail(FERRY_EXIT_USAGE, "%s", err->msg);
+	if (err->code != FERRY_E_PEER || ferry_peer_look(p, &m, &vm, &gone))
+		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err->msg);
+	if (!is(ferry_json_str(m, "status"), "postcopy-recover"))
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err->msg);
+	return ferry_tool_fail(FERRY_EXIT_SPLIT, "%s; it is postcopy-recover, "
+			       "and the VM is: split", err->msg);
 }
 
 static int recover(const struct options *o)
 {
+	struct ferry_regain search = {
+		.uri = o->uri,
+		.wait_ns = (uint64_t)o->wait_s * FERRY_NS_PER_S,
+	};
 	struct ferry_err err = { 0 };
 	struct ferry_peer p;
 	bool source = false;
-	int code;
+	int code = FERRY_EXIT_DONE;
 
 	if (ferry_peer_open(&p, o->vm, &err)) {
 		ferry_peer_close(&p);
 		return ferry_tool_fail(FERRY_EXIT_NO_VM, "%s", err.msg);
 	}
-	if (begin(&p, o, &source, &err))
-		code = ferry_tool_fail(err.code == FERRY_E_INVALID ?
-				       FERRY_EXIT_USAGE : err.code ==
-				       FERRY_E_PEER ? FERRY_EXIT_FAILED :
-				       FERRY_EXIT_NO_VM, "%s", err.msg);
-	else
-		code = source && !o->detach ? watch(&p) : FERRY_EXIT_DONE;
+	if (begin(&p, o, &source, &search, &err))
+		code = refused(&p, &err);
+	else if (!source)
+		printf("%s: listens at %s, too\n", p.name, o->uri);
+	else if (!o->detach)
+		code = ferry_regain_watch(&p, &search);
 	ferry_peer_close(&p);
 	return ferry_tool_told(code);
 }
@@ -173,6 +163,8 @@ int ferry_tool_recover(int argc, char **argv)
 	static const struct argp_option list[] = {
 		{ "detach", 'd', NULL, 0, "return at once; see `ferry "
 		  "status`", 0 },
+		{ "wait", 'w', "SECONDS", 0, "how long a QEMU may talk to "
+		  "somebody who does not answer (default 10)", 0 },
 		{ 0 },
 	};
 	static const struct argp argp = {
@@ -180,18 +172,20 @@ int ferry_tool_recover(int argc, char **argv)
 		.doc = "After the link was lost in postcopy (`ferry status`: "
 		       "postcopy-paused): a source finds its target again, at "
 		       "URI or where it was, and this waits until all of the "
-		       "VM is there; a target is found at URI too.  Between "
+		       "VM is there, saying how the search goes; a target "
+		       "listens at URI, which it needs, too.  Between "
 		       "two of ferry run that happens by itself, for as long "
 		       "as x-ferry-recover says.  QEMUs need it of both, the "
 		       "target first.\v"
 		       "Example: ferry recover web\n"
 		       "         ferry recover web tcp:10.1.0.7:4444\n\n"
 		       "Exit codes: 0 done; 1 refused, such as when nothing is "
-		       "paused, or the target gave the VM back; 2 wrong words; "
-		       "3 it is still split, or undecided; 4 lost or unknown; "
-		       "5 no such VM.",
+		       "paused, or the target gave the VM back; 2 wrong words, "
+		       "or a target without URI; "
+		       "3 it is still split, or undecided (also when "
+		       "interrupted); 4 lost or unknown; 5 no such VM.",
 	};
-	struct options o = { 0 };
+	struct options o = { .wait_s = WAIT_S };
 	int code = ferry_tool_parse(&argp, argc, argv, &o);
 
 	return code ? code : recover(&o);

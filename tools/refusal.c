@@ -55,6 +55,16 @@ int ferry_refusal_exit(const struct json_object *migration,
 				    exit_of_source(where);
 }
 
+bool ferry_refusal_is_split(struct ferry_peer *source)
+{
+	FERRY_AUTO_JSON *m = NULL;
+	FERRY_AUTO_JSON *vm = NULL;
+	struct ferry_err gone = { 0 };
+
+	return !ferry_peer_look(source, &m, &vm, &gone) &&
+	       ferry_refusal_exit(m, vm) == FERRY_EXIT_SPLIT;
+}
+
 /* m: may be NULL.  Not error-desc: that is of the migration before. */
 static void print_json(struct json_object *m, const char *why)
 {

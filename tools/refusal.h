@@ -15,6 +15,9 @@
 int ferry_refusal_exit(const struct json_object *migration,
 		       const struct json_object *vm);
 
+/* By what it says now; one that does not answer is not known to be. */
+bool ferry_refusal_is_split(struct ferry_peer *source);
+
 /* Say why, and where the VM is, if that can be found out; json: as an object
  * on stdout, too.  The exit code. */
 int ferry_refusal(struct ferry_peer *source, bool json,

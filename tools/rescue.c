@@ -26,9 +26,15 @@ struct options {
 	unsigned	 words;
 	int		 json;
 	int		 compress;
+	int		 accept;
 };
 
+enum { ACCEPT = 256 };
+
 static const struct argp_option list[] = {
+	{ "accept-mismatch", ACCEPT, NULL, 0, "merge: of pages that came wrong "
+	  "and that the guest has changed since, which neither half has right, "
+	  "take the target's", 0 },
 	{ "compress", 'c', NULL, 0, "merge: compress the image with zstd", 0 },
 	{ "json", 'j', NULL, 0, "print one JSON object", 1 },
 	{ 0 },
@@ -42,11 +48,14 @@ static const char doc[] =
 	"good, and neither side comes back to this migration; the process may "
 	"be ended then.  Of a VM that was killed, and had its RAM in a file "
 	"(`ferry run --ram-path`), `dump` makes a plain dump of the memory "
-	"that had come.  `merge` makes IMAGE of both files, on any host; "
+	"that had come.  DUMP THE TARGET FIRST: a source that was dumped "
+	"cannot be rolled back any more (`ferry rollback`), which is all that "
+	"is left if the target dies before it has written its half.  `merge` makes IMAGE of both files, on any host; "
 	"`ferry run --image` and `ferry serve` start it.\v"
 	"Example:\n\n"
-	"  ferry rescue dump web /var/tmp/web.source      (at the source)\n"
 	"  ferry rescue dump web2 /var/tmp/web.target     (at the target)\n"
+	"  ferry rescue dump web /var/tmp/web.source      (then at the "
+	"source)\n"
 	"  ferry rescue merge web.source web.target web.ferry\n"
 	"  ferry run --image web.ferry --ram 1G --vcpus 2\n\n"
 	"Exit codes: 0 written; 1 not written: nothing was left behind; 2 "
@@ -62,6 +71,9 @@ static error_t option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'j':
 		o->json = 1;
+		return 0;
+	case ACCEPT:
+		o->accept = 1;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (o->words == WORDS_MAX)
@@ -178,6 +190,47 @@ static int dump(const struct options *o)
 
 /* ---- merge -------------------------------------------------------------- */
 
+#define warn(...) ferry_tool_fail(FERRY_EXIT_DONE, "warning: " __VA_ARGS__)
+
+static const char *taken(const struct ferry_merge_page *p)
+{
+	return p->changed ? "target" : "source";
+}
+
+static void warn_wrong(const struct ferry_merged *m)
+{
+	for (unsigned i = 0; i < m->named; i++) {
+		const struct ferry_merge_page *p = &m->page[i];
+
+		warn("block %s page %" PRIu64 " came wrong at the target; %s",
+		     p->block, p->page, p->changed ? "the guest has changed it "
+		     "since, and it is taken as it is there" :
+		     "it is taken from the source");
+	}
+	if (m->wrong > m->named)
+		warn("and %" PRIu64 " pages more; of all %" PRIu64 ", %" PRIu64
+		     " are as the guest has changed them", m->wrong - m->named,
+		     m->wrong, m->changed);
+	if (m->wrong)
+		warn("the guest may have read what came wrong: what it made "
+		     "of that is in the image");
+}
+
+static struct json_object *wrong_pages(const struct ferry_merged *m)
+{
+	struct json_object *pages = json_object_new_array();
+
+	for (unsigned i = 0; i < m->named; i++) {
+		struct json_object *o = json_object_new_object();
+
+		ferry_json_add_str(o, "block", m->page[i].block);
+		ferry_json_add_u64(o, "page", m->page[i].page);
+		ferry_json_add_str(o, "taken", taken(&m->page[i]));
+		json_object_array_add(pages, o);
+	}
+	return pages;
+}
+
 static void tell_merge(const struct options *o, const struct ferry_merged *m)
 {
 	FERRY_AUTO_JSON *j = NULL;
@@ -195,17 +248,24 @@ static void tell_merge(const struct options *o, const struct ferry_merged *m)
 	ferry_json_add_u64(j, "from-target", m->from_target);
 	ferry_json_add_u64(j, "from-source", m->from_source);
 	ferry_json_add_u64(j, "state-bytes", m->state_bytes);
+	ferry_json_add_u64(j, "wrong", m->wrong);
+	ferry_json_add_u64(j, "wrong-changed", m->changed);
+	json_object_object_add(j, "wrong-pages", wrong_pages(m));
 	puts(ferry_json_text(j));
 }
 
 static int merge(const struct options *o)
 {
+	const struct ferry_merge_how how = {
+		.zstd_level = o->compress ? 3 : 0,
+		.accept_mismatch = o->accept,
+	};
 	struct ferry_err err = { 0 };
 	struct ferry_merged m;
 
-	if (ferry_merge(o->word[1], o->word[2], o->word[3],
-			o->compress ? 3 : 0, &m, &err))
+	if (ferry_merge(o->word[1], o->word[2], o->word[3], &how, &m, &err))
 		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s", err.msg);
+	warn_wrong(&m);
 	tell_merge(o, &m);
 	return ferry_tool_printed(FERRY_EXIT_DONE);
 }

@@ -20,12 +20,16 @@
 #include "vmm/control.h"
 
 #define PARAMS_MAX	64
+#define BULK_MAX	64
+#define VHOST_MAX	64
 #define ROWS		3	/* of ferry_probe(), as far as KVM's go */
 
 struct options {
 	struct ferry_machine_config machine;
 	struct ferry_control_config control;
 	const char *params[PARAMS_MAX];
+	const char *bulk[BULK_MAX];
+	struct ferry_vhost_words vhost[VHOST_MAX];
 	const char *image_path;
 	struct ferry_tool_image *image;
 	char name[72], qmp[512];
@@ -48,6 +52,15 @@ static const struct argp_option list[] = {
 	  "bzImage; with --incoming only for when the guest reboots", 1 },
 	{ "initrd", 'i', "FILE", 0, "its initial RAM disk", 1 },
 	{ "append", 'a', "TEXT", 0, "its command line", 1 },
+	{ "bulk-state", 'B', "NAME,size=SIZE[,rate=SIZE][,change=SIZE]"
+	  "[,first=SIZE][,live=0]", 0, "a device whose state of that size is kept by a "
+	  "process of its own, which hands it out and takes it in at that "
+	  "rate (a second); 1 to 8 of them", 1 },
+	{ "vhost-user-net", 'V', "SOCKET[,mac=MAC][,packed=on]", 0,
+	  "a virtio network whose backend listens at SOCKET; RAM is a memfd "
+	  "then; 1 to 16 of this and the next, in their order", 1 },
+	{ "vhost-user-blk", 'D', "SOCKET[,queues=N][,packed=on]", 0,
+	  "a virtio disk whose backend listens at SOCKET", 1 },
 	{ "serial", 's', "WHERE", 0, "stdio, null, file:PATH or unix:PATH "
 	  "(default stdio)", 2 },
 	{ "qmp", 'q', "PATH", 0, "where the QMP socket is (default: by "
@@ -173,11 +186,44 @@ static error_t machine_option(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
+static void add_bulk(struct argp_state *state, const char *words)
+{
+	struct options *o = state->input;
+
+	if (o->control.n_bulk == BULK_MAX)
+		argp_error(state, "more than %d bulk states", BULK_MAX);
+	o->bulk[o->control.n_bulk++] = words;
+}
+
+static void add_vhost(struct argp_state *state, uint32_t id, const char *text)
+{
+	struct options *o = state->input;
+
+	if (o->control.n_vhost == VHOST_MAX)
+		argp_error(state, "more than %d vhost-user devices", VHOST_MAX);
+	o->vhost[o->control.n_vhost++] = (struct ferry_vhost_words){
+		id, text };
+}
+
+/* Their backends map guest memory. */
+static void share_ram(struct options *o)
+{
+	if (o->control.n_vhost &&
+	    o->machine.ram_kind == FERRY_RAM_ANONYMOUS)
+		o->machine.ram_kind = FERRY_RAM_SHARED;
+}
+
 static error_t option(int key, char *arg, struct argp_state *state)
 {
 	struct options *o = state->input;
 
 	switch (key) {
+	case 'V':
+		add_vhost(state, FERRY_VIRTIO_ID_NET, arg);
+		return 0;
+	case 'D':
+		add_vhost(state, FERRY_VIRTIO_ID_BLK, arg);
+		return 0;
 	case 'n':
 		o->control.name = arg;
 		return 0;
@@ -192,6 +238,9 @@ static error_t option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'S':
 		add_param(state, arg);
+		return 0;
+	case 'B':
+		add_bulk(state, arg);
 		return 0;
 	case 'p':
 		o->control.paused = true;
@@ -210,6 +259,7 @@ static error_t option(int key, char *arg, struct argp_state *state)
 		if (o->control.incoming && o->image_path)
 			argp_error(state, "either --incoming or --image");
 		o->machine.arrives = o->control.incoming || o->image_path;
+		share_ram(o);
 		return 0;
 	}
 	return machine_option(key, arg, state);
@@ -278,7 +328,10 @@ static int run(struct options *o, int *exit_code, struct ferry_err *e)
 		return -1;
 	if (o->image_path) {
 		o->image = ferry_tool_image_open(o->image_path, e);
-		if (!o->image || ferry_tool_image_start(o->image, e)) {
+		if (!o->image ||
+		    ferry_tool_image_fits(o->image, o->machine.ram_bytes,
+					  o->machine.vcpus, e) ||
+		    ferry_tool_image_start(o->image, e)) {
 			(void)ferry_tool_image_close(o->image);
 			return -1;
 		}
@@ -303,6 +356,8 @@ int ferry_tool_run(int argc, char **argv)
 	int exit_code = FERRY_EXIT_FAILED;
 	int code;
 
+	o.control.bulk = o.bulk;
+	o.control.vhost = o.vhost;
 	ferry_inherited_note(&o.control.inherited);
 	code = ferry_tool_parse(&argp, argc, argv, &o);
 	if (code)

@@ -50,6 +50,11 @@ static const struct argp_option list[] = {
 	{ "preempt", 'e', NULL, 0, "send requested pages to a QEMU on a "
 	  "connection of their own; its capability postcopy-preempt must be "
 	  "on", 0 },
+	{ "multifd", 'm', "N", 0, "send pages on N connections before the VM "
+	  "runs; a QEMU must have its capability multifd on, and "
+	  "multifd-channels=N; before QEMU 10.2 only with --precopy", 0 },
+	{ "multifd-compression", 'c', "METHOD", 0, "compress those pages: none "
+	  "(the default), zlib or zstd, the same as at the QEMU", 0 },
 	{ "recover", 'r', NULL, 0, "when the connection breaks in postcopy, "
 	  "wait until the host listens again (QMP's migrate-recover, at the "
 	  "same address), and send the rest", 0 },
@@ -118,6 +123,13 @@ static error_t option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'e':
 		want(state, "x-ferry-qemu-preempt", "on");
+		return 0;
+	case 'm':
+		want(state, "x-ferry-qemu-multifd", "on");
+		want(state, "multifd-channels", arg);
+		return 0;
+	case 'c':
+		want(state, "multifd-compression", arg);
 		return 0;
 	case 's':
 		want_pair(state, arg);
@@ -231,12 +243,30 @@ static const char *runs(enum ferry_where where)
 	return "may run there";
 }
 
+/* What the image lacks the guest has not got, and waits for. */
+static int tell_damage(const struct host *h, const struct options *o,
+		       enum ferry_where where, const char *what)
+{
+	if (where == FERRY_WHERE_SOURCE)
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s: the VM %s: %s: "
+				       "%s", h->uri, runs(where), o->image,
+				       what);
+	return ferry_tool_fail(FERRY_EXIT_SPLIT, "%s: the VM %s: %s: %s; its "
+			       "guest stands still as soon as it needs that: "
+			       "end it there, and serve a whole copy of the "
+			       "image", h->uri, runs(where), o->image, what);
+}
+
 /* The exit code that this host deserves. */
 static int tell(struct host *h, const struct options *o)
 {
 	struct ferry_stats st = FERRY_STATS_INIT;
+	struct ferry_err damage = { 0 };
+	const char *why;
 
 	ferry_source_stats(h->source, &st);
+	if (ferry_serve_is_damaged(&h->serve, &damage))
+		snprintf(st.error, sizeof(st.error), "%s", damage.msg);
 	if (o->json)
 		print_json(h, &st);
 	if (st.state == FERRY_STATE_COMPLETED) {
@@ -247,10 +277,16 @@ static int tell(struct host *h, const struct options *o)
 			       st.sent_bytes >> 20, st.requests);
 		return FERRY_EXIT_DONE;
 	}
-	return ferry_tool_fail(st.where == FERRY_WHERE_SOURCE ?
-			       FERRY_EXIT_FAILED : FERRY_EXIT_SPLIT,
-			       "%s: the VM %s: %s", h->uri, runs(st.where),
-			       st.error[0] ? st.error : "told to stop");
+	why = st.error[0] ? st.error : "told to stop";
+	if (damage.code)
+		return tell_damage(h, o, st.where, damage.msg);
+	if (st.where == FERRY_WHERE_SOURCE)
+		return ferry_tool_fail(FERRY_EXIT_FAILED, "%s: the VM %s: %s",
+				       h->uri, runs(st.where), why);
+	return ferry_tool_fail(FERRY_EXIT_SPLIT, "%s: the VM %s: %s; look "
+			       "there: if its process has ended (its log says "
+			       "why), the image can be served again", h->uri,
+			       runs(st.where), why);
 }
 
 static void show(const struct host *h)
@@ -264,12 +300,19 @@ static void show(const struct host *h)
 		st.memory_bytes >> 20, st.requests);
 }
 
-/* From time to time; 0 when the link cannot be found again. */
+/*
+ * From time to time; 0 when the link cannot be found again.  Not at once: a
+ * host to whom a new connection comes before it has noticed that the old one
+ * is gone takes it for something else, and a QEMU 7.2 does not get over a
+ * second break then.
+ */
 static int find_again(struct host *h, const struct ferry_stats *st)
 {
 	uint64_t now = ferry_now_ns();
 	struct ferry_err err;
 
+	if (!h->tried_ns)
+		h->tried_ns = now;
 	if (now - h->tried_ns < RETRY_NS)
 		return 1;
 	h->tried_ns = now;
@@ -285,14 +328,22 @@ static int find_again(struct host *h, const struct ferry_stats *st)
 static int is_over(struct host *h, const struct options *o)
 {
 	struct ferry_stats st = FERRY_STATS_INIT;
+	struct ferry_err damage;
 
 	ferry_source_stats(h->source, &st);
 	if (h->left || st.state == FERRY_STATE_COMPLETED ||
 	    st.state == FERRY_STATE_FAILED ||
 	    st.state == FERRY_STATE_CANCELLED)
 		return 1;
-	return st.state == FERRY_STATE_POSTCOPY_PAUSED && !st.seeking &&
-	       !(o->recover && find_again(h, &st));
+	/* No other link has it. */
+	if (st.where != FERRY_WHERE_SOURCE &&
+	    ferry_serve_is_damaged(&h->serve, &damage))
+		return 1;
+	if (st.state != FERRY_STATE_POSTCOPY_PAUSED) {
+		h->tried_ns = 0;
+		return 0;
+	}
+	return !st.seeking && !(o->recover && find_again(h, &st));
 }
 
 /* ---- all of them ------------------------------------------------------------ */

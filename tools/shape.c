@@ -78,12 +78,29 @@ void ferry_shape_where(struct json_object *m, const char *where)
 	ferry_json_add_str(m, "x-ferry-safe", either ? where : "none");
 }
 
+/*
+ * A QEMU does not say which of the two it was.  A source has figures of RAM, but
+ * not before it is connected; a target that does not wait any more has none, and
+ * in none of these states.
+ */
+static bool was_source(const struct json_object *m)
+{
+	static const char *const states[] = {
+		"setup", "failed", "failing", "cancelling", "cancelled",
+	};
+
+	for (size_t i = 0; i < FERRY_LEN(states); i++)
+		if (is(ferry_json_str(m, "status"), states[i]))
+			return true;
+	return ferry_json_obj(m, "ram");
+}
+
 void ferry_shape_qemu(struct json_object *m, const char *run_state,
 		      const char *software)
 {
 	const struct json_object *ram = ferry_json_obj(m, "ram");
 	bool waits = is(run_state, "inmigrate");
-	bool source = !waits && ram;
+	bool source = !waits && was_source(m);
 	uint64_t requests = ferry_json_u64(ram, "postcopy-requests", 0);
 	struct json_object *faults;
 

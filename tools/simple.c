@@ -38,26 +38,32 @@ static int call(struct ferry_peer *p, const char *command, may_fn *may,
 	return ferry_peer_call(p, command, NULL, NULL, e);
 }
 
-static int open_and_call(const char *vm, const char *command, may_fn *may)
+/* What is left to say when it was done; an exit code. */
+typedef int then_fn(struct ferry_peer *p);
+
+static int open_and_call(const char *vm, const char *command, may_fn *may,
+			 then_fn *then)
 {
 	struct ferry_err err = { 0 };
 	struct ferry_peer p;
-	int rc = ferry_peer_open(&p, vm, &err);
+	int rc = ferry_peer_open(&p, vm, &err), code = FERRY_EXIT_DONE;
 	bool there = !rc;
 
 	if (there)
 		rc = call(&p, command, may, &err);
+	if (!rc && then)
+		code = then(&p);
 	ferry_peer_close(&p);
 	if (!rc)
-		return FERRY_EXIT_DONE;
+		return code;
 	return ferry_tool_fail(there && (err.code == FERRY_E_PEER ||
 					 err.code == FERRY_E_STATE) ?
 			       FERRY_EXIT_FAILED : FERRY_EXIT_NO_VM, "%s",
 			       err.msg);
 }
 
-static int simple_if(int argc, char **argv, const char *doc,
-		     const char *command, may_fn *may)
+static int simple_then(int argc, char **argv, const char *doc,
+		       const char *command, may_fn *may, then_fn *then)
 {
 	const struct argp argp = {
 		.parser = one_vm, .args_doc = "VM", .doc = doc,
@@ -65,7 +71,13 @@ static int simple_if(int argc, char **argv, const char *doc,
 	const char *vm = NULL;
 	int code = ferry_tool_parse(&argp, argc, argv, &vm);
 
-	return code ? code : open_and_call(vm, command, may);
+	return code ? code : open_and_call(vm, command, may, then);
+}
+
+static int simple_if(int argc, char **argv, const char *doc,
+		     const char *command, may_fn *may)
+{
+	return simple_then(argc, argv, doc, command, may, NULL);
 }
 
 static int simple(int argc, char **argv, const char *doc, const char *command)
@@ -184,14 +196,32 @@ int ferry_tool_start_postcopy(int argc, char **argv)
 			 "migrate-start-postcopy", may_postcopy);
 }
 
+/* What was looked for may be left alone, with that the VM is not back. */
+static int after_cancel(struct ferry_peer *p)
+{
+	struct ferry_err ignored = { 0 };
+	struct place at;
+
+	if (look(p, &at, &ignored) || is_over(&at) ||
+	    !strcmp(at.where, "source"))
+		return FERRY_EXIT_DONE;
+	return ferry_tool_fail(FERRY_EXIT_SPLIT, "%s: the target is not looked "
+			       "for any more, and nothing was taken back; the "
+			       "VM is: %s; `ferry recover` looks again, `ferry "
+			       "status %s` tells the other ways out", p->name,
+			       at.where, p->name);
+}
+
 int ferry_tool_cancel(int argc, char **argv)
 {
-	return simple_if(argc, argv,
+	return simple_then(argc, argv,
 			 "End the migration of VM; it goes on at the source.  "
 			 "Refused once the target has taken over, or when the "
-			 "migration is over.\v"
+			 "migration is over.  Where the link was lost behind "
+			 "that, looking for the target ends, with exit code 3, "
+			 "and `ferry status` says what can be done.\v"
 			 "Example: ferry cancel web", "migrate_cancel",
-			 may_cancel);
+			 may_cancel, after_cancel);
 }
 
 int ferry_tool_stop(int argc, char **argv)

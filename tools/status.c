@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lost.h"
 #include "peer.h"
 #include "progress.h"
 
@@ -41,25 +42,54 @@ static error_t option(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
-/* What became of a link that was lost, when, and who waited how long. */
-static void print_recovery(const struct json_object *m)
+static double seconds(const struct json_object *o, const char *key)
 {
-	const struct json_object *r = ferry_json_obj(m, "x-ferry-recovery");
-	uint64_t worst = ferry_json_u64(ferry_json_obj(m, "x-ferry-faults"),
-					"max-us", 0);
+	return (double)ferry_json_u64(o, key, 0) / 1e6;
+}
 
-	if (!r)
-		return;
-	printf("link       lost %.1f s ago, found again %d times in %d "
-	       "attempts, %.1f s without%s\n",
-	       (double)ferry_json_u64(r, "lost-ms-ago", 0) / 1000,
-	       (int)ferry_json_u64(r, "count", 0),
-	       (int)ferry_json_u64(r, "attempts", 0),
-	       (double)ferry_json_u64(r, "apart-us", 0) / 1e6,
-	       ferry_json_bool(r, "seeking", false) ? "; looking for it" : "");
-	if (worst)
-		printf("guest      waited %.3f s for a page at most\n",
-		       (double)worst / 1e6);
+/* One line for each bulk device; the one that the pause was for is marked. */
+static void print_bulk(const struct json_object *m)
+{
+	struct json_object *list = NULL;
+	size_t n;
+
+	json_object_object_get_ex(m, "x-ferry-bulk", &list);
+	n = json_object_is_type(list, json_type_array) ?
+	    json_object_array_length(list) : 0;
+	for (size_t i = 0; i < n; i++) {
+		const struct json_object *d =
+			json_object_array_get_idx(list, i);
+		const char *name = ferry_json_str(d, "name");
+		const char *state = ferry_json_str(d, "state");
+
+		printf("device     %s/%u: %s, %.1f MiB before the pause and %.1f "
+		       "in it; save %.3f s, send %.3f s, load %.3f s, "
+		       "together %.3f s%s\n", name ? name : "?",
+		       (unsigned)ferry_json_u64(d, "instance", 0),
+		       state ? state : "?",
+		       (double)ferry_json_u64(d, "precopy-bytes", 0) / 1048576,
+		       (double)ferry_json_u64(d, "downtime-bytes", 0) / 1048576,
+		       seconds(d, "save-us"), seconds(d, "send-us"),
+		       seconds(d, "load-us"), seconds(d, "path-us"),
+		       ferry_json_bool(d, "longest", false) ?
+		       " (the longest)" : "");
+	}
+}
+
+/* What the source does for the guest's faults, and which channels are gone. */
+static void print_channels(const struct json_object *m)
+{
+	const struct json_object *f = ferry_json_obj(m, "x-ferry-faults");
+	uint64_t lost = ferry_json_u64(m, "x-ferry-lost-channels", 0);
+	uint64_t limit = ferry_json_u64(f, "push-limit", 0);
+
+	if (lost)
+		printf("channels   %d lost, the others took over\n",
+		       (int)lost);
+	if (limit)
+		printf("governor   push held to %.1f MiB/s, faults took %.1f "
+		       "ms (p99)\n", (double)limit / (1 << 20),
+		       (double)ferry_json_u64(f, "target-p99-us", 0) / 1000);
 }
 
 static void print_text(const struct json_object *vm,
@@ -67,9 +97,11 @@ static void print_text(const struct json_object *vm,
 {
 	const char *where = ferry_json_str(m, "x-ferry-where");
 	const char *why = ferry_json_str(m, "error-desc");
+	const char *still = ferry_json_str(vm, "x-ferry-why");
 	char line[256];
 
-	printf("VM         %s\n", ferry_json_str(vm, "status"));
+	printf("VM         %s%s%s\n", ferry_json_str(vm, "status"),
+	       still ? ": " : "", still ? still : "");
 	ferry_progress_line(m, line, sizeof(line));
 	printf("migration  %s\n", line);
 	if (where)
@@ -77,8 +109,10 @@ static void print_text(const struct json_object *vm,
 		       ferry_json_str(m, "x-ferry-safe"));
 	if (why)
 		printf("reason     %s\n", why);
+	print_bulk(m);
+	ferry_lost_print(stdout, m);
+	print_channels(m);
 	fflush(stdout);
-	print_recovery(m);
 }
 
 /* How the watched migration came out; there may have been none. */

@@ -21,9 +21,10 @@ static bool is(const char *a, const char *b)
 
 int ferry_steer_cancel(struct ferry_move *mv, struct ferry_err *e)
 {
-	if (mv->source.kind == FERRY_PEER_QEMU &&
-	    (mv->postcopy ||
-	     !is(ferry_json_str(mv->m, "x-ferry-where"), "source")))
+	/* A source that looks for its target would take it for the end of
+	 * that. */
+	if ((mv->source.kind == FERRY_PEER_QEMU && mv->postcopy) ||
+	    !is(ferry_json_str(mv->m, "x-ferry-where"), "source"))
 		return ferry_err_set(e, FERRY_E_STATE, 0, "the target has "
 				     "taken over, or is about to");
 	if (ferry_peer_call(&mv->source, "migrate_cancel", NULL, NULL, e))

@@ -22,6 +22,7 @@
 #define SETTLE_NS	(10000 * FERRY_NS_PER_MS)
 #define SETTLE_LOST_NS	(2000 * FERRY_NS_PER_MS)
 #define RESUME_NS	(1000 * FERRY_NS_PER_MS)
+#define FIGURES_NS	(1000 * FERRY_NS_PER_MS)
 #define LOOK_MS		20
 
 static bool is(const char *a, const char *b)
@@ -44,20 +45,27 @@ static void see(struct ferry_end *end, const struct json_object *m,
 	end->status = ferry_json_str(m, "status");
 }
 
-static void look_source(struct ferry_move *mv)
+static int ask_source(struct ferry_move *mv, struct ferry_err *e)
 {
 	FERRY_AUTO_JSON *vm = NULL;
 	struct json_object *m = NULL;
-	struct ferry_err err = { 0 };
 
-	if (ferry_peer_look(&mv->source, &m, &vm, &err)) {
-		snprintf(mv->why, sizeof(mv->why), "%s", err.msg);
-		lose(&mv->source, &mv->from);
-		return;
-	}
+	if (ferry_peer_look(&mv->source, &m, &vm, e))
+		return -1;
 	json_object_put(mv->m);
 	mv->m = m;
 	see(&mv->from, m, vm);
+	return 0;
+}
+
+static void look_source(struct ferry_move *mv)
+{
+	struct ferry_err err = { 0 };
+
+	if (!ask_source(mv, &err))
+		return;
+	snprintf(mv->why, sizeof(mv->why), "%s", err.msg);
+	lose(&mv->source, &mv->from);
 }
 
 /* Silence is no end: its main loop may wait for a page. */
@@ -166,13 +174,17 @@ static bool interrupted(struct ferry_move *mv, int seen)
 {
 	struct ferry_err err = { 0 };
 
-	if (seen == 1 && !ferry_steer_cancel(mv, &err))
+	/* Who does not answer is seen to be gone. */
+	if (seen == 1 && (!ferry_steer_cancel(mv, &err) ||
+			  ferry_err_is_link(&err)))
 		return false;
 	if (seen == 1)
-		ferry_tool_fail(0, "it cannot be cancelled any more: %s",
-				err.msg);
-	ferry_tool_fail(0, "the migration goes on; see `ferry status %s`",
-			mv->order->vm);
+		ferry_tool_fail(0, "it cannot be cancelled any more (%s): the "
+				"migration goes on; see `ferry status %s`",
+				err.msg, mv->order->vm);
+	else
+		ferry_tool_fail(0, "how cancelling ends is not waited for; "
+				"see `ferry status %s`", mv->order->vm);
 	return true;
 }
 
@@ -230,6 +242,23 @@ static void keep_apart(struct ferry_move *mv)
 	}
 }
 
+/* A QEMU is completed a moment before it knows how long it took.  One that
+ * ends in that moment was completed all the same. */
+static void await_figures(struct ferry_move *mv)
+{
+	uint64_t until = ferry_now_ns() + FIGURES_NS;
+	struct ferry_err err = { 0 };
+
+	while (mv->source.kind == FERRY_PEER_QEMU && !mv->from.gone &&
+	       is(mv->from.status, "completed") &&
+	       !ferry_json_u64(mv->m, "total-time", 0) &&
+	       ferry_now_ns() < until) {
+		poll(NULL, 0, LOOK_MS);
+		if (ask_source(mv, &err))
+			return;
+	}
+}
+
 int ferry_watch(struct ferry_move *mv)
 {
 	int handled = 0;
@@ -252,5 +281,6 @@ int ferry_watch(struct ferry_move *mv)
 	}
 	await_target(mv);
 	keep_apart(mv);
+	await_figures(mv);
 	return 0;
 }

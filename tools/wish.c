@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The table of what ferry sets in a QEMU.  What is not in it is the operator's
- * own (TLS, say) and stays as it is.
+ * own and stays as it is; and so does TLS unless it is named (in a QEMU
+ * tls-creds and tls-authz are ids of objects).
  */
 #include "wish.h"
 
@@ -51,6 +52,9 @@ static const struct ferry_setting settings[] = {
 	{ "max-cpu-throttle",		NUMBER,	SOURCE,	true },
 	{ "multifd-channels",		NUMBER,	BOTH,	false },
 	{ "multifd-compression",	WORD,	BOTH,	false },
+	{ "tls-creds",			WORD,	BOTH,	false },
+	{ "tls-hostname",		WORD,	SOURCE,	false },
+	{ "tls-authz",			WORD,	TARGET,	false },
 	{ "multifd-zlib-level",		NUMBER,	SOURCE,	false },
 	{ "multifd-zstd-level",		NUMBER,	SOURCE,	false },
 	{ "xbzrle-cache-size",		NUMBER,	SOURCE,	false },

@@ -18,7 +18,15 @@
 #ifndef ROOM
 #define ROOM	2		/* what a channel holds before writers wait */
 #endif
-#define LINKS	(CUTS + 2)	/* connections there may be */
+/* With -DLEASE the migration has one, and the source may be rolled back. */
+#ifdef LEASE
+#ifndef TICKS
+#define TICKS	1		/* how far time goes; a lease is one */
+#endif
+#define LINKS	(CUTS + 3)	/* connections there may be */
+#else
+#define LINKS	(CUTS + 2)
+#endif
 
 #define PAGES	2
 #define BIT(p)	(1 << (p))	/* sets of pages are bits */
@@ -35,6 +43,7 @@ mtype:state = {
 mtype:word = {
 	/* S to T, on main */
 	HELLO, OPEN, DISCARD, PACKAGE, RUN, FINISH, ABORT, ASK_BITMAP, RESUME,
+	VOID,
 	/* S to T, on the lanes */
 	PAGE, SYNC,
 	/* T to S */
@@ -78,14 +87,44 @@ bool will_cancel[2];
 
 mtype:state state[2] = NONE;
 
+/*
+ * The lease.  Time goes when it likes, and is the same for both: what each does
+ * with it is what counts.  T may run before `until`; what S said may let it run
+ * until `last` + 1, and S waits for that.  ASK_LEASE and RENEW are on their way
+ * for as long as they like, or get lost with the link; their order with other
+ * words does not matter, so each has a place of its own instead of one in main.
+ */
+#ifdef LEASE
+bool will_roll_back;		/* the user says that T is dead, true or not */
+byte today;
+byte until;			/* T: 0: it was never given */
+byte loaded_at;			/* T: when LOADED was said on this link */
+byte said_at;			/* T: 1 + when it asked last on this link */
+bool let_off;			/* T: for good */
+bool is_void;			/* T: told so */
+byte last;			/* S */
+byte ask, renew;		/* on their way: 1 + when T asked */
+bool may_be_free;			/* S: T may be let off */
+bool burnt;			/* S: rolled back */
+#define may_go	(!is_void && (let_off || today < until))
+#define is_home_again	burnt
+#define goes_on	true		/* something is said behind RUN */
+#else
+#define may_go	true
+#define is_home_again	false
+#define goes_on	postcopy
+#endif
+#define t_runs	(runs[T] && may_go)
+
 #define move(side, from, to) \
 	d_step { assert(state[side] == from); state[side] = to }
 
 inline start(side)
 {
 	d_step {
-		assert(!runs[1 - side]);
-		assert(side == T || !ran_there);
+		assert(side == T || !t_runs);
+		assert(side == S || !runs[S] || !may_go);
+		assert(side == T || !ran_there || is_home_again);
 		runs[side] = true;
 		ran_there = ran_there || side == T
 	}
@@ -148,6 +187,26 @@ inline tell(m, a)
 	fi
 }
 
+/* Whatever becomes of what is said then. */
+inline give_lease()
+{
+#ifdef LEASE
+	last = today
+#else
+	skip
+#endif
+}
+
+/* The end of the lease: from here on T may run for good. */
+inline let_go()
+{
+#ifdef LEASE
+	may_be_free = true
+#else
+	skip
+#endif
+}
+
 /* RUN counts as sent before it is.  What was not written whole is never read:
  * then main is shut down, and it does not count. */
 inline tell_run()
@@ -155,6 +214,7 @@ inline tell_run()
 #ifndef MUTANT_where_is_told_too_late
 	handed[S] = true;
 #endif
+	give_lease();
 	if
 	:: cut[sl] != GONE && nfull(toward[sl]) -> toward[sl]!RUN(0)
 	:: cut[sl] == GONE
@@ -205,6 +265,9 @@ inline dial()
 	r_running = false; r_bitmap = false; r_resumed = false;
 	r_shut = false; refused = false;
 #endif
+#ifdef LEASE
+	ask = 0; renew = 0;
+#endif
 	broken = false;
 	listening = true
 }
@@ -231,7 +294,11 @@ proctype source() provided (!dead[S])
 		move(S, NONE, SETUP);
 		if
 		:: listens -> dial()
+#ifndef LEASE
 		:: goto trouble		/* no such address */
+#else
+		:: dead[T] -> goto trouble	/* it died before */
+#endif
 		fi;
 		tell(HELLO, 0);
 		await(r_answer);
@@ -286,7 +353,8 @@ proctype source() provided (!dead[S])
 		await(r_running);
 		heard = true;
 		if
-		:: !postcopy -> goto done
+		:: !goes_on -> goto done
+		:: goes_on && !postcopy
 		:: postcopy -> move(S, DEVICE, POSTCOPY_ACTIVE)
 		fi
 	};
@@ -299,6 +367,7 @@ send:
 	:: !owed -> break
 	od;
 	atomic {
+		let_go();
 		finish();
 		await(r_shut)
 	};
@@ -318,6 +387,9 @@ done:	/* Before it is closed, SHUT was read or waited for in vain. */
 
 trouble:	/* A while later: a last word is waited for. */
 	if
+#ifdef LEASE
+	:: burnt -> goto again
+#endif
 #if defined(MUTANT_source_resumes_after_run)
 	:: handed[S] && heard -> goto paused
 #elif defined(MUTANT_source_obeys_cancel_after_run)
@@ -379,14 +451,35 @@ paused:	/* Nothing is freed. */
 		fi
 	};
 
-	/* By itself or by hand, again and again. */
+	/* By itself or by hand, again and again; or it is given up. */
 	atomic {
-		!dead[T];
+		if
+#ifdef LEASE
+		:: will_roll_back &&
+#ifndef MUTANT_lease_is_not_waited_for
+		   today >= last + 1 &&
+#endif
+#ifndef MUTANT_lease_may_have_ended
+		   !may_be_free &&
+#endif
+		   true ->
+			burnt = true;
+			last = 0;
+			handed[S] = false;
+			start(S);
+			move(S, POSTCOPY_PAUSED, FAILED);
+			goto again
+#endif
+		:: !dead[T]
+		fi;
 		move(S, POSTCOPY_PAUSED, POSTCOPY_RECOVER_SETUP);
 		dial();
 		tell(HELLO, 0);		/* the same session id */
 		await(r_answer);
 		move(S, POSTCOPY_RECOVER_SETUP, POSTCOPY_RECOVER);
+#ifdef LEASE
+		may_be_free = may_be_free && (r_shut || !(r_running || r_loaded));
+#endif
 		if
 		:: r_shut -> goto done
 		:: !r_shut && r_running ->
@@ -394,17 +487,18 @@ paused:	/* Nothing is freed. */
 			heard = true
 		:: !r_shut && !r_running && r_loaded ->
 			r_loaded = false;
+			give_lease();
 			tell(RUN, 0)	/* it may have been read already */
 		:: !r_shut && !r_loaded && !r_running && bad_news ->
 			goto trouble
 		fi;
 		if
-		:: !postcopy && !heard -> await(r_running); heard = true
+		:: !goes_on && !heard -> await(r_running); heard = true
 		:: else
 		fi;
 		if
-		:: !postcopy -> goto done
-		:: postcopy
+		:: !goes_on -> goto done
+		:: goes_on
 		fi;
 		tell(ASK_BITMAP, 0);
 		await(r_bitmap);
@@ -422,9 +516,54 @@ paused:	/* Nothing is freed. */
 		move(S, POSTCOPY_RECOVER, POSTCOPY_ACTIVE)
 	};
 	goto send;
+
+#ifdef LEASE
+again:	/* The VM is here.  T, if it lives, is looked for, and told. */
+	atomic {
+		hang_up();
+		!dead[T];
+		dial();
+		tell(HELLO, 0);
+		await(r_answer);
+		if
+		:: r_running || r_loaded
+		:: r_shut -> assert(false)	/* it has all of it, and runs */
+		:: !r_running && !r_loaded && !r_shut && bad_news ->
+			goto told
+		fi;
+		tell(VOID, 0);
+		bad_news
+	};
+told:
+	if
+	:: refused -> hang_up()
+	:: !refused -> goto again
+	fi;
+#endif
 over:
 	skip
 }
+
+#ifdef LEASE
+/* Signs of life, of which only those count that renew. */
+proctype heart() provided (!dead[S])
+{
+	do
+	:: d_step {
+		listening && ask &&
+#ifndef MUTANT_lease_is_renewed_behind_a_rollback
+		!burnt &&
+#endif
+		true ->
+#ifndef MUTANT_lease_that_was_renewed_is_forgotten
+		last = today;
+#endif
+		renew = (cut[sl] != GONE -> ask : 0);
+		ask = 0
+	   }
+	od
+}
+#endif
 
 /* The return path: requests are answered here, the rest is noted. */
 proctype returns() provided (!dead[S])
@@ -551,13 +690,46 @@ inline leave_link()
 	}
 }
 
+/* Before LOADED, or RUNNING: RUN may answer it. */
+inline note_loaded()
+{
+#ifdef LEASE
+	loaded_at = today
+#else
+	skip
+#endif
+}
+
 inline take_link()
 {
 	tl = links - 1;
 	toward[tl]?HELLO(_);
+#ifdef LEASE
+	said_at = 0;
+#endif
 	ended = false;
 	receiving = true
 }
+
+#ifdef LEASE
+inline extend(since)
+{
+	until = (since + 1 > until -> since + 1 : until)
+}
+
+/* Once in a while, from LOADED on: before, it does not matter. */
+proctype asker() provided (!dead[T])
+{
+	do
+	:: d_step {
+		handed[T] && !ended && !let_off && said_at <= today &&
+		tl == sl && cut[tl] != GONE ->
+		said_at = 1 + today;
+		ask = 1 + today
+	   }
+	od
+}
+#endif
 
 /* The reader. */
 proctype target() provided (!dead[T])
@@ -566,7 +738,9 @@ proctype target() provided (!dead[T])
 		move(T, NONE, SETUP);
 		if
 		:: listens = true
+#ifndef LEASE
 		:: move(T, SETUP, FAILED); will_cancel[T] = false; goto over
+#endif
 		fi;
 		if
 		:: newer -> take_link()
@@ -574,7 +748,9 @@ proctype target() provided (!dead[T])
 		fi;
 		if
 		:: say(ANSWER, 0)
+#ifndef LEASE
 		:: shut_1(); goto trouble	/* it does not fit */
+#endif
 		fi;
 		if
 		:: toward[tl]?OPEN(_)
@@ -598,16 +774,36 @@ stream:
 		toward[tl]?FINISH(_);
 #ifndef MUTANT_target_does_not_wait_for_marks
 		if
-		:: synced == 3
+		:: synced == 3 -> synced = 0
 		:: synced != 3 && no_more -> goto trouble
 		fi;
 #endif
 		assert(here == ALL);	/* else: "pages were never sent" */
 		if
-		:: postcopy -> goto started
-		:: !postcopy -> goto stream
+		:: postcopy || handed[T] -> goto started
+		:: !postcopy && !handed[T] -> goto stream
 		fi
 	   }
+#ifdef LEASE
+	:: atomic {
+		renew && tl == sl ->
+#ifdef MUTANT_lease_counts_from_when_it_comes
+		extend(today);
+#else
+		extend(renew - 1);
+#endif
+		renew = 0;
+		goto stream
+	   }
+	:: atomic {
+		toward[tl]?VOID(_);
+		is_void = true;
+		runs[T] = false;
+		handed[T] = false;
+		given_up = true;
+		goto give_up
+	   }
+#endif
 	:: atomic {
 		toward[tl]?PACKAGE(_);
 		assert(postcopy || here == ALL);
@@ -618,6 +814,9 @@ stream:
 	   }
 	:: atomic {
 		toward[tl]?RUN(_);
+#ifdef LEASE
+		extend(loaded_at);
+#endif
 		if
 		:: handed[T] -> goto stream	/* said again */
 		:: !handed[T]
@@ -634,8 +833,8 @@ stream:
 		:: quit || given_up -> goto trouble
 		fi;
 		if
-		:: !postcopy -> goto started
-		:: postcopy -> goto stream
+		:: !goes_on -> goto started
+		:: goes_on -> goto stream
 		fi
 	   }
 	:: atomic {
@@ -684,6 +883,10 @@ started:
 		:: load == BAD -> goto trouble
 		fi;
 		open = false;	/* the fault thread has ended */
+#ifdef LEASE
+		let_off = true;
+		until = 0;
+#endif
 		say(SHUT_0, 0);
 		ended = true;
 		if
@@ -752,10 +955,12 @@ waiting:	/* LOADED was said: the source may have sent RUN, or not. */
 		leave_link();
 		if
 		:: newer -> take_link()
-		:: goto give_up		/* nobody came for x-ferry-timeout */
+		:: goto give_up		/* nobody came for so long, or it was
+					 * S, which has the VM */
 		:: quit -> goto give_up
 		fi;
 		say(ANSWER, 0);
+		note_loaded();
 		say(LOADED, 0);
 		goto stream
 	};
@@ -780,6 +985,7 @@ paused:
 		fi;
 		move(T, POSTCOPY_PAUSED, POSTCOPY_RECOVER_SETUP);
 		say(ANSWER, 0);
+		note_loaded();
 		if	/* else the loader says it, behind this */
 		:: runs[T] -> say(RUNNING, 0)
 		:: !runs[T] -> say(LOADED, 0)
@@ -856,8 +1062,10 @@ proctype loader() provided (!dead[T])
 		:: true
 		fi;
 		if
+#ifndef LEASE
 		:: failed(true); load = BAD; goto over
-		:: say(LOADED, 0); load = READY
+#endif
+		:: note_loaded(); say(LOADED, 0); load = READY
 		fi
 	};
 #ifndef MUTANT_target_starts_without_run
@@ -888,23 +1096,30 @@ over:
 	skip
 }
 
-/* The VM: it writes every page. */
+/* The VM: it writes every page.  Who waited for one goes on when it comes, if
+ * the VM runs then. */
+#ifdef MUTANT_lease_does_not_hold_who_waited
+#define goes	true
+#else
+#define goes	t_runs
+#endif
+
 proctype guest() provided (!dead[T])
 {
 	runs[T];
 	do
 	:: atomic {
-		tpage[0] != OWN ->
+		tpage[0] != OWN && t_runs ->
 		touch(0);
-		tpage[0] != MISSING;
-		assert(tpage[0] != STALE);
+		tpage[0] != MISSING && goes;
+		assert(t_runs && tpage[0] != STALE);
 		tpage[0] = OWN
 	   }
 	:: atomic {
-		tpage[1] != OWN ->
+		tpage[1] != OWN && t_runs ->
 		touch(1);
-		tpage[1] != MISSING;
-		assert(tpage[1] != STALE);
+		tpage[1] != MISSING && goes;
+		assert(t_runs && tpage[1] != STALE);
 		tpage[1] = OWN
 	   }
 	:: tpage[0] == OWN && tpage[1] == OWN -> break
@@ -953,6 +1168,9 @@ end:
 		quit = true;
 		will_cancel[T] = false
 	   }
+#ifdef LEASE
+	:: today < TICKS && handed[S] -> today++
+#endif
 	od
 }
 /* ---- what must hold -------------------------------------------------------- */
@@ -969,11 +1187,12 @@ end:
 proctype watch()
 {
 	if
-	:: runs[S] && runs[T] -> assert(false)
+	:: runs[S] && t_runs -> assert(false)
 	:: both_active && (owed_by_nobody(0) || owed_by_nobody(1)) ->
 		assert(false)
 	/* "source", and safe to start there */
-	:: !dead[S] && !handed[S] && ran_there -> assert(false)
+	:: !dead[S] && !handed[S] && !is_home_again && ran_there ->
+		assert(false)
 	/* "split" */
 	:: heard && !ran_there -> assert(false)
 	/* "target" */
@@ -984,12 +1203,12 @@ proctype watch()
 
 /* At the end: every run has one. */
 #define is_home \
-	(runs[S] && !runs[T] && \
+	(runs[S] && !t_runs && \
 	 (state[S] == FAILED || state[S] == CANCELLED) && \
 	 (dead[T] || state[T] == SETUP || state[T] == FAILED || \
 	  state[T] == CANCELLED))
 #define is_there \
-	(!runs[S] && runs[T] && state[T] == COMPLETED && \
+	(!runs[S] && t_runs && state[T] == COMPLETED && \
 	 tpage[0] == OWN && tpage[1] == OWN)
 
 proctype judge()
@@ -1005,6 +1224,10 @@ proctype judge()
 	:: dead[S] && !dead[T] ->
 		assert(is_there || (handed[T] && runs[T] &&
 				    state[T] == POSTCOPY_PAUSED) ||
+#ifdef LEASE
+		       /* it was rolled back, said so, and died */
+		       (is_void && burnt && state[T] == FAILED) ||
+#endif
 		       (!handed[T] && !runs[T] &&
 			(state[T] == SETUP || state[T] == FAILED ||
 			 state[T] == CANCELLED)))
@@ -1016,16 +1239,27 @@ init {
 	atomic {
 		if
 		:: postcopy = true
+#ifndef LEASE
 		:: postcopy = true; push = true
+#endif
 		:: true
 		fi;
 		select(cuts : 0 .. CUTS);
 		select(deaths : 0 .. DEATHS);
+#ifdef LEASE
+		if
+		:: will_roll_back = true
+		:: true
+		fi;
+		run heart();
+		run asker();
+#else
 		if
 		:: will_cancel[S] = true
 		:: will_cancel[T] = true
 		:: true
 		fi;
+#endif
 		runs[S] = true;
 		run source();
 		run returns();

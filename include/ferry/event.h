@@ -19,6 +19,11 @@ enum ferry_event_type {
 	FERRY_EVENT_STATE	= 1,	/* state, where, safe: after a change */
 	FERRY_EVENT_PASS	= 2,	/* source: pass n of precopy begins */
 	FERRY_EVENT_LISTENING	= 3,	/* target: uri it can be reached at */
+	FERRY_EVENT_LEASE	= 4,	/* target: its lease has run out, and
+					 * the VM stands still (text says so);
+					 * or it goes on ("") */
+	FERRY_EVENT_BULK	= 16,	/* a bulk device is loaded at the
+					 * target: its name */
 };
 
 struct ferry_event {
@@ -61,6 +66,13 @@ struct ferry_callbacks {
 #define FERRY_HIST_BUCKETS	32
 #define FERRY_HIST_FIRST_NS	1024
 
+/* What the sums of all pages say. */
+enum ferry_verified {
+	FERRY_VERIFIED_NOT,	/* nothing, or not yet */
+	FERRY_VERIFIED_RIGHT,	/* each page is there as at the source */
+	FERRY_VERIFIED_WRONG,	/* one is not: stats.error names it */
+};
+
 /* What a field says of the source; of the target the same, but for what is
  * noted, and 0 where only the source can tell (rates, passes, the parts of
  * sent_bytes). */
@@ -100,7 +112,7 @@ struct ferry_stats {
 	uint64_t request_pages;
 	uint64_t dropped_pages;		/* target: second copies dropped */
 	uint64_t fault_sum_ns;		/* target: fault seen to page placed */
-	uint64_t fault_max_ns;
+	uint64_t fault_max_ns;		/* those that still wait included */
 	uint64_t fault_hist[FERRY_HIST_BUCKETS];
 	unsigned data_channels;
 	unsigned urgent_channels;
@@ -116,10 +128,66 @@ struct ferry_stats {
 					 * CLOCK_MONOTONIC */
 	unsigned seeking;		/* 1: there is none, and it is looked
 					 * for, by itself or because asked */
+	enum ferry_rollback rollback;	/* source */
+
+	/* x-ferry-lease; 0 without */
+	uint64_t lease_ns;
+	uint64_t lease_left_ns;		/* target: the VM may run so long yet;
+					 * source without a link: until it does
+					 * not run there any more */
+	unsigned lease_out;		/* target, 1: the VM stands still */
 	unsigned reserved;
+
+	/* postcopy, source */
+	uint64_t push_limit;		/* bytes/s, to hold max-fault-p99; 0:
+					 * the push is not held back by it */
+	uint64_t fault_p99_ns;		/* how long the guest waited, as the
+					 * target said last */
+	unsigned lost_channels;		/* while the link lived: the others
+					 * took their share over */
+	unsigned unused;
+
+	/* postcopy, target */
+	uint64_t waiting_ns;		/* the longest wait for a page that
+					 * goes on; fault_max_ns counts it,
+					 * too */
+	unsigned waiting;		/* for how many pages somebody waits */
+	unsigned freed;			/* source, 1: what was sent was freed
+					 * (release-ram): no way back */
+
+	/* x-ferry-verify */
+	enum ferry_verified verified;
+	unsigned spare;
 };
 
 #define FERRY_STATS_INIT FERRY_SIZED(ferry_stats)
+
+enum ferry_channel_kind {
+	FERRY_CHANNEL_KIND_DATA		= 2,	/* bulk pages */
+	FERRY_CHANNEL_KIND_URGENT	= 3,	/* pages that were asked for */
+};
+
+enum ferry_packing {
+	FERRY_PACKING_NONE, FERRY_PACKING_ZLIB, FERRY_PACKING_ZSTD,
+};
+
+/* One connection of a migration between two ferries, links that were lost
+ * included. */
+struct ferry_channel_stats {
+	uint32_t size;
+	enum ferry_channel_kind kind;
+	unsigned index;			/* among those of its kind */
+	enum ferry_packing packing;	/* of its last packet of pages */
+	uint64_t bytes;			/* sent; target: received, as are: */
+	uint64_t normal_pages;
+	uint64_t zero_pages;
+	uint64_t blocked_ns;		/* in writing; target: waiting for
+					 * something to read */
+	uint64_t packed_from_bytes;	/* pages that were compressed, and */
+	uint64_t packed_to_bytes;	/* what they became */
+};
+
+#define FERRY_CHANNEL_STATS_INIT FERRY_SIZED(ferry_channel_stats)
 
 /* The p-th percentile (0 to 100) of such a histogram, as the upper bound of
  * its bucket interpolated linearly; 0 when empty. */

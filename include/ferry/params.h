@@ -25,6 +25,7 @@ enum ferry_param_type {
 	FERRY_PARAM_BOOL,	/* "on"/"off", "true"/"false"; 0 or 1 */
 	FERRY_PARAM_UINT,	/* decimal; bytes/s also with k M G T */
 	FERRY_PARAM_CHOICE,	/* one of `choices`; its index */
+	FERRY_PARAM_TEXT,	/* any, up to 1023 octets; "" by default */
 };
 
 /* Made by the library: `size` says which fields it knows. */
@@ -54,9 +55,13 @@ int ferry_params_set(struct ferry_params *p, const char *name,
 int ferry_params_set_uint(struct ferry_params *p, const char *name,
 			  uint64_t value, struct ferry_err *e);
 
-/* The value (a bool as 0 or 1, a choice as its index). */
+/* The value (a bool as 0 or 1, a choice as its index; a text has none). */
 int ferry_params_get(const struct ferry_params *p, const char *name,
 		     uint64_t *value, struct ferry_err *e);
+
+/* The same, of any type, as ferry_params_set() takes it. */
+int ferry_params_get_text(const struct ferry_params *p, const char *name,
+			  char *buf, size_t bytes, struct ferry_err *e);
 
 #ifdef __cplusplus
 }

@@ -75,6 +75,23 @@ int ferry_source_recover(struct ferry_source *s, const char *uri,
  */
 int ferry_source_rescue(struct ferry_source *s, int fd, struct ferry_err *e);
 
+/*
+ * Paused, and the target is lost for good: run the VM here again, as it was at
+ * the switchover.  What it did at the target since is lost.
+ *
+ * The caller says by this that the target is dead.  With x-ferry-lease that is
+ * not all: refused as long as the target's lease has not run out, and when the
+ * target may be rid of it (stats: rollback, lease_left_ns).  Refused too when
+ * not all was kept here (release-ram), or this half was dumped for a rescue.
+ *
+ * The session is burnt: from here on nobody recovers it.  The target is looked
+ * for, for x-ferry-recover, and told that its VM is void; then it gives it up.
+ *
+ * 0: the VM is here, and runs if it ran before; the state is `failed`.  -1:
+ * nothing has changed.  Blocks for a moment; not from a callback.
+ */
+int ferry_source_rollback(struct ferry_source *s, struct ferry_err *e);
+
 /* Change a parameter; while running only those marked while_running. */
 int ferry_source_set(struct ferry_source *s, const char *name,
 		     const char *value, struct ferry_err *e);
@@ -92,6 +109,11 @@ int ferry_source_wait(struct ferry_source *s, int timeout_ms,
 int ferry_source_may_run(struct ferry_source *s, struct ferry_err *e);
 
 void ferry_source_stats(struct ferry_source *s, struct ferry_stats *out);
+
+/* The i-th connection for pages, from 0 on: 0, or -1 when there are not so
+ * many (none with a QEMU, or before there was an answer). */
+int ferry_source_channel(struct ferry_source *s, unsigned i,
+			 struct ferry_channel_stats *out);
 
 /*
  * Ends threads and connections and frees.  A migration that is under way is

@@ -51,6 +51,23 @@ enum ferry_safe {
 	FERRY_SAFE_TARGET	= 2,	/* the target may run the VM */
 };
 
+/*
+ * Of a source whose target is lost: may it be rolled back to the switchover
+ * (ferry_source_rollback())?  This is beside `safe`: what the guest did since
+ * is lost by it.
+ */
+enum ferry_rollback {
+	FERRY_ROLLBACK_NO,	 /* there is nothing to be rolled back, not all
+				  * of it was kept, or the target may have all
+				  * of the VM and no lease any more */
+	FERRY_ROLLBACK_UNPROVEN, /* without a lease: that the target is dead is
+				  * nothing but the user's word */
+	FERRY_ROLLBACK_LATER,	 /* the target's lease runs yet */
+	FERRY_ROLLBACK_PROVEN,	 /* it has run out: the VM stands still there,
+				  * and goes on only by the source's word */
+	FERRY_ROLLBACKS
+};
+
 /* QEMU's name ("postcopy-active"), a static string, never NULL. */
 const char *ferry_state_name(enum ferry_state state);
 
@@ -59,6 +76,9 @@ const char *ferry_where_name(enum ferry_where where);
 
 /* "none", "source", "target" or "both". */
 const char *ferry_safe_name(unsigned safe);
+
+/* "no", "unproven", "later" or "proven". */
+const char *ferry_rollback_name(enum ferry_rollback rollback);
 
 #ifdef __cplusplus
 }

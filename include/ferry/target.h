@@ -89,6 +89,10 @@ int ferry_target_may_run(struct ferry_target *t, struct ferry_err *e);
 
 void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out);
 
+/* As ferry_source_channel(). */
+int ferry_target_channel(struct ferry_target *t, unsigned i,
+			 struct ferry_channel_stats *out);
+
 /*
  * Ends threads and connections and frees.  As long as the VM was not started
  * here, the source is told that it will not be, and has it.  Between that and

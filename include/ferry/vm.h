@@ -26,9 +26,10 @@ extern "C" {
 struct ferry_vm;
 
 /*
- * What the engine asks of the embedder.  No slot may be NULL; for what does
- * not apply give a function that does nothing.  All are called from the
- * engine's main thread of the migration, never two at once, and may block.
+ * What the engine asks of the embedder.  No slot but the last may be NULL; for
+ * what does not apply give a function that does nothing.  All but the last are
+ * called from the engine's main thread of the migration, never two at once, and
+ * may block.
  */
 struct ferry_vm_ops {
 	uint32_t size;
@@ -42,8 +43,9 @@ struct ferry_vm_ops {
 	int (*stop)(void *opaque, struct ferry_err *e);
 
 	/*
-	 * Source.  The migration failed or was cancelled before the commit:
-	 * run again if it ran before stop().  Cannot fail.
+	 * Source.  The migration failed or was cancelled before the commit, or
+	 * was rolled back after it: run again if it ran before stop().  Cannot
+	 * fail.
 	 */
 	void (*resume)(void *opaque);
 
@@ -63,6 +65,24 @@ struct ferry_vm_ops {
 
 	/* Source.  1 when the VM runs now, else 0.  Asked before stop(). */
 	int (*running)(void *opaque);
+
+	/*
+	 * Target.  The VM may run until this moment of CLOCK_BOOTTIME, in ns;
+	 * UINT64_MAX: for good; one that is past, such as 0: not now.  Before
+	 * start(), and again and again while the migration has a lease
+	 * (x-ferry-lease); 0 when that has run out.  By several of the
+	 * engine's threads, one at a time, also beside the others.
+	 *
+	 * Must not block, and not wait for vCPUs: one that waits for a missing
+	 * page may do so for ever.  But when time is over, no vCPU executes a
+	 * further instruction, also one whose page comes then; and the best
+	 * clock is the embedder's own: each vCPU should look at it before it
+	 * enters the guest, so that a process which was stopped, and goes on,
+	 * does not run the VM for a moment.
+	 *
+	 * May be NULL: then a source that wants a lease is refused.
+	 */
+	void (*run_until)(void *opaque, uint64_t boottime_ns);
 };
 
 #define FERRY_VM_OPS_INIT FERRY_SIZED(ferry_vm_ops)
@@ -143,10 +163,36 @@ int ferry_vm_track_kvm(struct ferry_vm *vm, int vm_fd,
 int ferry_vm_track_process(struct ferry_vm *vm, struct ferry_err *e);
 
 /*
+ * Something that logs writes by itself: an IOMMU, a device, another process.
+ * No slot may be NULL.  Engine's main thread.  0, or -1 with *e: the migration
+ * fails.
+ */
+struct ferry_track_ops {
+	uint32_t size;
+
+	/* Begin: every write from now on is logged.  Memory is looked at for
+	 * the first time behind it. */
+	int (*start)(void *opaque, struct ferry_err *e);
+
+	/* Tell by ferry_vm_mark_dirty() what was written since start or the
+	 * last time.  final: nothing writes any more. */
+	int (*collect)(void *opaque, int final, struct ferry_err *e);
+
+	/* End; also when start failed or was not called. */
+	void (*stop)(void *opaque);
+};
+
+#define FERRY_TRACK_OPS_INIT FERRY_SIZED(ferry_track_ops)
+
+/* ops is copied. */
+int ferry_vm_track_log(struct ferry_vm *vm, const struct ferry_track_ops *ops,
+		       void *opaque, struct ferry_err *e);
+
+/*
  * The embedder writes [addr, addr + bytes) or has just done so.  Any thread,
  * any time, also inside callbacks; costs a few atomic operations, and nothing
  * while no migration runs.  Call it after the write, and before stop()
- * returns.  Addresses outside every block are ignored.
+ * returns, or inside collect().  Addresses outside every block are ignored.
  */
 void ferry_vm_mark_dirty(struct ferry_vm *vm, const void *addr,
 			 uint64_t bytes);

@@ -4,12 +4,22 @@
  */
 #include "base/clock.h"
 
-uint64_t ferry_now_ns(void)
+static uint64_t read_clock(clockid_t id)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(id, &ts);
 	return (uint64_t)ts.tv_sec * FERRY_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t ferry_now_ns(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t ferry_boot_ns(void)
+{
+	return read_clock(CLOCK_BOOTTIME);
 }
 
 struct timespec ferry_timespec(uint64_t ns)

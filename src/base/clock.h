@@ -16,6 +16,9 @@
 /* CLOCK_MONOTONIC. */
 uint64_t ferry_now_ns(void);
 
+/* CLOCK_BOOTTIME: what passes while the host sleeps counts. */
+uint64_t ferry_boot_ns(void);
+
 struct timespec ferry_timespec(uint64_t ns);
 
 /*

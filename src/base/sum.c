@@ -9,3 +9,8 @@ uint32_t ferry_page_sum(const void *page)
 {
 	return (uint32_t)XXH3_64bits(page, FERRY_PAGE_BYTES);
 }
+
+uint64_t ferry_sum(const void *data, size_t bytes)
+{
+	return XXH3_64bits(data, bytes);
+}

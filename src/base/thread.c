@@ -4,6 +4,7 @@
  */
 #include "base/thread.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,6 +49,14 @@ void ferry_thread_join(struct ferry_thread *t)
 		return;
 	pthread_join(t->id, NULL);
 	t->started = false;
+}
+
+unsigned ferry_thread_cpus(void)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof(set), &set) ? 1 : CPU_COUNT(&set);
+
+	return n > 0 ? (unsigned)n : 1;
 }
 
 void ferry_cond_init(pthread_cond_t *c)

@@ -27,6 +27,9 @@ FERRY_CHECKED int ferry_thread_start(struct ferry_thread *t, const char *name,
 /* Waits; does nothing if it was never started or is joined already. */
 void ferry_thread_join(struct ferry_thread *t);
 
+/* CPUs that this process may use; 1 when it cannot be told. */
+unsigned ferry_thread_cpus(void);
+
 /* A condition variable on CLOCK_MONOTONIC. */
 void ferry_cond_init(pthread_cond_t *c);
 

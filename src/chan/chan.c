@@ -36,8 +36,16 @@ static const struct {
 int ferry_chan_err(const struct ferry_chan *c, const char *op, ssize_t rc,
 		   struct ferry_err *e)
 {
+	const char *why = atomic_load_explicit(&c->why, memory_order_acquire);
 	int sys = (int)-rc;
 
+	if (sys == EPROTO && why) {
+		ferry_err_set(e, FERRY_E_IO, 0, "channel %s: %s: %s", c->name,
+			      op, why);
+		if (e)
+			e->sys = sys;
+		return -1;
+	}
 	for (size_t i = 0; i < FERRY_LEN(outcomes); i++) {
 		if (outcomes[i].sys != sys)
 			continue;

@@ -94,6 +94,15 @@ struct ferry_chan_ops {
 	 * By the writer.  0 or -errno. */
 	int (*flush)(struct ferry_chan *c);
 
+	/*
+	 * A key that only the two ends of this connection know, and that is
+	 * this connection's alone (RFC 8446, 7.5).  0 or -errno; -EOPNOTSUPP
+	 * without TLS.  Any thread.
+	 */
+	int (*export_key)(struct ferry_chan *c, const char *label,
+			  const void *context, size_t bytes,
+			  uint8_t *key, size_t key_bytes);
+
 	/* Free everything; the only call that ends the object. */
 	void (*close)(struct ferry_chan *c);
 };
@@ -103,6 +112,8 @@ struct ferry_chan {
 	const struct ferry_chan_ops *ops;
 	_Atomic uint64_t read_bytes;	/* by the implementation's readv */
 	_Atomic uint64_t written_bytes;
+	const char *_Atomic why;	/* what -EPROTO was; NULL, or lives as
+					 * long as the channel */
 	char name[48];			/* "main", "data 3": for messages */
 };
 

@@ -18,7 +18,7 @@
 #include "base/clock.h"
 
 struct direction {
-	uint64_t	passed;
+	_Atomic uint64_t passed;	/* others may look whether it is stuck */
 	uint64_t	cut_at, corrupt_at, stall_at;
 	_Atomic uint32_t timeout_ms;
 };
@@ -196,6 +196,7 @@ static const struct ferry_chan_ops fault_ops = {
 	.ack_at_once = ferry_layer_ack_at_once,
 	.set_timeout = fault_set_timeout,
 	.flush = ferry_layer_flush,
+	.export_key = ferry_layer_export_key,
 	.close = ferry_layer_close,
 };
 

@@ -74,6 +74,7 @@ const struct ferry_stream_kind ferry_stream_file = {
 		.ack_at_once = ferry_stream_no_ack,
 		.set_timeout = ferry_stream_set_timeout,
 		.flush = flush,
+		.export_key = ferry_stream_no_key,
 		.close = ferry_stream_close,
 	},
 	.try_readv = try_readv,

@@ -32,8 +32,10 @@ void ferry_inbuf_fini(struct ferry_inbuf *b)
 	*b = (struct ferry_inbuf){ 0 };
 }
 
-/* Room for n octets in one piece from `start` on; n <= most. */
-static int make_room(struct ferry_inbuf *b, size_t n, struct ferry_err *e)
+/* Room for n octets in one piece from `start` on; n <= most, the size that it
+ * may have. */
+static int make_room(struct ferry_inbuf *b, size_t n, size_t most,
+		     struct ferry_err *e)
 {
 	size_t size = b->size;
 	uint8_t *data;
@@ -48,7 +50,7 @@ static int make_room(struct ferry_inbuf *b, size_t n, struct ferry_err *e)
 		return 0;
 
 	while (size < n)
-		size = size <= b->most / 2 ? size * 2 : b->most;
+		size = size <= most / 2 ? size * 2 : most;
 	data = realloc(b->data, size);
 	if (!data)
 		return ferry_err_set(e, FERRY_E_NOMEM, errno,
@@ -83,7 +85,7 @@ const uint8_t *ferry_inbuf_need(struct ferry_inbuf *b, size_t n,
 			      "are allowed", b->chan->name, n, b->most);
 		return NULL;
 	}
-	if (make_room(b, n, e))
+	if (make_room(b, n, b->most, e))
 		return NULL;
 
 	while (ferry_inbuf_have(b) < n) {
@@ -167,4 +169,28 @@ int ferry_inbuf_read(struct ferry_inbuf *b, void *data, size_t n,
 		memcpy(data, b->data + b->start, have);
 	ferry_inbuf_consume(b, have);
 	return read_past(b, (uint8_t *)data + have, n - have, e);
+}
+
+ssize_t ferry_inbuf_scatter(struct ferry_inbuf *b, const struct iovec *iov,
+			    int n, struct ferry_err *e)
+{
+	ssize_t got = read_some(b, iov, n);
+
+	if (got <= 0)
+		return ferry_chan_err(b->chan, "read", got, e);
+	b->offset += (size_t)got;
+	return got;
+}
+
+int ferry_inbuf_give_back(struct ferry_inbuf *b, const void *data, size_t n,
+			  struct ferry_err *e)
+{
+	size_t all = ferry_inbuf_have(b) + n;
+
+	if (make_room(b, all, all < b->most ? b->most : all, e))
+		return -1;
+	memcpy(b->data + b->end, data, n);
+	b->end += n;
+	b->offset -= n;
+	return 0;
 }

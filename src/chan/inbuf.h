@@ -62,4 +62,15 @@ FERRY_CHECKED int ferry_inbuf_decode(struct ferry_inbuf *b,
 FERRY_CHECKED int ferry_inbuf_read(struct ferry_inbuf *b, void *data, size_t n,
 				   struct ferry_err *e);
 
+/* One read past the empty buffer, of at least one octet.  Octets, or -1. */
+FERRY_CHECKED ssize_t ferry_inbuf_scatter(struct ferry_inbuf *b,
+					  const struct iovec *iov, int n,
+					  struct ferry_err *e);
+
+/* Octets that were read past the buffer will be read from it, behind what is
+ * in it; `most` does not count. */
+FERRY_CHECKED int ferry_inbuf_give_back(struct ferry_inbuf *b,
+					const void *data, size_t n,
+					struct ferry_err *e);
+
 #endif

@@ -131,6 +131,16 @@ int ferry_layer_flush(struct ferry_chan *c)
 	return inner->ops->flush(inner);
 }
 
+int ferry_layer_export_key(struct ferry_chan *c, const char *label,
+			   const void *context, size_t bytes,
+			   uint8_t *key, size_t key_bytes)
+{
+	struct ferry_chan *inner = ferry_layer_of(c)->inner;
+
+	return inner->ops->export_key(inner, label, context, bytes, key,
+				      key_bytes);
+}
+
 void ferry_layer_close(struct ferry_chan *c)
 {
 	struct ferry_layer *l = ferry_layer_of(c);

@@ -52,6 +52,9 @@ void ferry_layer_ack_at_once(struct ferry_chan *c);
 void ferry_layer_set_timeout(struct ferry_chan *c, uint32_t read_ms,
 			     uint32_t write_ms);
 int ferry_layer_flush(struct ferry_chan *c);
+int ferry_layer_export_key(struct ferry_chan *c, const char *label,
+			   const void *context, size_t bytes,
+			   uint8_t *key, size_t key_bytes);
 void ferry_layer_close(struct ferry_chan *c);
 
 #endif

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/stale.h"
 #include "chan/resolve.h"
 #include "chan/stream.h"
 
@@ -102,20 +103,6 @@ static int listen_tcp(struct ferry_listener *l, struct ferry_err *e)
 	return 0;
 }
 
-/* Does a socket's file remain that nobody listens at? */
-static bool is_stale(const struct sockaddr_un *sa)
-{
-	FERRY_AUTO_FD fd = -1;
-	struct stat st;
-
-	/* connect() is refused by ordinary files too. */
-	if (lstat(sa->sun_path, &st) || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = new_socket(AF_UNIX);
-	return fd >= 0 && connect(fd, (const struct sockaddr *)sa,
-				  sizeof(*sa)) && errno == ECONNREFUSED;
-}
-
 static int listen_unix(struct ferry_listener *l, struct ferry_err *e)
 {
 	struct sockaddr_un sa = ferry_unix_address(&l->uri);
@@ -123,7 +110,7 @@ static int listen_unix(struct ferry_listener *l, struct ferry_err *e)
 	struct stat st;
 	int fd = listen_at(any, sizeof(sa));
 
-	if (fd == -EADDRINUSE && is_stale(&sa)) {
+	if (fd == -EADDRINUSE && ferry_is_stale_socket(sa.sun_path)) {
 		unlink(sa.sun_path);
 		fd = listen_at(any, sizeof(sa));
 	}

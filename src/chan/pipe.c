@@ -10,11 +10,10 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/quiet.h"
 
 /*
  * A fifo that nobody has opened for writing yet reads as ended; unlike one
@@ -45,37 +44,10 @@ static ssize_t try_readv_device(struct ferry_stream *s,
 	return rc < 0 ? -errno : rc;
 }
 
-/*
- * A write to a pipe without readers sends SIGPIPE to the writing thread.  It
- * is blocked around the call and, unless one was waiting before, taken off
- * again; the embedder's handler never sees it.
- */
 static ssize_t try_writev(struct ferry_stream *s, const struct iovec *iov,
 			  int n)
 {
-	static const struct timespec now;
-	sigset_t sigpipe, old, pending;
-	bool was_pending;
-	ssize_t rc;
-
-	sigemptyset(&sigpipe);
-	sigaddset(&sigpipe, SIGPIPE);
-	pthread_sigmask(SIG_BLOCK, &sigpipe, &old);
-
-	sigemptyset(&pending);
-	sigpending(&pending);
-	was_pending = sigismember(&pending, SIGPIPE) == 1;
-
-	rc = writev(s->fd, iov, ferry_stream_iovs(n));
-	if (rc < 0)
-		rc = -errno;
-	if (rc == -EPIPE && !was_pending)
-		while (sigtimedwait(&sigpipe, NULL, &now) < 0 &&
-		       errno == EINTR)
-			;
-
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc;
+	return ferry_writev_quietly(s->fd, iov, ferry_stream_iovs(n));
 }
 
 static void wake(struct ferry_stream *s)
@@ -120,6 +92,7 @@ static void release(struct ferry_stream *s)
 		.ack_at_once = ferry_stream_no_ack,			\
 		.set_timeout = ferry_stream_set_timeout,		\
 		.flush = ferry_stream_no_flush,				\
+		.export_key = ferry_stream_no_key,			\
 		.close = ferry_stream_close,				\
 	},								\
 	.try_readv = try_readv_,					\

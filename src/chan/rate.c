@@ -17,7 +17,8 @@
 
 #include "base/clock.h"
 
-#define BURST_NS	(5 * FERRY_NS_PER_MS)
+#define BURST_NS	(5 * FERRY_NS_PER_MS)	/* of one write */
+#define SAVED_NS	(20 * FERRY_NS_PER_MS)	/* by who had no turn */
 #define BURST_MIN_BYTES	4096
 #define SLICE_NS	(50 * FERRY_NS_PER_MS)
 
@@ -52,7 +53,7 @@ static uint64_t debt_ns(struct rate *r, uint64_t now_ns)
 {
 	uint64_t rate = current_rate(r, now_ns);
 
-	return ferry_bucket_take(&r->bucket, now_ns, 0, rate, BURST_NS);
+	return ferry_bucket_take(&r->bucket, now_ns, 0, rate, SAVED_NS);
 }
 
 /* 1 when the debt is paid, 0: until_ns came first, -1: shut down. */
@@ -97,7 +98,7 @@ static ssize_t rate_writev(struct ferry_chan *c, const struct iovec *iov,
 				      burst_bytes(r->priced_at));
 	if (put > 0)
 		ferry_bucket_take(&r->bucket, ferry_now_ns(), (uint64_t)put,
-				  r->priced_at, BURST_NS);
+				  r->priced_at, SAVED_NS);
 	return put;
 }
 
@@ -134,6 +135,7 @@ static const struct ferry_chan_ops rate_ops = {
 	.ack_at_once = ferry_layer_ack_at_once,
 	.set_timeout = ferry_layer_set_timeout,
 	.flush = ferry_layer_flush,
+	.export_key = ferry_layer_export_key,
 	.close = ferry_layer_close,
 };
 

@@ -108,6 +108,7 @@ static void set_timeout_tcp(struct ferry_chan *c, uint32_t read_ms,
 		.ack_at_once = ack_at_once_,				\
 		.set_timeout = set_timeout_,				\
 		.flush = ferry_stream_no_flush,				\
+		.export_key = ferry_stream_no_key,			\
 		.close = ferry_stream_close,				\
 	},								\
 	.try_readv = try_readv_,					\

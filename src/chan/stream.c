@@ -175,6 +175,15 @@ int ferry_stream_no_flush(struct ferry_chan *c)
 	return 0;
 }
 
+int ferry_stream_no_key(struct ferry_chan *c, const char *label,
+			const void *context, size_t bytes, uint8_t *key,
+			size_t key_bytes)
+{
+	(void)c, (void)label, (void)context, (void)bytes;
+	(void)key, (void)key_bytes;
+	return -EOPNOTSUPP;
+}
+
 void ferry_stream_no_wake(struct ferry_stream *s)
 {
 	(void)s;

@@ -86,6 +86,9 @@ void ferry_stream_close(struct ferry_chan *c);
 void ferry_stream_no_limit(struct ferry_chan *c, uint32_t bytes);
 void ferry_stream_no_ack(struct ferry_chan *c);
 int ferry_stream_no_flush(struct ferry_chan *c);
+int ferry_stream_no_key(struct ferry_chan *c, const char *label,
+			const void *context, size_t bytes, uint8_t *key,
+			size_t key_bytes);
 void ferry_stream_no_wake(struct ferry_stream *s);
 void ferry_stream_no_release(struct ferry_stream *s);
 

@@ -166,8 +166,8 @@ static int parse_file(struct ferry_uri *u, const char *rest,
 
 static void format_tcp(const struct ferry_uri *u, char *buf, size_t bytes)
 {
-	snprintf(buf, bytes, strchr(u->host, ':') ? "tcp:[%s]:%s" :
-						    "tcp:%s:%s",
+	snprintf(buf, bytes, strpbrk(u->host, ":%") ? "tcp:[%s]:%s" :
+						      "tcp:%s:%s",
 		 u->host, u->port);
 }
 
@@ -271,4 +271,17 @@ void ferry_uri_format(const struct ferry_uri *u, char *buf, size_t bytes)
 unsigned ferry_uri_features(const struct ferry_uri *u)
 {
 	return schemes[u->kind].features(u);
+}
+
+const char *ferry_uri_host(const struct ferry_uri *u)
+{
+	if (u->kind != FERRY_URI_TCP)
+		return "";
+	return *u->host ? u->host : "127.0.0.1";
+}
+
+bool ferry_uri_is_local(const struct ferry_uri *u)
+{
+	return u->kind != FERRY_URI_TCP || !strncmp(u->host, "127.", 4) ||
+	       !strcmp(u->host, "::1") || !strcmp(u->host, "localhost");
 }

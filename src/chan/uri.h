@@ -39,6 +39,12 @@ void ferry_uri_format(const struct ferry_uri *u, char *buf, size_t bytes);
  * READ and WRITE: one of them, as it is opened. */
 unsigned ferry_uri_features(const struct ferry_uri *u);
 
+/* Who is dialled, for a certificate to name: "" where that has no name. */
+const char *ferry_uri_host(const struct ferry_uri *u);
+
+/* Only who is on this machine can come by it. */
+bool ferry_uri_is_local(const struct ferry_uri *u);
+
 /*
  * Connect (or open for writing).  Gives up after timeout_ms (0: when the
  * kernel does), and within 50 ms of *cancel becoming true (may be NULL); only

@@ -15,6 +15,7 @@
 #include "ctl/qmp_socket.h"
 
 #define REPLY_BYTES_MAX	(4u << 20)	/* QEMU's schema is 200 KiB */
+#define LOOK_MS		2000
 
 struct ferry_qmp_client {
 	int		fd;
@@ -273,13 +274,50 @@ static int negotiate(struct ferry_qmp_client *c, uint64_t until_ns,
 				     (int)(left / FERRY_NS_PER_MS), NULL, e);
 }
 
+/* The server's process if it is stopped (SIGSTOP), or 0. */
+static pid_t stopped_server(const struct ferry_qmp_client *c)
+{
+	pid_t pid = ferry_qmp_peer_pid(c->fd);
+	char path[32], state = '?';
+	FERRY_AUTO_FILE f = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	/* "PID (NAME) STATE": a name may have anything in it but this. */
+	if (!f || fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		return 0;
+	return state == 'T' || state == 't' ? pid : 0;
+}
+
+/* Of one that is stopped no greeting comes: say so, and do not wait long. */
+static int await_greeting(struct ferry_qmp_client *c, uint64_t until_ns,
+			  struct ferry_err *e)
+{
+	struct pollfd p = { c->fd, POLLIN, 0 };
+	uint64_t look_ns = ferry_now_ns() + LOOK_MS * FERRY_NS_PER_MS;
+	pid_t pid;
+
+	while (poll(&p, 1, 100) < 1 && ferry_now_ns() < until_ns) {
+		if (ferry_now_ns() < look_ns)
+			continue;
+		pid = stopped_server(c);
+		if (pid)
+			return ferry_err_set(e, FERRY_E_IO, 0, "its process, "
+					     "%d, is stopped: kill -CONT %d "
+					     "lets it go on", (int)pid,
+					     (int)pid);
+	}
+	return 0;
+}
+
 static int meet(struct ferry_qmp_client *c, int timeout_ms,
 		struct ferry_err *e)
 {
 	uint64_t until = deadline(timeout_ms);
 	const char *desc;
 
-	if (next_message(c, until, &c->greeting, e))
+	if (await_greeting(c, until, e) ||
+	    next_message(c, until, &c->greeting, e))
 		return -1;
 	desc = ferry_json_str(ferry_json_obj(c->greeting, "error"), "desc");
 	if (desc)

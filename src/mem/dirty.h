@@ -72,6 +72,11 @@ struct ferry_dirty *ferry_dirty_process(const struct ferry_mem *mem,
 /* The way that start() took, or would take now ("" if none works). */
 const char *ferry_dirty_process_way(struct ferry_dirty *d);
 
+/* What somebody else logs, who tells it by what follows: harvest that behind
+ * it.  ops is copied. */
+struct ferry_dirty *ferry_dirty_log(const struct ferry_track_ops *ops,
+				    void *opaque, struct ferry_err *e);
+
 /*
  * What the caller tells.  mark() is any-thread, lock-free, and returns at once
  * while the source is not started.

@@ -18,6 +18,13 @@
 #define DEVICE	"/dev/userfaultfd"
 #define SYSCTL	"/proc/sys/vm/unprivileged_userfaultfd"
 
+bool ferry_uffd_is_one(int fd)
+{
+	struct uffdio_range none = { 0, 0 };
+
+	return ioctl(fd, UFFDIO_WAKE, &none) && errno == EINVAL;
+}
+
 static int open_device(void)
 {
 	FERRY_AUTO_FD dev = open(DEVICE, O_RDWR | O_CLOEXEC);

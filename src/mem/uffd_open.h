@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a userfaultfd was got, or why not and what to change.  Inside mem/ only.
+ * How a userfaultfd was got, or why not and what to change.  For mem/, and for
+ * processes that have no block of memory of ours (vu/).
  */
 #ifndef FERRY_MEM_UFFD_OPEN_H
 #define FERRY_MEM_UFFD_OPEN_H
@@ -29,6 +30,10 @@ int ferry_uffd_handshake(int fd, uint64_t features, uint64_t *have);
 /* ferry_uffd_open(), with the choice above. */
 FERRY_CHECKED int ferry_uffd_open_as(struct ferry_uffd *u, uint64_t want,
 				     bool user_only, struct ferry_err *e);
+
+/* Is that what another process gave for one?  A file that is none does not know
+ * its requests. */
+bool ferry_uffd_is_one(int fd);
 
 /* The command or setting that would make ferry_uffd_open() work. */
 void ferry_uffd_fix(const struct ferry_uffd_why *why, char *buf, size_t bytes);

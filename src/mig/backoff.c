@@ -8,6 +8,31 @@
 
 #define FIRST_NS	(20 * FERRY_NS_PER_MS)
 #define LAST_NS		(3 * FERRY_NS_PER_S)
+#define LASTED_NS	FERRY_NS_PER_S	/* it was a good one */
+
+void ferry_backoff_lost(struct ferry_backoff *b, uint64_t now_ns)
+{
+	if (b->joined_ns && now_ns - b->joined_ns > LASTED_NS)
+		b->attempt = 0;
+	b->joined_ns = 0;
+	if (!b->attempt)
+		b->since_ns = now_ns;
+}
+
+void ferry_backoff_joined(struct ferry_backoff *b, uint64_t now_ns,
+			  uint64_t missing)
+{
+	if (missing < b->missing)
+		b->attempt = 0;
+	b->missing = missing;
+	b->joined_ns = now_ns;
+}
+
+void ferry_backoff_anew(struct ferry_backoff *b, uint64_t now_ns)
+{
+	b->attempt = 0;
+	b->since_ns = now_ns;
+}
 
 /* One step of splitmix64: any two seeds are far apart. */
 static uint64_t mix(uint64_t x)

@@ -34,6 +34,13 @@ int ferry_greet_describe(const struct ferry_vm *vm, struct ferry_hello *h,
 					 f->value, strlen(f->value), e))
 			return -1;
 	}
+	for (uint32_t i = 0; i < vm->bulk.devs; i++) {
+		const struct ferry_bulk_dev *d = &vm->bulk.dev[i];
+
+		if (ferry_hello_add_bulk(h, d->name, d->instance, d->version,
+					 e))
+			return -1;
+	}
 	return 0;
 }
 
@@ -41,7 +48,7 @@ int ferry_greet_send(struct ferry_chan *chan,
 		     const struct ferry_channel_head *head,
 		     const struct ferry_hello *hello, struct ferry_err *e)
 {
-	size_t size = FERRY_CHANNEL_WIRE +
+	size_t size = ferry_channel_bytes(head) +
 		      (hello ? ferry_hello_bytes(hello) : 0);
 	FERRY_AUTO_FREE uint8_t *octets = malloc(size);
 	struct ferry_wr w = ferry_wr_over(octets, size);

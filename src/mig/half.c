@@ -141,6 +141,47 @@ static int put_map(struct half_out *o)
 	return 0;
 }
 
+/* ---- how it came --------------------------------------------------------- */
+
+static int put_some_sums(struct half_out *o, const struct ferry_mem_block *b,
+			 uint64_t first, uint64_t pages)
+{
+	const struct ferry_half_place place = {
+		.block = b->index, .first = first,
+	};
+	struct ferry_wr w = payload(o);
+
+	ferry_half_place_encode(&w, &place);
+	for (uint64_t i = first; i < first + pages; i++)
+		ferry_wr_be32(&w, ferry_sums_placed(o->half->sums, b->index,
+						    i));
+	return put_record(o, FERRY_HALF_SUMS, ferry_wr_used(&w));
+}
+
+/* From *page on, the next run, as far as it fits. */
+static int put_sums_run(struct half_out *o, const struct ferry_mem_block *b,
+			uint64_t *page)
+{
+	uint64_t first = next(o->half, b, *page, true);
+	uint64_t n = next(o->half, b, first, false) - first;
+
+	if (n > FERRY_HALF_SUMS_MAX)
+		n = FERRY_HALF_SUMS_MAX;
+	*page = first + n;
+	return n ? put_some_sums(o, b, first, n) : 0;
+}
+
+static int put_sums(struct half_out *o)
+{
+	const struct ferry_mem *mem = &o->half->vm->mem;
+
+	for (uint32_t i = 0; o->half->sums && i < mem->blocks; i++)
+		for (uint64_t page = 0; page < mem->block[i].pages;)
+			if (put_sums_run(o, &mem->block[i], &page))
+				return -1;
+	return 0;
+}
+
 static int put_devices(struct half_out *o)
 {
 	const struct ferry_save *d = o->half->devices;
@@ -242,7 +283,7 @@ int ferry_half_write(const struct ferry_half *h, int fd, struct ferry_err *e)
 	if (!buf)
 		return ferry_err_set(e, FERRY_E_NOMEM, errno, "half of a VM");
 	if (check_memory(&h->vm->mem, e) || put_head(&o) || put_map(&o) ||
-	    put_devices(&o) || put_pages(&o) || put_end(&o))
+	    put_sums(&o) || put_devices(&o) || put_pages(&o) || put_end(&o))
 		return -1;
 	return 0;
 }

@@ -10,6 +10,7 @@
 #define FERRY_MIG_HALF_H
 
 #include "mig/vm.h"
+#include "recv/sums.h"
 #include "wire/half.h"
 
 struct ferry_half {
@@ -18,6 +19,8 @@ struct ferry_half {
 	const uint8_t	*session;
 	const struct ferry_bitmap *has;		/* per block; NULL: all */
 	const struct ferry_bitmap *has_too;	/* per block; or NULL */
+	const struct ferry_sums *sums;		/* of what it has, as it came;
+						 * NULL: nobody knows */
 	const struct ferry_save *devices;	/* NULL: none */
 };
 

@@ -74,8 +74,8 @@ static bool is_worth_a_pass(const struct ferry_policy_in *in,
 	       in->remaining_bytes < in->before_bytes / 2;
 }
 
-struct ferry_policy_out ferry_policy(const struct ferry_policy_in *in,
-				     struct ferry_err *why)
+static struct ferry_policy_out of_memory(const struct ferry_policy_in *in,
+					 struct ferry_err *why)
 {
 	uint64_t pause = ferry_policy_pause_ns(in->remaining_bytes, in->rate);
 	struct ferry_policy_out out = {
@@ -116,5 +116,31 @@ struct ferry_policy_out ferry_policy(const struct ferry_policy_in *in,
 		say_why(in, pause, "; allow postcopy or auto-converge, or a "
 			"longer pause", why);
 	}
+	return out;
+}
+
+/* What bulk devices make of a switchover that memory is ready for. */
+static enum ferry_policy_do of_devices(const struct ferry_policy_in *in,
+				       enum ferry_policy_do what,
+				       struct ferry_err *why)
+{
+	bool late = in->deadline_ns && in->elapsed_ns >= in->deadline_ns;
+
+	if (in->not_ready && late) {
+		ferry_err_set(why, FERRY_E_NOTCONVERGED, 0, "the deadline is "
+			      "here, and the target is not ready for bulk "
+			      "device %s", in->not_ready);
+		return FERRY_DO_GIVE_UP;
+	}
+	return in->not_ready || (in->shrinks && !late) ? FERRY_DO_HOLD : what;
+}
+
+struct ferry_policy_out ferry_policy(const struct ferry_policy_in *in,
+				     struct ferry_err *why)
+{
+	struct ferry_policy_out out = of_memory(in, why);
+
+	if (out.what == FERRY_DO_SWITCHOVER || out.what == FERRY_DO_POSTCOPY)
+		out.what = of_devices(in, out.what, why);
 	return out;
 }

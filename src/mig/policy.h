@@ -24,6 +24,11 @@ struct ferry_policy_in {
 					 * owed than max_pause allows */
 	unsigned throttle_percent;	/* now */
 
+	const char *not_ready;		/* a bulk device that the target is not
+					 * ready for, or NULL */
+	bool	 shrinks;		/* what bulk devices have pending does,
+					 * and is worth it */
+
 	/* wanted */
 	uint64_t max_pause_ns;
 	uint64_t deadline_ns;		/* since start; 0: none */
@@ -39,6 +44,7 @@ enum ferry_policy_do {
 	FERRY_DO_THROTTLE,	/* slow down to throttle_percent, one more */
 	FERRY_DO_SWITCHOVER,	/* stop and copy the rest */
 	FERRY_DO_POSTCOPY,
+	FERRY_DO_HOLD,		/* neither yet: bulk devices need a moment */
 	FERRY_DO_GIVE_UP,	/* *why says it */
 };
 

@@ -9,9 +9,12 @@
 
 #include <ferry/target.h>
 
-/* The connection broke in postcopy, and a QEMU that resumes its migration is
- * let in. */
+/* The connection broke, and a source that comes back is let in: to go on, or
+ * to hear that all is here. */
 bool ferry_target_awaits_source(struct ferry_target *t);
+
+/* A QEMU whose VM is in two halves came back, and the other one is not here. */
+bool ferry_target_met_stray(struct ferry_target *t);
 
 /* Its state is final, and nobody is waited for. */
 bool ferry_target_is_over(struct ferry_target *t);

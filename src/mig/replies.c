@@ -5,6 +5,7 @@
 #include "mig/replies.h"
 
 #include "base/thread.h"
+#include "wire/channel.h"
 
 #define BAD_NEWS (FERRY_REPLY_REFUSED | FERRY_REPLY_BROKEN | \
 		  FERRY_REPLY_DIFFERS)
@@ -32,6 +33,7 @@ static unsigned bit_of(const struct ferry_rp *m)
 		{ FERRY_RP_RECV_BITMAP, FERRY_REPLY_MAP },
 		{ FERRY_RP_RESUME_ACK, FERRY_REPLY_RESUMED },
 		{ FERRY_RP_DIFFERS, FERRY_REPLY_DIFFERS },
+		{ FERRY_RP_LOST, FERRY_REPLY_LOST },
 	};
 
 	if (m->type == FERRY_RP_SHUT)
@@ -47,7 +49,46 @@ void ferry_replies_reset(struct ferry_replies *r)
 	pthread_mutex_lock(&r->lock);
 	r->seen = 0;
 	r->synced = r->maps = 0;
+	r->lost = (struct ferry_losses){ 0 };
 	r->why = (struct ferry_err){ 0 };
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* Caller holds the lock. */
+static void note_lost(struct ferry_replies *r, uint32_t number)
+{
+	enum ferry_channel_type type;
+	unsigned index;
+
+	if (!ferry_channel_of_number(number, &type, &index))
+		return;
+	*(type == FERRY_CHANNEL_DATA ? &r->lost.data : &r->lost.urgent) |=
+		1ull << index;
+}
+
+void ferry_replies_note_loss(struct ferry_replies *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->seen |= FERRY_REPLY_LOST;
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+void ferry_replies_take_losses(struct ferry_replies *r,
+			       struct ferry_losses *out)
+{
+	pthread_mutex_lock(&r->lock);
+	*out = r->lost;
+	r->lost = (struct ferry_losses){ 0 };
+	r->seen &= ~(unsigned)FERRY_REPLY_LOST;
+	pthread_mutex_unlock(&r->lock);
+}
+
+void ferry_replies_forget_maps(struct ferry_replies *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->maps = 0;
+	r->seen &= ~(unsigned)FERRY_REPLY_MAP;
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -61,6 +102,8 @@ bool ferry_replies_post(struct ferry_replies *r, const struct ferry_rp *m)
 		r->synced = m->value;
 	if (m->type == FERRY_RP_RECV_BITMAP)
 		r->maps++;
+	if (m->type == FERRY_RP_LOST)
+		note_lost(r, m->value);
 	if (m->type == FERRY_RP_REASON && !r->why.code)
 		ferry_err_set(&r->why, FERRY_E_PEER, 0, "target: %.200s",
 			      m->reason);

@@ -2,7 +2,7 @@
 /*
  * What the target has said so far, for the conductor to wait on.
  *
- * Threads: the return-path thread posts, the conductor waits, any thread pokes
+ * Threads: the threads of the return path post, the conductor waits, any thread pokes
  *          it.  Lock: leaf.
  */
 #ifndef FERRY_MIG_REPLIES_H
@@ -27,6 +27,12 @@ enum ferry_reply {
 	FERRY_REPLY_MAP		= 128,	/* one more received map, see `maps` */
 	FERRY_REPLY_RESUMED	= 256,	/* RESUME_ACK */
 	FERRY_REPLY_DIFFERS	= 512,	/* a page there is not ours */
+	FERRY_REPLY_LOST	= 1024,	/* channels are lost, here or there */
+};
+
+/* Channels, a bit each. */
+struct ferry_losses {
+	uint64_t	 data, urgent;
 };
 
 struct ferry_replies {
@@ -35,6 +41,7 @@ struct ferry_replies {
 	unsigned	 seen;		/* enum ferry_reply */
 	uint32_t	 synced;
 	uint32_t	 maps;
+	struct ferry_losses lost;	/* said by the target */
 	bool		 poked;
 	struct ferry_err why;		/* of REFUSED, BROKEN */
 };
@@ -49,6 +56,14 @@ void ferry_replies_reset(struct ferry_replies *r);
 bool ferry_replies_post(struct ferry_replies *r, const struct ferry_rp *m);
 void ferry_replies_broken(struct ferry_replies *r,
 			  const struct ferry_err *why);
+
+/* A channel was lost here. */
+void ferry_replies_note_loss(struct ferry_replies *r);
+/* Those that the target has named since the last call; no LOST is left. */
+void ferry_replies_take_losses(struct ferry_replies *r,
+			       struct ferry_losses *out);
+/* They are counted anew. */
+void ferry_replies_forget_maps(struct ferry_replies *r);
 
 /* Make a waiter return 0 early. */
 void ferry_replies_poke(struct ferry_replies *r);

@@ -97,6 +97,7 @@ int ferry_target_abandon(struct ferry_target *t, struct ferry_err *e)
 {
 	if (let_go(t, e))
 		return -1;
+	ferry_foreign_end(t, false);
 	ferry_place_abandon(&t->in.place);
 	return 0;
 }
@@ -107,7 +108,7 @@ int ferry_target_rescue(struct ferry_target *t, int running, int fd,
 	struct ferry_half half = {
 		.vm = t->vm, .side = FERRY_HALF_TARGET,
 		.session = t->session, .has = t->in.map.here,
-		.has_too = t->in.map.zero,
+		.has_too = t->in.map.zero, .sums = t->in.place.sums,
 	};
 	struct ferry_save dev = { 0 };
 	int rc;

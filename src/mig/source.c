@@ -48,7 +48,8 @@ struct ferry_source *ferry_source_new(struct ferry_vm *vm,
 	s->speak.await_room = ferry_source_await_room;
 	s->speak.arg = s;
 	s->last_word_ns = FERRY_LAST_WORD_NS;
-	if (new_session(s, e) || ferry_outflow_init(s, e)) {
+	if (new_session(s, e) || ferry_outflow_init(s, e) ||
+	    ferry_source_bulk_init(s, e)) {
 		ferry_source_free(s);
 		return NULL;
 	}
@@ -69,6 +70,81 @@ static struct ferry_chan *dial_uri(void *arg, enum ferry_channel_type type,
 			      &s->orders.cancel, e);
 }
 
+/* Where each connection has a limit of its own. */
+static struct ferry_chan *dial(struct ferry_source *s,
+			       enum ferry_channel_type type, unsigned index,
+			       struct ferry_err *e)
+{
+	struct ferry_chan *chan = s->dialer.dial(s->dialer.arg, type, index,
+						 e), *limited;
+
+	if (!chan || !ferry_param(&s->params, FERRY_P_CHANNEL_BANDWIDTH))
+		return chan;
+	limited = ferry_chan_rate(chan,
+				  &s->params.v[FERRY_P_CHANNEL_BANDWIDTH], e);
+	if (!limited)
+		ferry_chan_close(chan);
+	return limited;
+}
+
+struct ferry_chan *ferry_source_dial(struct ferry_source *s,
+				     enum ferry_channel_type type,
+				     unsigned index, struct ferry_err *e)
+{
+	struct ferry_chan *tls, *chan = dial(s, type, index, e);
+	struct ferry_uri uri;
+
+	if (!chan || !s->tls)
+		return chan;
+	ferry_source_path(s, &uri);
+	tls = ferry_chan_tls(chan, s->tls, ferry_uri_host(&uri),
+			     ferry_patience_ms(&s->params), &s->orders.cancel,
+			     e);
+	if (!tls)
+		ferry_chan_close(chan);
+	return tls;
+}
+
+static int check_credentials(struct ferry_source *s, unsigned can,
+			     struct ferry_err *e)
+{
+	struct ferry_uri uri;
+
+	if (!(can & FERRY_CHAN_TWO_WAY))
+		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "tls-creds: a "
+				     "file, or a one-way descriptor, carries "
+				     "no TLS");
+	ferry_source_path(s, &uri);
+	return ferry_tls_check_host(s->tls, ferry_uri_host(&uri), e) ?
+	       ferry_err_wrap(e, "tls-creds") : 0;
+}
+
+/* Once, before anybody is dialled. */
+static int load_credentials(struct ferry_source *s, unsigned can,
+			    struct ferry_err *e)
+{
+	if (ferry_bond_credentials(&s->params, false, &s->tls, e))
+		return -1;
+	if (!s->tls || !check_credentials(s, can, e))
+		return 0;
+	ferry_tls_free(s->tls);
+	s->tls = NULL;
+	return -1;
+}
+
+/* Nobody would do what was asked for. */
+static int check_passes(struct ferry_source *s, struct ferry_err *e)
+{
+	uint64_t passes = ferry_param(&s->params, FERRY_P_PASSES);
+
+	if (passes == FERRY_PASSES_AUTO ||
+	    ferry_param(&s->params, FERRY_P_POSTCOPY_RAM))
+		return 0;
+	return ferry_err_set(e, FERRY_E_INVALID, 0, "x-ferry-precopy-passes "
+			     "asks for postcopy after %u passes, and "
+			     "postcopy-ram is off", (unsigned)passes);
+}
+
 /* What the address can carry, before anything is begun. */
 static int check_carrier(struct ferry_source *s, struct ferry_err *e)
 {
@@ -78,7 +154,7 @@ static int check_carrier(struct ferry_source *s, struct ferry_err *e)
 
 	if (can & FERRY_CHAN_MORE)
 		return 0;
-	if (ferry_param(&s->params, FERRY_P_PEER) == FERRY_PEER_FERRY &&
+	if (ferry_param_peer(&s->params) == FERRY_PEER_FERRY &&
 	    (can & FERRY_CHAN_TWO_WAY))
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
 				     "one connected descriptor carries no "
@@ -110,6 +186,33 @@ static int check_verify(struct ferry_source *s, struct ferry_err *e)
 				   "x-ferry-verify: %s", why) : 0;
 }
 
+static int check_bulk(struct ferry_source *s, struct ferry_err *e)
+{
+	if (!s->vm->bulk.devs || s->dialect == &ferry_dialect_ferry)
+		return 0;
+	return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "bulk device %s: a "
+			     "QEMU, or a file, at the other end takes none",
+			     s->vm->bulk.dev[0].name);
+}
+
+static int check_lease(struct ferry_source *s, struct ferry_err *e)
+{
+	uint64_t ms = ferry_param(&s->params, FERRY_P_LEASE);
+	const char *why = NULL;
+
+	if (!ms)
+		return 0;
+	if (s->dialect != &ferry_dialect_ferry)
+		why = "a QEMU, or a file, at the other end knows no lease";
+	else if (ferry_param(&s->params, FERRY_P_RELEASE_RAM))
+		why = "release-ram frees what would be rolled back to";
+	else if (ms < FERRY_LEASE_MS_MIN)
+		why = "less than 1000 ms would often run out by itself";
+	s->lease.length_ns = ms * FERRY_NS_PER_MS;
+	return why ? ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
+				   "x-ferry-lease: %s", why) : 0;
+}
+
 /* Of two at once only one may; a start that was refused may be tried again. */
 static int claim(struct ferry_source *s, struct ferry_err *e)
 {
@@ -119,16 +222,26 @@ static int claim(struct ferry_source *s, struct ferry_err *e)
 			     "this migration was started already");
 }
 
+/* Its devices' backends may be of those that cannot tell what they write. */
+static int check_foreign(struct ferry_source *s, struct ferry_err *e)
+{
+	return ferry_foreign_can(s->vm, FERRY_FOREIGN_LOG, e);
+}
+
 static int begin(struct ferry_source *s, const struct ferry_dialer *dialer,
 		 struct ferry_err *e)
 {
 	bool one_way = !(dialer->features & FERRY_CHAN_TWO_WAY);
 
 	s->dialer = *dialer;
-	s->dialect = one_way || ferry_param(&s->params, FERRY_P_PEER) ==
+	s->dialect = one_way || ferry_param_peer(&s->params) ==
 		     FERRY_PEER_QEMU ? &ferry_dialect_qemu :
 				       &ferry_dialect_ferry;
-	if (check_carrier(s, e) || check_verify(s, e)) {
+	if (check_passes(s, e) || check_foreign(s, e) || check_carrier(s, e) ||
+	    check_verify(s, e) || check_bulk(s, e) || check_lease(s, e) ||
+	    ferry_multifd_check(s, e) ||
+	    ferry_parts_check(s, e) ||
+	    load_credentials(s, dialer->features, e)) {
 		atomic_store(&s->begun, false);
 		return -1;
 	}
@@ -290,6 +403,17 @@ static uint64_t rate_of(const struct ferry_stats *o, uint64_t of_pass)
 	return (uint64_t)((double)o->sent_bytes * FERRY_NS_PER_S / (double)ns);
 }
 
+/* Before it is agreed on, what is wanted. */
+static unsigned urgent_channels(const struct ferry_source *s)
+{
+	const struct ferry_params *p = &s->params;
+
+	if (!ferry_param(p, FERRY_P_URGENT))
+		return 0;
+	return ferry_param_peer(p) == FERRY_PEER_QEMU ? 1 :
+	       (unsigned)ferry_param(p, FERRY_P_URGENT_CHANNELS);
+}
+
 static void read_figures(struct ferry_source *s, struct ferry_stats *o)
 {
 	struct ferry_source_figures *f = &s->fig;
@@ -322,7 +446,11 @@ static void read_figures(struct ferry_source *s, struct ferry_stats *o)
 	o->request_pages = ferry_counted(&c->request_pages);
 	o->data_channels = (unsigned)ferry_param(&s->params,
 						 FERRY_P_CHANNELS);
-	o->urgent_channels = ferry_param(&s->params, FERRY_P_URGENT) ? 1 : 0;
+	o->urgent_channels = urgent_channels(s);
+	o->lost_channels = atomic_load(&f->lost_channels);
+	o->push_limit = atomic_load(&f->push_limit);
+	o->fault_p99_ns = atomic_load(&f->fault_p99_ns);
+	o->verified = (enum ferry_verified)atomic_load(&f->verified);
 }
 
 void ferry_source_stats(struct ferry_source *s, struct ferry_stats *out)
@@ -331,7 +459,14 @@ void ferry_source_stats(struct ferry_source *s, struct ferry_stats *out)
 
 	ferry_status_stats(&s->status, &all);
 	read_figures(s, &all);
+	ferry_source_rollback_stats(s, &all);
 	memcpy(out, &all, out->size < sizeof(all) ? out->size : sizeof(all));
+}
+
+int ferry_source_channel(struct ferry_source *s, unsigned i,
+			 struct ferry_channel_stats *out)
+{
+	return ferry_flows_read(s->out.flow, s->data, s->urgent, i, out);
 }
 
 /* No other thread uses it any more, but to break it. */
@@ -358,19 +493,24 @@ void ferry_source_free(struct ferry_source *s)
 	if (s->conductor.started) {
 		struct ferry_err ignored;
 
-		if (ferry_source_cancel(s, &ignored))
+		if (ferry_source_cancel(s, &ignored)) {
+			ferry_source_break_main(s);
 			ferry_source_poke(s);
+		}
 		ferry_thread_join(&s->conductor);
 	}
 	ferry_outflow_stop(s);
 	ferry_outflow_stop_tracking(s);
 	ferry_outflow_fini(s);
+	ferry_source_bulk_fini(s);
 	ferry_source_close_main(s);
 	ferry_speaker_fini(&s->speak);
 	ferry_replies_fini(&s->replies);
 	pthread_cond_destroy(&s->comeback.changed);
 	pthread_mutex_destroy(&s->comeback.lock);
 	ferry_status_fini(&s->status);
+	ferry_tls_free(s->tls);
+	explicit_bzero(&s->bond, sizeof(s->bond));
 	ferry_vm_return(s->vm);
 	free(s);
 }

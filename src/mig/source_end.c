@@ -15,18 +15,24 @@ static bool is_renounced(struct ferry_source *s)
 	       !ferry_status_is_heard(&s->status);
 }
 
+/* How the link ended, as the return path saw it: no more than is known. */
+static bool is_only_the_end(const struct ferry_err *e)
+{
+	return e->code == FERRY_E_CLOSED || e->code == FERRY_E_IO;
+}
+
 /* What the user or the target said is the better reason, if it comes. */
 static void hear_last_word(struct ferry_source *s, struct ferry_err *e)
 {
 	uint64_t until = ferry_now_ns() + s->last_word_ns;
 	struct ferry_err why = { 0 };
 
-	while (ferry_err_is_link(e) && s->out.returns.thread.started &&
+	while (ferry_err_is_link(e) && ferry_returns_run(&s->out.returns) &&
 	       ferry_now_ns() < until &&
 	       !(ferry_replies_wait(&s->replies, FERRY_REPLY_REFUSED, until) &
 		 (FERRY_REPLY_REFUSED | FERRY_REPLY_BROKEN)))
 		;
-	if (ferry_source_check(s, &why) && why.code != FERRY_E_CLOSED)
+	if (ferry_source_check(s, &why) && !is_only_the_end(&why))
 		*e = why;
 }
 
@@ -55,7 +61,8 @@ static bool pause_here(struct ferry_source *s, struct ferry_err *err)
 }
 
 /* Not handed over: the VM goes on here, before anything else is tidied up. */
-static void fall_back(struct ferry_source *s, const struct ferry_err *err)
+void ferry_source_fall_back(struct ferry_source *s,
+			    const struct ferry_err *err)
 {
 	bool cancelled = atomic_load(&s->orders.gate) == FERRY_GATE_CANCELLED;
 
@@ -68,12 +75,25 @@ static void fall_back(struct ferry_source *s, const struct ferry_err *err)
 	ferry_source_break_main(s);
 	ferry_status_renounced(&s->status);
 	unthrottle(s);
+	ferry_source_bulk_cancel(s);
 	if (s->stopped)
 		s->vm->ops.resume(s->vm->opaque);
 	ferry_outflow_stop(s);
 	ferry_outflow_stop_tracking(s);
 	ferry_status_fail(&s->status, cancelled ? FERRY_STATE_CANCELLED :
 			  FERRY_STATE_FAILED, err);
+	/* Else it was told on the link that there is. */
+	if (ferry_err_is_link(err))
+		ferry_source_take_leave(s, err);
+}
+
+/* The target need not wait for us to come back. */
+static void say_heard(struct ferry_source *s)
+{
+	struct ferry_err ignored;
+
+	if (s->features & FERRY_FEATURE_RECOVER)
+		(void)!ferry_speak(&s->speak, FERRY_COMMAND_HEARD, &ignored);
 }
 
 /*
@@ -84,6 +104,7 @@ static void fall_back(struct ferry_source *s, const struct ferry_err *err)
 static void hang_up(struct ferry_source *s)
 {
 	ferry_heart_stop(&s->heart);
+	say_heard(s);
 	ferry_returns_stop(&s->out.returns);
 	ferry_outflow_stop(s);
 	ferry_source_close_main(s);
@@ -92,6 +113,7 @@ static void hang_up(struct ferry_source *s)
 void ferry_source_complete(struct ferry_source *s)
 {
 	hang_up(s);
+	ferry_bulk_out_end(&s->bulk);
 	ferry_outflow_stop_tracking(s);
 	unthrottle(s);
 	ferry_status_set(&s->status, FERRY_STATE_COMPLETED);
@@ -100,11 +122,13 @@ void ferry_source_complete(struct ferry_source *s)
 bool ferry_source_broke(struct ferry_source *s, struct ferry_err *why)
 {
 	hear_last_word(s, why);
-	if (ferry_replies_seen(&s->replies) & FERRY_REPLY_DIFFERS)
+	if (ferry_replies_seen(&s->replies) & FERRY_REPLY_DIFFERS) {
+		atomic_store(&s->fig.verified, FERRY_VERIFIED_WRONG);
 		atomic_store(&s->orders.halt, FERRY_HALT_PAUSED);
+	}
 	if (!ferry_status_is_handed(&s->status) ||
 	    is_renounced(s)) {
-		fall_back(s, why);
+		ferry_source_fall_back(s, why);
 		return false;
 	}
 	return ferry_source_await_turn(s, pause_here(s, why));

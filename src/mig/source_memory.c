@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "base/cleanup.h"
 #include "mem/extent.h"
 
 struct ferry_bitmap *ferry_outflow_new_maps(const struct ferry_mem *mem,
@@ -53,28 +54,33 @@ int ferry_outflow_init(struct ferry_source *s, struct ferry_err *e)
 	if (!o->at_target)
 		return -1;
 	ferry_crew_init(&o->crew, &o->select, &o->count, o->at_target);
-	o->requests.select = &o->select;
-	o->requests.count = &o->count;
-	o->requests.forward = &s->params.v[FERRY_P_PREFAULT_FORWARD];
-	o->requests.backward = &s->params.v[FERRY_P_PREFAULT_BACKWARD];
+	ferry_requests_init(&o->requests, &o->select, &o->count,
+			    &s->params.v[FERRY_P_PREFAULT_FORWARD],
+			    &s->params.v[FERRY_P_PREFAULT_BACKWARD]);
 	return 0;
 }
 
 void ferry_outflow_stop(struct ferry_source *s)
 {
 	struct ferry_outflow *o = &s->out;
+	struct ferry_bitmap *maps;
 
 	if (s->turn)	/* who waits for it is to be joined */
 		ferry_lane_leave(s->turn);
 	s->turn = NULL;
-	if (o->urgent.chan)
-		o->urgent.chan->ops->shutdown(o->urgent.chan);
+	for (unsigned i = 0; i < FERRY_LEN(o->urgent); i++)
+		if (o->urgent[i].chan)
+			o->urgent[i].chan->ops->shutdown(o->urgent[i].chan);
 	ferry_crew_shutdown(&o->crew);
+	ferry_source_bulk_hang_up(s);
 	ferry_returns_stop(&o->returns);
-	ferry_outflow_free_maps(&s->vm->mem, &o->returns.received);
-	atomic_store(&o->requests.lane, NULL);
+	maps = atomic_exchange(&o->returns.received, NULL);
+	ferry_outflow_free_maps(&s->vm->mem, &maps);
+	ferry_requests_clear(&o->requests);
+	o->lost = o->told = (struct ferry_losses){ 0 };
 	ferry_crew_stop(&o->crew);
-	ferry_lane_fini(&o->urgent);
+	for (unsigned i = 0; i < FERRY_LEN(o->urgent); i++)
+		ferry_lane_fini(&o->urgent[i]);
 }
 
 void ferry_outflow_fini(struct ferry_source *s)
@@ -82,6 +88,7 @@ void ferry_outflow_fini(struct ferry_source *s)
 	struct ferry_outflow *o = &s->out;
 
 	ferry_crew_fini(&o->crew);
+	ferry_requests_fini(&o->requests);
 	ferry_outflow_free_maps(&s->vm->mem, &o->at_target);
 	ferry_outflow_free_maps(&s->vm->mem, &o->untouched);
 	if (o->select.mem)
@@ -164,7 +171,7 @@ static int survey_all(struct ferry_source *s, struct ferry_err *e)
 	}
 	for (unsigned i = 0; i < o->crew.senders; i++)
 		o->crew.sender[i]->lane.enc.untouched = o->untouched;
-	o->urgent.enc.untouched = o->untouched;
+	o->urgent[0].enc.untouched = o->untouched;
 	return survey_touched(s, touched, e);
 }
 
@@ -172,7 +179,14 @@ int ferry_outflow_survey(struct ferry_source *s, bool all, struct ferry_err *e)
 {
 	if (start_tracking(s, e))
 		return -1;
-	return all ? survey_all(s, e) : survey_touched(s, owe, e);
+	if (all)
+		return survey_all(s, e);
+	if (survey_touched(s, owe, e))
+		return -1;
+	/* An image knows pieces smaller than a huge page, which goes whole. */
+	if (s->vm->state)
+		ferry_owed_widen(&s->out.owed);
+	return 0;
 }
 
 int ferry_outflow_resurvey(struct ferry_source *s, struct ferry_err *e)
@@ -190,7 +204,7 @@ static void forget_untouched(struct ferry_source *s)
 
 	for (unsigned i = 0; i < o->crew.senders; i++)
 		o->crew.sender[i]->lane.enc.untouched = NULL;
-	o->urgent.enc.untouched = NULL;
+	o->urgent[0].enc.untouched = NULL;
 	ferry_outflow_free_maps(&s->vm->mem, &o->untouched);
 }
 

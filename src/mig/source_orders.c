@@ -37,7 +37,7 @@ static void add_first(struct ferry_comeback *c, const struct ferry_uri *uri)
 	memmove(&c->path[1], &c->path[0],
 		(c->paths - 1) * sizeof(c->path[0]));
 	c->path[0] = *uri;
-	c->at = 0;
+	c->at = c->good = 0;
 }
 
 /* Before those that were added. */
@@ -120,14 +120,15 @@ static int ask(struct ferry_source *s, const struct ferry_uri *uri,
 {
 	struct ferry_comeback *c = &s->comeback;
 	enum ferry_state state = ferry_status_state(&s->status);
+	bool paused = state == FERRY_STATE_POSTCOPY_PAUSED ||
+		      state == FERRY_STATE_POSTCOPY_RECOVER_SETUP;
 
-	if (state != FERRY_STATE_POSTCOPY_PAUSED &&
-	    state != FERRY_STATE_POSTCOPY_RECOVER_SETUP)
-		return not_now(state, "there is nothing to recover", e);
-	if (c->never.code) {
+	if (c->never.code && (paused || c->burnt)) {
 		*e = c->never;
 		return -1;
 	}
+	if (!paused)
+		return not_now(state, "there is nothing to recover", e);
 	if (uri)
 		add_first(c, uri);
 	c->asked = true;

@@ -19,13 +19,7 @@
 /* Only now that the VM is the target's: before, it might have come back. */
 static void begin_release(struct ferry_source *s)
 {
-	struct ferry_lane *lane = atomic_load(&s->out.requests.lane);
-
-	/* What is being answered now may still be sent again. */
-	if (atomic_exchange(&s->out.requests.again, false)) {
-		ferry_lane_enter_bulk(lane);
-		ferry_lane_leave(lane);
-	}
+	ferry_requests_once(&s->out.requests);
 	atomic_store(&s->out.requests.release, true);
 	s->out.crew.release = true;
 }
@@ -33,7 +27,8 @@ static void begin_release(struct ferry_source *s)
 /* For so long nothing happens but that requests are answered. */
 static int idle(struct ferry_source *s, uint64_t ns, struct ferry_err *e)
 {
-	ferry_replies_wait(&s->replies, FERRY_REPLY_SHUT, ferry_now_ns() + ns);
+	ferry_replies_wait(&s->replies, FERRY_REPLY_SHUT | FERRY_REPLY_LOST,
+			   ferry_now_ns() + ns);
 	return ferry_source_refuse_shut(s, e) || ferry_source_check(s, e) ?
 	       -1 : 0;
 }
@@ -44,11 +39,15 @@ static int idle_pass(struct ferry_source *s, uint64_t ns, struct ferry_err *e)
 	       s->dialect->pass_end(s, e) ? -1 : 0;
 }
 
+/* Nothing is written any more: what is left may go on any channel. */
 static int push_pass(struct ferry_source *s, struct ferry_err *e)
 {
-	return s->dialect->pass_begin(s, false, e) ||
-	       ferry_source_job(s, FERRY_JOB_PASS, 0, e) ||
-	       s->dialect->pass_end(s, e) ? -1 : 0;
+	if (s->dialect->pass_begin(s, false, e) ||
+	    ferry_source_job(s, FERRY_JOB_PASS, 0, e))
+		return -1;
+	if (s->out.deals)
+		ferry_crew_deal(&s->out.crew);
+	return s->dialect->pass_end(s, e);
 }
 
 /*
@@ -81,24 +80,54 @@ static int settle(struct ferry_source *s, struct ferry_err *e)
 	return s->dialect->pass_end(s, e);
 }
 
-int ferry_source_push(struct ferry_source *s, struct ferry_err *e)
+/* Once per link. */
+static int begin_push(struct ferry_source *s, struct ferry_err *e)
 {
 	ferry_status_set(&s->status, FERRY_STATE_POSTCOPY_ACTIVE);
 	atomic_store(&s->out.count.pass, 0);
 	if (ferry_param(&s->params, FERRY_P_RELEASE_RAM))
 		begin_release(s);
-	if (settle(s, e))
+	if (ferry_govern_begin(s, e) || settle(s, e))
 		return -1;
 	ferry_select_later(&s->out.select, s->out.untouched);
-	while (ferry_owed_pages(&s->out.owed)) {
-		bool on = ferry_param(&s->params, FERRY_P_PUSH);
+	s->out.dealt = 0;
+	return 0;
+}
 
-		ferry_pace_set(&s->out.crew.pace, ferry_param(&s->params,
-			       FERRY_P_MAX_POSTCOPY_BANDWIDTH));
+/* Once a channel was lost, what is owed may have come, and nobody asks. */
+bool ferry_source_pushes(struct ferry_source *s)
+{
+	return ferry_param(&s->params, FERRY_P_PUSH) ||
+	       s->out.lost.data || s->out.lost.urgent;
+}
+
+static int push(struct ferry_source *s, struct ferry_err *e)
+{
+	for (;;) {
+		bool on;
+
+		if (ferry_survive(s, e))
+			return -1;
+		if (!ferry_owed_pages(&s->out.owed))
+			return 0;
+		on = ferry_source_pushes(s);
+		ferry_pace_set(&s->out.crew.pace, ferry_source_push_rate(s));
 		if (on ? push_pass(s, e) : idle_pass(s, LOOK_NS, e))
 			return -1;
 		if (on)
 			ferry_select_later(&s->out.select, NULL);
 	}
-	return 0;
+}
+
+/* Until nothing is owed, and the target has said so. */
+int ferry_source_push(struct ferry_source *s, struct ferry_err *e)
+{
+	int rc;
+
+	if (begin_push(s, e))
+		return -1;
+	do
+		rc = push(s, e) ? -1 : s->dialect->finish(s, e);
+	while (rc > 0);
+	return rc;
 }

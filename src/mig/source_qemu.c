@@ -9,6 +9,9 @@
  * bare records, and EOS at its end.  It is opened at once and so found by
  * every QEMU: one of 7.2 reads nothing before it is there.
  *
+ * With multifd pages go on connections of their own in precopy
+ * (source_multifd.c).
+ *
  * A QEMU that refuses says nothing and hangs up.  So that this is not taken for
  * a connection lost after the VM was handed over, all that can be refused
  * beforehand comes first (machine, blocks, postcopy), then PING, and nothing
@@ -20,6 +23,7 @@
 
 #include "base/clock.h"
 #include "wire/ram.h"
+#include "wire/text.h"
 
 static bool two_way(struct ferry_source *s)
 {
@@ -42,12 +46,12 @@ static int open_preempt(struct ferry_source *s, struct ferry_err *e)
 
 	if (!wants_preempt(s))
 		return 0;
-	chan = s->dialer.dial(s->dialer.arg, FERRY_CHANNEL_URGENT, 0, e);
+	chan = ferry_source_dial(s, FERRY_CHANNEL_URGENT, 0, e);
 	if (!chan)
 		return ferry_err_wrap(e, "preempt channel");
 	ferry_chan_set_name(chan, "preempt");
 	chan->ops->set_timeout(chan, 0, ms);
-	ferry_lane_init(&s->out.urgent, chan, true, ferry_encoder_records,
+	ferry_lane_init(&s->out.urgent[0], chan, true, ferry_encoder_records,
 			&s->out.count);
 	return 0;
 }
@@ -55,8 +59,8 @@ static int open_preempt(struct ferry_source *s, struct ferry_err *e)
 static int open_main(struct ferry_source *s, struct ferry_err *e)
 {
 	uint32_t ms = ferry_patience_ms(&s->params);
-	struct ferry_chan *main = s->dialer.dial(s->dialer.arg,
-						 FERRY_CHANNEL_MAIN, 0, e);
+	struct ferry_chan *main = ferry_source_dial(s, FERRY_CHANNEL_MAIN, 0,
+						    e);
 
 	if (!main)
 		return -1;
@@ -73,13 +77,61 @@ static int open_main(struct ferry_source *s, struct ferry_err *e)
 			      ferry_encoder_records, e);
 }
 
+static int listen_back(struct ferry_source *s, struct ferry_err *e)
+{
+	return two_way(s) ?
+	       ferry_source_listen_back(s, FERRY_DIALECT_QEMU, e) : 0;
+}
+
+static const struct ferry_mem_block *largest(const struct ferry_mem *mem)
+{
+	const struct ferry_mem_block *found = &mem->block[0];
+
+	for (uint32_t i = 1; i < mem->blocks; i++)
+		if (mem->block[i].bytes > found->bytes)
+			found = &mem->block[i];
+	return found;
+}
+
+/* It hangs up, or is silent, for what it has against the VM; why, it tells its
+ * log.  -1: for `return`. */
+static int explain(struct ferry_source *s, struct ferry_err *e)
+{
+	const struct ferry_mem_block *ram = largest(&s->vm->mem);
+
+	if (!two_way(s) || !ferry_err_is_link(e))
+		return -1;
+	return ferry_err_wrap(e, "the target did not take the VM (%s): it "
+			      "must have machine type %.40s, %llu MiB of %.40s,"
+			      " the same devices%s",
+			      e->code == FERRY_E_TIMEOUT ?
+			      "multifd and postcopy-preempt must be the same "
+			      "there" : "its log says why",
+			      FERRY_SHOW(s->vm->name),
+			      (unsigned long long)(ram->bytes >> 20),
+			      FERRY_SHOW(ram->name),
+			      ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) ?
+			      ", postcopy-ram on" : "");
+}
+
+/* One that looks at the first octets of each connection does nothing else
+ * before they come: they are said before the next is made. */
 static int qemu_connect(struct ferry_source *s, struct ferry_err *e)
 {
-	if (open_main(s, e) || open_preempt(s, e))
+	if (open_main(s, e))
 		return -1;
-	if (!two_way(s))
-		return 0;
-	return ferry_source_listen_back(s, FERRY_DIALECT_QEMU, e);
+	if (ferry_speak_open(&s->speak, s->vm->name, e) ||
+	    ferry_multifd_open(s, e) || open_preempt(s, e) ||
+	    listen_back(s, e))
+		return explain(s, e);
+	return 0;
+}
+
+/* All pages go on main and preempt then. */
+static int qemu_reconnect(struct ferry_source *s, struct ferry_err *e)
+{
+	return open_main(s, e) || open_preempt(s, e) || listen_back(s, e) ?
+	       -1 : 0;
 }
 
 static int await_pong(struct ferry_source *s, struct ferry_err *e)
@@ -99,34 +151,33 @@ static int await_pong(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
-/* Everything that it may refuse has been said. */
-static int agree(struct ferry_source *s, struct ferry_err *e)
-{
-	if (!await_pong(s, e))
-		return 0;
-	if (ferry_err_is_link(e))
-		ferry_err_wrap(e, "the target did not take the VM (has it the "
-			       "same machine type, memory and devices, and the "
-			       "same capabilities?)");
-	return -1;
-}
-
-static int qemu_begin(struct ferry_source *s, struct ferry_err *e)
+static int say_all_it_may_refuse(struct ferry_source *s, struct ferry_err *e)
 {
 	struct ferry_speaker *sp = &s->speak;
 
-	if (ferry_speak_open(sp, s->vm->name, e))
-		return -1;
 	if (two_way(s) && ferry_speak(sp, FERRY_COMMAND_OPEN_RETURN_PATH, e))
 		return -1;
 	if (two_way(s) && ferry_param(&s->params, FERRY_P_POSTCOPY_RAM) &&
 	    ferry_speak_advise(sp, e))
 		return -1;
-	if (ferry_speak_ram_start(sp, e) ||
+	if (ferry_multifd_mark(s, e) || ferry_speak_ram_start(sp, e) ||
+	    ferry_parts_say_begin(s, e) ||
 	    (two_way(s) && ferry_speak_u32(sp, FERRY_COMMAND_PING, 1, e)) ||
 	    ferry_outflow_survey(s, true, e))
 		return -1;
-	return two_way(s) ? agree(s, e) : 0;
+	return two_way(s) ? await_pong(s, e) : 0;
+}
+
+static int qemu_begin(struct ferry_source *s, struct ferry_err *e)
+{
+	return say_all_it_may_refuse(s, e) ? explain(s, e) : 0;
+}
+
+/* Once; there is one way. */
+static void take_requests(struct ferry_source *s, struct ferry_lane *lane)
+{
+	if (!ferry_requests_open(&s->out.requests))
+		ferry_requests_add(&s->out.requests, lane, false);
 }
 
 /*
@@ -138,13 +189,13 @@ static void take_turn(struct ferry_source *s)
 {
 	struct ferry_lane *lane = &s->out.crew.sender[0]->lane;
 
-	if (s->out.urgent.chan) {
-		atomic_store(&s->out.requests.lane, &s->out.urgent);
+	if (s->out.urgent[0].chan) {
+		take_requests(s, &s->out.urgent[0]);
 		return;
 	}
 	ferry_lane_enter_urgent(lane);
 	s->turn = lane;
-	atomic_store(&s->out.requests.lane, lane);
+	take_requests(s, lane);
 }
 
 static void give_turn(struct ferry_source *s)
@@ -157,7 +208,8 @@ static void give_turn(struct ferry_source *s)
 static int qemu_pass_begin(struct ferry_source *s, bool last,
 			   struct ferry_err *e)
 {
-	if (ferry_speak_ram_open(&s->speak, last, e))
+	if ((last && ferry_parts_say_switch(s, e)) ||
+	    ferry_speak_ram_open(&s->speak, last, e))
 		return -1;
 	give_turn(s);
 	return 0;
@@ -165,7 +217,9 @@ static int qemu_pass_begin(struct ferry_source *s, bool last,
 
 static int qemu_pass_end(struct ferry_source *s, struct ferry_err *e)
 {
-	if (atomic_load(&s->out.requests.lane))
+	if (ferry_multifd_mark(s, e))
+		return -1;
+	if (ferry_requests_open(&s->out.requests))
 		take_turn(s);
 	return ferry_speak_ram_close(&s->speak, e);
 }
@@ -209,13 +263,16 @@ static int qemu_hand_over(struct ferry_source *s, const struct ferry_save *dev,
 		return -1;
 	if (!ferry_source_commit(s))
 		return ferry_source_check(s, e);
-	if (s->postcopy)	/* requests come as soon as it is read */
+	if (s->postcopy) {	/* requests come as soon as it is read */
+		ferry_multifd_rest(s);
 		take_turn(s);
+	}
 	if (s->postcopy)
 		rc = ferry_speak_package(&s->speak, true, dev->data,
 					 dev->bytes, e);
 	else
-		rc = ferry_speak_end(&s->speak, dev->data, dev->bytes, e) ||
+		rc = ferry_parts_say_end(s, e) ||
+		     ferry_speak_end(&s->speak, dev->data, dev->bytes, e) ||
 		     write_out(s, e);
 	/* A target runs only when it has read all of it; a file counts only
 	 * when all of it is on the disk. */
@@ -236,7 +293,7 @@ static int qemu_hand_over(struct ferry_source *s, const struct ferry_save *dev,
 /* Nothing more will come on it: a QEMU of 7.2 waits for that word. */
 static int end_preempt(struct ferry_source *s, struct ferry_err *e)
 {
-	struct ferry_lane *lane = &s->out.urgent;
+	struct ferry_lane *lane = &s->out.urgent[0];
 	uint8_t octets[FERRY_RAM_MARK_WIRE];
 	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
 	int rc;
@@ -292,7 +349,7 @@ static int qemu_rejoin(struct ferry_source *s, struct ferry_err *e)
 
 	(void)e;
 	o->crew.sender[0]->lane.enc.untouched = o->untouched;
-	o->urgent.enc.untouched = o->untouched;
+	o->urgent[0].enc.untouched = o->untouched;
 	ferry_crew_limit_unsent(&o->crew, FERRY_UNSENT_POSTCOPY_BYTES);
 	take_turn(s);	/* requests come behind RESUME_ACK */
 	return 0;
@@ -311,7 +368,7 @@ const struct ferry_dialect_ops ferry_dialect_qemu = {
 	.hand_over = qemu_hand_over,
 	.finish = qemu_finish,
 	.may_return = qemu_may_return,
-	.reconnect = qemu_connect,
+	.reconnect = qemu_reconnect,
 	.settle = qemu_settle,
 	.rejoin = qemu_rejoin,
 };

@@ -5,8 +5,8 @@
  * From RUN on nothing that fails ends the migration at the source: it pauses,
  * which frees what belonged to the link and nothing else, and waits for its
  * turn.  That comes by itself between two ferries - at once, then at growing
- * distances, over all addresses in turn, for x-ferry-recover - or when the
- * user asks for it.  An attempt is a list of calls, each of which may fail and
+ * distances (backoff.h), over all addresses in turn, the last good one first,
+ * for x-ferry-recover - or when the user asks for it.  An attempt is a list of calls, each of which may fail and
  * leads back to paused:
  *
  *	reconnect	main; the target knows the migration by its session id
@@ -15,17 +15,17 @@
  *	rejoin		the other channels
  *	RESUME		the target asks again for what is waited for
  *
- * An undecided source knows after `settle`.  Conductor thread.
+ * An undecided source knows after `settle`.  One that lost its link before RUN
+ * has its VM, but a target that has said LOADED cannot know that RUN will not
+ * come: it is looked for in the same way, and told.  Conductor thread.
  */
 #include "mig/source_impl.h"
 
 #include <string.h>
 
 #include "base/clock.h"
-#include "mig/backoff.h"
 
-/* A link that lasted so long was a good one: the next is tried at once. */
-#define LASTED_NS	FERRY_NS_PER_S
+#define REFUSALS	3u	/* then there is no leave to be taken */
 
 /* ---- turns ---------------------------------------------------------------- */
 
@@ -35,20 +35,15 @@ static uint64_t hope_until(struct ferry_source *s)
 
 	if (!s->dialect->tries_by_itself || s->comeback.never.code || !ms)
 		return 0;
-	return s->comeback.since_ns + ms * FERRY_NS_PER_MS;
+	return s->comeback.backoff.since_ns + ms * FERRY_NS_PER_MS;
 }
 
 void ferry_source_note_pause(struct ferry_source *s, bool halted)
 {
 	struct ferry_comeback *c = &s->comeback;
 	struct ferry_err never = { 0 };
-	uint64_t now = ferry_now_ns();
 
-	if (c->joined_ns && now - c->joined_ns > LASTED_NS)
-		c->attempt = 0;
-	c->joined_ns = 0;
-	if (!c->attempt)
-		c->since_ns = now;
+	ferry_backoff_lost(&c->backoff, ferry_now_ns());
 	if (s->out.crew.release)
 		ferry_err_set(&never, FERRY_E_STATE, 0, "what was sent was "
 			      "freed here (release-ram): it cannot be sent "
@@ -74,7 +69,8 @@ static uint64_t seed(const struct ferry_source *s)
 static uint64_t next_turn(struct ferry_source *s, uint64_t since)
 {
 	struct ferry_comeback *c = &s->comeback;
-	uint64_t at = since + ferry_backoff_ns(c->attempt, c->paths, seed(s));
+	uint64_t at = since + ferry_backoff_ns(c->backoff.attempt, c->paths,
+					       seed(s));
 
 	return at < hope_until(s) && !atomic_load(&s->orders.halt) ?
 	       at : UINT64_MAX;
@@ -84,8 +80,7 @@ static uint64_t next_turn(struct ferry_source *s, uint64_t since)
 static void begin_anew(struct ferry_source *s)
 {
 	s->comeback.asked = false;
-	s->comeback.attempt = 0;
-	s->comeback.since_ns = ferry_now_ns();
+	ferry_backoff_anew(&s->comeback.backoff, ferry_now_ns());
 	atomic_store(&s->orders.halt, FERRY_HALT_NONE);
 	atomic_store(&s->orders.cancel, false);
 	if (atomic_load(&s->orders.quit))	/* it came in between */
@@ -110,20 +105,21 @@ static bool rest(struct ferry_source *s, uint64_t since)
 	struct ferry_comeback *c = &s->comeback;
 	uint64_t at = next_turn(s, since);
 
-	return !atomic_load(&s->orders.quit) && !c->asked &&
+	return !atomic_load(&s->orders.quit) && !c->asked && !c->back &&
 	       ferry_now_ns() < at &&
 	       (ferry_cond_wait_until(&c->changed, &c->lock, at) || true);
 }
 
-bool ferry_source_await_turn(struct ferry_source *s, bool halted)
+/* True when it is to be rolled back. */
+static bool await_turn(struct ferry_source *s, bool halted)
 {
 	struct ferry_comeback *c = &s->comeback;
 	uint64_t since = ferry_now_ns();
-	bool quit;
+	bool quit, back;
 
 	pthread_mutex_lock(&c->lock);
 	do {
-		if (halted || !atomic_load(&s->orders.halt))
+		if (halted || c->back || !atomic_load(&s->orders.halt))
 			continue;
 		halted = true;
 		pthread_mutex_unlock(&c->lock);
@@ -131,13 +127,56 @@ bool ferry_source_await_turn(struct ferry_source *s, bool halted)
 		pthread_mutex_lock(&c->lock);
 	} while (rest(s, since));
 	quit = atomic_load(&s->orders.quit);
-	if (c->asked && !quit)
+	back = c->back && !quit;
+	if (c->asked && !quit && !back)
 		begin_anew(s);
 	else if (c->paths)
-		c->at = c->attempt % c->paths;
-	c->attempt++;
+		c->at = (c->good + c->backoff.attempt) % c->paths;
+	c->backoff.attempt++;
 	pthread_mutex_unlock(&c->lock);
-	return !quit;
+	return back;
+}
+
+bool ferry_source_await_turn(struct ferry_source *s, bool halted)
+{
+	while (await_turn(s, halted)) {
+		halted = true;
+		if (!ferry_source_roll_back(s))
+			continue;
+		ferry_source_tell_void(s);
+		return false;
+	}
+	return !atomic_load(&s->orders.quit);
+}
+
+/* ---- leave -------------------------------------------------------------------- */
+
+/* True when there is no more to say. */
+static bool say_leave(struct ferry_source *s, const struct ferry_err *why)
+{
+	struct ferry_err err = { 0 };
+	bool said = !ferry_greet_target(s, true, &err);
+
+	if (said)
+		ferry_speak_abort(&s->speak, why->msg);
+	ferry_source_close_main(s);
+	/* It knows nothing of us, or does not let go of the last link. */
+	return said || (err.code == FERRY_E_STATE &&
+			s->comeback.backoff.attempt > REFUSALS);
+}
+
+void ferry_source_take_leave(struct ferry_source *s,
+			     const struct ferry_err *why)
+{
+	struct ferry_comeback *c = &s->comeback;
+
+	if (!s->packaged || !(s->features & FERRY_FEATURE_RECOVER))
+		return;
+	ferry_source_close_main(s);
+	ferry_backoff_anew(&c->backoff, ferry_now_ns());
+	while (next_turn(s, ferry_now_ns()) != UINT64_MAX &&
+	       ferry_source_await_turn(s, true) && !say_leave(s, why))
+		;
 }
 
 /* ---- one attempt -------------------------------------------------------------- */
@@ -155,21 +194,37 @@ static int ask_maps(struct ferry_source *s, struct ferry_err *e)
 	return 0;
 }
 
-/* All that is not there is owed, and nobody has claimed any of it. */
-static void owe_the_rest(struct ferry_source *s)
+/* All that is not there is owed, and nobody has claimed any of it.  Returns how
+ * many pages that is. */
+static uint64_t owe_the_rest(struct ferry_source *s)
 {
+	uint64_t missing;
+
 	ferry_owed_rebuild(&s->out.owed, s->out.returns.received);
 	ferry_select_restart(&s->out.select);
+	missing = ferry_owed_pages(&s->out.owed);
 	ferry_log(&s->status.log, FERRY_LOG_INFO, "%llu pages are missing at "
-		  "the target", (unsigned long long)
-		  ferry_owed_pages(&s->out.owed));
+		  "the target", (unsigned long long)missing);
+	return missing;
+}
+
+static void note_joined(struct ferry_source *s, uint64_t missing)
+{
+	struct ferry_comeback *c = &s->comeback;
+
+	ferry_backoff_joined(&c->backoff, ferry_now_ns(), missing);
+	pthread_mutex_lock(&c->lock);
+	c->good = c->at;
+	pthread_mutex_unlock(&c->lock);
 }
 
 static int resume(struct ferry_source *s, struct ferry_err *e)
 {
+	uint64_t missing;
+
 	if (ask_maps(s, e))
 		return -1;
-	owe_the_rest(s);
+	missing = owe_the_rest(s);
 	if (s->dialect->rejoin(s, e) ||
 	    ferry_speak(&s->speak, FERRY_COMMAND_POSTCOPY_RESUME, e) ||
 	    ferry_source_await(s, FERRY_REPLY_RESUMED, e))
@@ -179,7 +234,7 @@ static int resume(struct ferry_source *s, struct ferry_err *e)
 			return -1;
 		ferry_status_heard(&s->status);
 	}
-	s->comeback.joined_ns = ferry_now_ns();
+	note_joined(s, missing);
 	return 0;
 }
 
@@ -201,6 +256,6 @@ int ferry_source_reconnect(struct ferry_source *s, bool *all,
 	*all = false;
 	ferry_status_set(&s->status, FERRY_STATE_POSTCOPY_RECOVER_SETUP);
 	ferry_replies_reset(&s->replies);
-	r->received = ferry_outflow_new_maps(&s->vm->mem, e);
-	return r->received ? attempt(s, all, e) : -1;
+	atomic_store(&r->received, ferry_outflow_new_maps(&s->vm->mem, e));
+	return atomic_load(&r->received) ? attempt(s, all, e) : -1;
 }

@@ -16,15 +16,24 @@
 #define DISCARD_FEW	200u	/* pages; about a millisecond */
 #define LOOK_NS		(500 * FERRY_NS_PER_MS)	/* at what may have changed */
 #define ROOM_LOOK_MS	10
+#define LAG_LOOK_NS	(50 * FERRY_NS_PER_MS)	/* at who is late */
+#define LAG_NS		(50 * FERRY_NS_PER_MS)	/* the first time in a pass; */
+#define LAG_TIMES	6u		/* doubled each time, so often */
 
 /* ---- waiting ------------------------------------------------------------- */
 
 static int halted(enum ferry_halt why, struct ferry_err *e)
 {
+	static const char *const orders[] = {
+		[FERRY_HALT_NONE] = "",
+		[FERRY_HALT_PAUSED] = "paused",
+		[FERRY_HALT_CANCELLED] = "cancelled",
+		[FERRY_HALT_BACK] = "told to be rolled back",
+	};
+
 	return ferry_err_set(e, FERRY_E_CANCELLED, 0, "%s by the user: the VM "
 			     "was handed over, and what is missing there is "
-			     "kept here until it is recovered", why ==
-			     FERRY_HALT_PAUSED ? "paused" : "cancelled");
+			     "kept here until it is recovered", orders[why]);
 }
 
 int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
@@ -42,6 +51,8 @@ int ferry_source_check(struct ferry_source *s, struct ferry_err *e)
 				     "the source is being taken down");
 	if (halt)
 		return halted((enum ferry_halt)halt, e);
+	if (s->bulk.ops && ferry_bulk_out_check(&s->bulk, e))
+		return -1;
 	/* After SHUT the peer closes: that is no bad news. */
 	if ((seen & FERRY_REPLY_BROKEN) && !(seen & FERRY_REPLY_SHUT))
 		return ferry_replies_why(&s->replies, e);
@@ -102,14 +113,26 @@ static uint64_t deadline(struct ferry_source *s)
 static bool shall_halt(struct ferry_source *s)
 {
 	if (s->stopped)
-		return s->postcopy && !ferry_param(&s->params, FERRY_P_PUSH);
+		return s->postcopy && (ferry_survive_has_losses(s) ||
+				       !ferry_source_pushes(s));
 	return atomic_load(&s->orders.want_postcopy) ||
 	       ferry_now_ns() >= deadline(s);
 }
 
+/* Who is done with its share does not wait for long for a channel that is
+ * slower, but the longer, the more often a barrier was paid for that. */
+static bool shall_deal(struct ferry_source *s)
+{
+	unsigned n = s->out.dealt < LAG_TIMES ? s->out.dealt : LAG_TIMES;
+
+	return s->dialect == &ferry_dialect_ferry && s->data > 1 &&
+	       ferry_crew_lags(&s->out.crew, LAG_NS << n);
+}
+
 static uint64_t next_look(struct ferry_source *s)
 {
-	uint64_t now = ferry_now_ns(), look = now + LOOK_NS;
+	uint64_t now = ferry_now_ns();
+	uint64_t look = now + (s->data > 1 ? LAG_LOOK_NS : LOOK_NS);
 	uint64_t by = deadline(s);
 
 	return by > now && by < look ? by : look;
@@ -120,6 +143,7 @@ int ferry_source_job(struct ferry_source *s, enum ferry_job job,
 {
 	int rc;
 
+	s->out.deals = false;
 	ferry_crew_begin(&s->out.crew, job, sequence);
 	do {
 		/* With bad news a sender that is stuck is not waited for:
@@ -127,7 +151,11 @@ int ferry_source_job(struct ferry_source *s, enum ferry_job job,
 		if (ferry_source_check(s, e))
 			return -1;
 		/* Also when the wish came before the job began. */
-		if (shall_halt(s))
+		if (!s->out.deals && shall_deal(s)) {
+			s->out.deals = true;
+			s->out.dealt++;
+		}
+		if (s->out.deals || shall_halt(s))
 			ferry_crew_halt(&s->out.crew);
 		rc = ferry_crew_wait(&s->out.crew, next_look(s), e);
 		if (rc < 0)
@@ -155,8 +183,18 @@ bool ferry_source_commit(struct ferry_source *s)
 static bool on_message(void *arg, const struct ferry_rp *m)
 {
 	struct ferry_source *s = arg;
+	struct ferry_err err;
 
-	return ferry_replies_post(&s->replies, m);
+	if (m->type == FERRY_RP_FAULTS)
+		ferry_govern_heard(s, &m->faults);
+	if (m->type == FERRY_RP_LOST && ferry_survive_heard(s, &err)) {
+		ferry_replies_broken(&s->replies, &err);
+		return false;
+	}
+	if (m->type == FERRY_RP_ASK_LEASE)	/* the heart answers */
+		atomic_store(&s->lease.asked, m->value);
+	return ferry_source_bulk_message(s, m) ||
+	       ferry_replies_post(&s->replies, m);
 }
 
 static void on_broken(void *arg, const struct ferry_err *why)
@@ -178,6 +216,7 @@ int ferry_source_listen_back(struct ferry_source *s,
 	r->mem = &s->vm->mem;
 	r->requests = &s->out.requests;
 	r->dialect = dialect;
+	r->threads = s->urgent;
 	r->last_word_ns = s->last_word_ns;
 	/* What came behind the answer is there already. */
 	r->in = s->main_in;
@@ -204,6 +243,25 @@ static void note_distinct(struct ferry_source *s)
 		atomic_store(&s->fig.distinct_pages, have);
 }
 
+/* All that is owed, once.  A stripe goes to another channel only behind a
+ * barrier: a page that was sent before it is placed. */
+static int send_owed(struct ferry_source *s, struct ferry_err *e)
+{
+	s->out.dealt = 0;
+	for (;;) {
+		if (ferry_source_job(s, FERRY_JOB_PASS, 0, e))
+			return -1;
+		if (!s->out.deals)
+			return 0;
+		if (s->dialect->barrier(s, e))
+			return -1;
+		ferry_crew_deal(&s->out.crew);
+		ferry_log(&s->status.log, FERRY_LOG_DEBUG,
+			  "a channel is late: %" PRIu64 " pages are dealt anew",
+			  ferry_owed_pages(&s->out.owed));
+	}
+}
+
 /*
  * One pass over what is owed, ended early by cancel, a wish for postcopy or
  * the deadline.  Each sender then still ends the stripe it has begun: what was
@@ -218,8 +276,7 @@ static int one_pass(struct ferry_source *s, bool last, struct ferry_err *e)
 
 	atomic_store(&s->out.count.pass,
 		     (uint32_t)atomic_load(&s->fig.passes) + 1);
-	if (s->dialect->pass_begin(s, last, e) ||
-	    ferry_source_job(s, FERRY_JOB_PASS, 0, e) ||
+	if (s->dialect->pass_begin(s, last, e) || send_owed(s, e) ||
 	    s->dialect->pass_end(s, e))
 		return -1;
 
@@ -273,6 +330,7 @@ static void fill_policy(struct ferry_source *s, unsigned over_limit,
 	};
 	if (atomic_load(&s->orders.want_postcopy))	/* on demand: now */
 		in->precopy_passes = 0;
+	ferry_source_bulk_policy(s, in);
 }
 
 static void throttle(struct ferry_source *s, unsigned percent)
@@ -296,6 +354,12 @@ static int precopy(struct ferry_source *s, struct ferry_policy_out *out,
 		*out = ferry_policy(&in, e);
 		atomic_store(&s->fig.expected_pause_ns,
 			     out->expected_pause_ns);
+		if (out->what == FERRY_DO_HOLD) {
+			if (ferry_source_bulk_rest(s, e) ||
+			    ferry_outflow_harvest(s, false, e))
+				return -1;
+			continue;
+		}
 		if (out->what == FERRY_DO_THROTTLE)
 			throttle(s, out->throttle_percent);
 		else if (out->what != FERRY_DO_PASS)
@@ -326,12 +390,16 @@ static int precopy(struct ferry_source *s, struct ferry_policy_out *out,
 
 static int stop_vm(struct ferry_source *s, struct ferry_err *e)
 {
+	if (ferry_source_bulk_park(s, e))
+		return -1;
 	s->vm->was_running = s->vm->ops.running(s->vm->opaque);
 	ferry_status_set(&s->status, FERRY_STATE_DEVICE);
 	s->stopped_ns = ferry_now_ns();
 	s->stopped = true;
 	if (s->vm->ops.stop(s->vm->opaque, e))
 		return ferry_err_wrap(e, "stop the VM");
+	if (ferry_source_bulk_stopped(s, e))
+		return -1;
 	ferry_source_note(s, "stopped");
 	if (ferry_outflow_harvest(s, true, e))
 		return -1;
@@ -357,6 +425,7 @@ static int hand_over(struct ferry_source *s, struct ferry_save *dev,
 {
 	uint64_t before = ferry_counted(&s->out.count.bytes);
 
+	ferry_source_bulk_behind_memory(s);
 	if (save_devices(s, dev, e))
 		return -1;
 	ferry_source_note(s, "devices saved");
@@ -438,12 +507,6 @@ static int switch_postcopy(struct ferry_source *s, struct ferry_save *dev,
 	return hand_over(s, dev, e);
 }
 
-/* Until nothing is owed, and the target has said so. */
-static int push_all(struct ferry_source *s, struct ferry_err *e)
-{
-	return ferry_source_push(s, e) || s->dialect->finish(s, e) ? -1 : 0;
-}
-
 static int migrate(struct ferry_source *s, struct ferry_save *dev,
 		   struct ferry_err *e)
 {
@@ -453,13 +516,13 @@ static int migrate(struct ferry_source *s, struct ferry_save *dev,
 	    ferry_source_check(s, e))
 		return -1;
 	ferry_status_set(&s->status, FERRY_STATE_ACTIVE);
-	if (precopy(s, &out, e))
+	if (ferry_source_bulk_begin(s, e) || precopy(s, &out, e))
 		return -1;
 	atomic_store(&s->fig.precopy_bytes,
 		     ferry_counted(&s->out.count.bytes));
 
 	if (out.what == FERRY_DO_POSTCOPY)
-		return switch_postcopy(s, dev, e) || push_all(s, e) ? -1 : 0;
+		return switch_postcopy(s, dev, e) || ferry_source_push(s, e) ? -1 : 0;
 	return switch_precopy(s, dev, e) || s->dialect->finish(s, e) ? -1 : 0;
 }
 
@@ -469,7 +532,7 @@ static int go_on(struct ferry_source *s, struct ferry_err *e)
 
 	if (ferry_source_reconnect(s, &all, e))
 		return -1;
-	return all ? 0 : push_all(s, e);
+	return all ? 0 : ferry_source_push(s, e);
 }
 
 void ferry_source_conduct(void *source)

@@ -27,6 +27,8 @@ static const struct ferry_transition transitions[] = {
 	{ S, AT(POSTCOPY_ACTIVE), AT(POSTCOPY_PAUSED), "the link broke" },
 	{ S, AT(POSTCOPY_PAUSED), AT(POSTCOPY_RECOVER_SETUP),
 		"by itself, or recover was called" },
+	{ S, AT(POSTCOPY_PAUSED), AT(FAILED), "rolled back; the VM resumes as "
+					      "it was at the switchover" },
 	{ S, AT(POSTCOPY_RECOVER_SETUP), AT(POSTCOPY_PAUSED),
 		"no connection, refused, or cancelled" },
 	{ S, AT(POSTCOPY_RECOVER_SETUP), AT(POSTCOPY_RECOVER),
@@ -60,7 +62,8 @@ static const struct ferry_transition transitions[] = {
 		"the source came back" },
 	{ T, AT(POSTCOPY_PAUSED), AT(POSTCOPY_RECOVER), "park: a QEMU came "
 							"back" },
-	{ T, AT(POSTCOPY_PAUSED), AT(FAILED), "the VM would not start" },
+	{ T, AT(POSTCOPY_PAUSED), AT(FAILED), "the VM would not start, or the "
+					      "source was rolled back" },
 	{ T, AT(POSTCOPY_RECOVER_SETUP), AT(POSTCOPY_RECOVER),
 		"it asks what is missing" },
 	{ T, AT(POSTCOPY_RECOVER_SETUP), AT(POSTCOPY_PAUSED),
@@ -98,6 +101,13 @@ static const char *const where_names[FERRY_WHERES] = {
 	[FERRY_WHERE_TARGET]	= "target",
 };
 
+static const char *const rollback_names[FERRY_ROLLBACKS] = {
+	[FERRY_ROLLBACK_NO]		= "no",
+	[FERRY_ROLLBACK_UNPROVEN]	= "unproven",
+	[FERRY_ROLLBACK_LATER]		= "later",
+	[FERRY_ROLLBACK_PROVEN]		= "proven",
+};
+
 static const char *const safe_names[] = { "none", "source", "target", "both" };
 
 const char *ferry_state_name(enum ferry_state state)
@@ -113,6 +123,12 @@ const char *ferry_where_name(enum ferry_where where)
 const char *ferry_safe_name(unsigned safe)
 {
 	return safe_names[safe & 3];
+}
+
+const char *ferry_rollback_name(enum ferry_rollback rollback)
+{
+	return (unsigned)rollback < FERRY_ROLLBACKS ?
+	       rollback_names[rollback] : "unknown";
 }
 
 const struct ferry_transition *ferry_transition(size_t i)

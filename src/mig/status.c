@@ -92,14 +92,17 @@ static void change(struct ferry_status *s, enum ferry_state to,
 		   const struct ferry_err *why)
 {
 	uint64_t now = ferry_now_ns();
+	bool was_paused;
 
 	pthread_mutex_lock(&s->lock);
+	was_paused = s->state == FERRY_STATE_POSTCOPY_PAUSED;
 	assert(ferry_transition_legal(s->side, s->state, to));
 	count_pause(s, to, now);
 	s->state = to;
 	if (is_recovering(to))		/* it goes on */
 		s->why = (struct ferry_err){ 0 };
-	if (why && !s->why.code)
+	/* What ends it is more than why it was paused. */
+	if (why && (!s->why.code || was_paused))
 		s->why = *why;
 	if (!s->since_ns[to])
 		s->since_ns[to] = now;

@@ -25,12 +25,18 @@ static int init_inflow(struct ferry_target *t, struct ferry_err *e)
 	in->fault = (struct ferry_fault_thread){
 		.place = &in->place, .answer = &in->answer,
 		.failed = fault_failed, .arg = t,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
+	if (ferry_foreign_begin(t, e))
+		return -1;
 	if (t->vm->adopt)
 		return ferry_adopt_init(t, e);
 	if (ferry_map_init(&in->map, &t->vm->mem, e))
 		return -1;
-	return ferry_place_init(&in->place, &t->vm->mem, &in->map, e);
+	if (ferry_place_init(&in->place, &t->vm->mem, &in->map, e))
+		return -1;
+	in->place.foreign = &in->foreign;
+	return 0;
 }
 
 struct ferry_target *ferry_target_new(struct ferry_vm *vm,
@@ -57,7 +63,9 @@ struct ferry_target *ferry_target_new(struct ferry_vm *vm,
 		ferry_params_init(&t->params);
 	ferry_status_init(&t->status, FERRY_SIDE_TARGET, cb);
 	pthread_mutex_init(&t->lock, NULL);
+	ferry_lease_init(&t->lease);
 	ferry_cond_init(&t->changed);
+	ferry_target_bulk_init(t);
 	if (init_inflow(t, e)) {
 		ferry_target_free(t);
 		return NULL;
@@ -100,6 +108,15 @@ static int begin(struct ferry_target *t, const struct ferry_uri *u,
 	return chan ? begin_with(t, chan, e) : -1;
 }
 
+static void warn_in_the_clear(struct ferry_target *t,
+			      const struct ferry_uri *u)
+{
+	if (!t->tls && !ferry_uri_is_local(u))
+		ferry_log(&t->status.log, FERRY_LOG_WARN, "%s is listened at "
+			  "without TLS (tls-creds): whoever can reach it may "
+			  "send a VM, and read one on its way", t->door.uri);
+}
+
 int ferry_target_listen(struct ferry_target *t, const char *uri,
 			struct ferry_err *e)
 {
@@ -114,16 +131,23 @@ int ferry_target_listen(struct ferry_target *t, const char *uri,
 	}
 	snprintf(t->door.uri, sizeof(t->door.uri), "%s", uri);
 	ferry_status_set(&t->status, FERRY_STATE_SETUP);
+	if (ferry_bond_credentials(&t->params, true, &t->tls, e)) {
+		ferry_status_fail(&t->status, FERRY_STATE_FAILED, e);
+		return -1;
+	}
 	if (begin(t, &u, e)) {
 		ferry_status_fail(&t->status, FERRY_STATE_FAILED, e);
 		return -1;
 	}
+	warn_in_the_clear(t, &u);
 	ferry_status_event(&t->status, FERRY_EVENT_LISTENING, 0, t->door.uri);
 	return 0;
 }
 
 int ferry_target_begin(struct ferry_target *t, struct ferry_err *e)
 {
+	if (ferry_bond_credentials(&t->params, true, &t->tls, e))
+		return -1;
 	t->others_may_come = true;
 	ferry_status_set(&t->status, FERRY_STATE_SETUP);
 	return start_reader(t, e);
@@ -196,9 +220,17 @@ int ferry_target_may_run(struct ferry_target *t, struct ferry_err *e)
 	bool handed = ferry_status_is_handed(&t->status);
 	enum ferry_state state = ferry_status_state(&t->status);
 
+	if (handed && ferry_lease_is_out(t))
+		return ferry_err_set(e, FERRY_E_STATE, 0, "the lease has run "
+				     "out: the VM stands still until the "
+				     "source is heard of");
 	if (handed && (state == FERRY_STATE_COMPLETED ||
 		       state == FERRY_STATE_POSTCOPY_ACTIVE ||
 		       state == FERRY_STATE_POSTCOPY_PAUSED))
+		return 0;
+	/* Precopy with a lease: the source has yet to say that it ends. */
+	if (state == FERRY_STATE_DEVICE && ferry_lease_is_there(t) &&
+	    ferry_status_is_heard(&t->status))
 		return 0;
 	return ferry_err_set(e, FERRY_E_STATE, 0,
 			     "the VM has not been handed over to this side "
@@ -227,6 +259,17 @@ static void add_memory(struct ferry_target *t, struct ferry_stats *all)
 	pthread_mutex_unlock(&t->lock);
 }
 
+/* Those that are over, and those that are not. */
+static void add_waits(struct ferry_place *p, struct ferry_stats *all)
+{
+	ferry_hist_read(&p->faults, all->fault_hist);
+	all->fault_sum_ns = ferry_counted(&p->faults.sum_ns);
+	all->fault_max_ns = ferry_counted(&p->faults.max_ns);
+	all->waiting_ns = ferry_place_oldest_wait_ns(p, &all->waiting);
+	if (all->fault_max_ns < all->waiting_ns)
+		all->fault_max_ns = all->waiting_ns;
+}
+
 void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out)
 {
 	struct ferry_stats all = { .size = out->size };
@@ -239,9 +282,9 @@ void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out)
 	all.zero_pages = ferry_counted(&p->zero_pages);
 	all.requests = ferry_counted(&t->in.fault.faults);
 	all.dropped_pages = ferry_counted(&p->dropped_pages);
-	ferry_hist_read(&p->faults, all.fault_hist);
-	all.fault_sum_ns = ferry_counted(&p->faults.sum_ns);
-	all.fault_max_ns = ferry_counted(&p->faults.max_ns);
+	add_waits(p, &all);
+	all.verified = (enum ferry_verified)atomic_load(&t->verified);
+	ferry_lease_stats(t, &all);
 	pthread_mutex_lock(&t->lock);
 	all.data_channels = t->in.data;
 	all.urgent_channels = t->in.urgent;
@@ -249,16 +292,31 @@ void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out)
 	memcpy(out, &all, out->size < sizeof(all) ? out->size : sizeof(all));
 }
 
+int ferry_target_channel(struct ferry_target *t, unsigned i,
+			 struct ferry_channel_stats *out)
+{
+	unsigned data, urgent;
+
+	pthread_mutex_lock(&t->lock);
+	data = t->in.data;
+	urgent = t->in.urgent;
+	pthread_mutex_unlock(&t->lock);
+	return ferry_flows_read(t->in.flow, data, urgent, i, out);
+}
+
 static void free_inflow(struct ferry_target *t)
 {
 	struct ferry_inflow *in = &t->in;
 
-	for (unsigned i = 0; in->receiver && i < in->data + in->urgent; i++)
+	for (unsigned i = 0; in->receiver && i < ferry_inflow_channels(in); i++)
 		ferry_receiver_stop(&in->receiver[i]);
 	free(in->receiver);
+	ferry_bulk_in_fini(&t->bulk);
 	if (t->vm->adopt)
 		ferry_adopt_fini(t);
 	ferry_fault_stop(&in->fault);
+	in->place.foreign = NULL;
+	ferry_foreign_fini(&in->foreign);
 	if (in->body.pages)
 		ferry_rambody_fini(&in->body);
 	ferry_verify_fini(t);
@@ -276,9 +334,11 @@ void ferry_target_free(struct ferry_target *t)
 	ferry_door_close(t);
 	ferry_thread_join(&t->reader);
 	/* Handed over, but never whole: who waits gets an error, not zeroes. */
+	ferry_foreign_end(t, false);
 	if (ferry_status_state(&t->status) == FERRY_STATE_POSTCOPY_PAUSED)
 		ferry_place_abandon(&t->in.place);
 	ferry_load_stop(t);
+	ferry_lease_fini(&t->lease);
 	free_inflow(t);
 	if (t->main)
 		ferry_chan_close(t->main);
@@ -287,6 +347,8 @@ void ferry_target_free(struct ferry_target *t)
 	pthread_cond_destroy(&t->changed);
 	pthread_mutex_destroy(&t->lock);
 	ferry_status_fini(&t->status);
+	ferry_tls_free(t->tls);
+	explicit_bzero(&t->bond, sizeof(t->bond));
 	ferry_vm_return(t->vm);
 	free(t);
 }

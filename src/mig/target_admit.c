@@ -117,7 +117,8 @@ static int check_channels(const struct ferry_hello *h, struct ferry_err *e)
 {
 	if (!h->has_channels || !h->data ||
 	    h->data > FERRY_DATA_CHANNELS_MAX ||
-	    h->urgent > FERRY_URGENT_CHANNELS_MAX || h->device)
+	    h->urgent > FERRY_URGENT_CHANNELS_MAX ||
+	    (h->device && !h->bulks))
 		return ferry_err_set(e, FERRY_E_PROTO, 0,
 				     "%u data, %u urgent and %u device "
 				     "channels cannot be had here", h->data,
@@ -128,6 +129,7 @@ static int check_channels(const struct ferry_hello *h, struct ferry_err *e)
 /* Memory is emptied now, so that pages may come as soon as we have agreed. */
 static int prepare(struct ferry_target *t,
 		   const struct ferry_channel_head *head,
+		   const struct ferry_bond *bond,
 		   const struct ferry_hello *theirs, struct ferry_err *e)
 {
 	struct ferry_inflow *in = &t->in;
@@ -135,18 +137,32 @@ static int prepare(struct ferry_target *t,
 	if (check_channels(theirs, e) ||
 	    (t->vm->adopt && ferry_adopt_ferry(t, theirs, e)) ||
 	    compare(t, theirs, e) ||
+	    ferry_target_bulk_expect(t, theirs, e) ||
 	    ferry_place_begin(&in->place, e))
 		return -1;
-	in->receiver = calloc(theirs->data + (size_t)theirs->urgent,
-			      sizeof(*in->receiver));
+	in->receiver = calloc(theirs->data + (size_t)theirs->urgent +
+			      theirs->device, sizeof(*in->receiver));
 	if (!in->receiver)
 		return ferry_err_set(e, FERRY_E_NOMEM, errno, "receivers");
 	pthread_mutex_lock(&t->lock);
 	in->data = theirs->data;
 	in->urgent = theirs->urgent;
+	in->device = theirs->device;
 	memcpy(t->session, head->session, sizeof(t->session));
+	t->bond = *bond;
 	pthread_mutex_unlock(&t->lock);
 	return 0;
+}
+
+/* With TLS: between us and who opened this main. */
+static int bind_main(struct ferry_target *t, struct ferry_chan *main,
+		     const struct ferry_channel_head *head,
+		     struct ferry_bond *bond, struct ferry_err *e)
+{
+	if (!t->tls)
+		return 0;
+	return ferry_bond_make(bond, main, head->session, e) ||
+	       ferry_bond_check(bond, main, head, e) ? -1 : 0;
 }
 
 /* Caller holds the lock. */
@@ -154,8 +170,10 @@ static void forget_session(struct ferry_target *t)
 {
 	free(t->in.receiver);
 	t->in.receiver = NULL;
-	t->in.data = t->in.urgent = t->in.here = 0;
+	t->in.data = t->in.urgent = t->in.device = t->in.here = 0;
+	ferry_bulk_in_forget(&t->bulk);
 	memset(t->session, 0, sizeof(t->session));
+	explicit_bzero(&t->bond, sizeof(t->bond));
 }
 
 static void forget(struct ferry_target *t)
@@ -216,7 +234,8 @@ int ferry_admit_next(struct ferry_target *t, struct ferry_err *e)
 }
 
 /*
- * Without userfaultfd there is no postcopy here.  A source that must have it is
+ * Without userfaultfd there is no postcopy here, nor with a device that cannot
+ * wait for pages.  A source that must have it is
  * told what to do; any other hears of it (in a verdict that accepts) and goes
  * on by precopy.
  */
@@ -227,7 +246,8 @@ static int check_postcopy(struct ferry_target *t,
 {
 	struct ferry_err why = { 0 };
 
-	if (!ferry_place_can_listen(&t->in.place, &why))
+	if (!ferry_place_can_listen(&t->in.place, &why) &&
+	    !ferry_foreign_can(t->vm, FERRY_FOREIGN_FAULT, &why))
 		return 0;
 	if (head->mandatory & FERRY_FEATURE_POSTCOPY) {
 		*e = why;
@@ -239,17 +259,29 @@ static int check_postcopy(struct ferry_target *t,
 	return 0;
 }
 
-/* Who has one connection for all is never found again, and what is adopted is
- * not asked for by ferry's way. */
+/* Who has one connection for all is never found again. */
 static uint64_t can(const struct ferry_target *t)
 {
 	uint64_t can = FERRY_FEATURES_CAN;
 
 	if (t->vm->adopt)
-		can &= ~(uint64_t)FERRY_FEATURE_VERIFY;
-	if (t->vm->adopt || !t->others_may_come)
+		can &= ~(uint64_t)(FERRY_FEATURE_VERIFY | FERRY_FEATURE_BULK |
+				   FERRY_FEATURE_SURVIVE);
+	if (!t->others_may_come || (t->vm->adopt && !t->vm->how.recover))
 		can &= ~(uint64_t)FERRY_FEATURE_RECOVER;
+	if (!t->vm->ops.run_until)
+		can &= ~(uint64_t)FERRY_FEATURE_FENCE;
+	if (!t->tls)
+		can &= ~(uint64_t)FERRY_FEATURE_BOUND;
 	return can;
+}
+
+static int check_header(struct ferry_target *t, struct ferry_err *e)
+{
+	if (ferry_param(&t->params, FERRY_P_CHANNEL_HEADER))
+		return 0;
+	return ferry_err_set(e, FERRY_E_MISMATCH, 0, "channel-header is off "
+			     "at the target, and on at the source");
 }
 
 int ferry_admit_main(struct ferry_target *t, struct ferry_inbuf *in,
@@ -257,6 +289,7 @@ int ferry_admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 		     const struct ferry_hello *theirs, struct ferry_err *e)
 {
 	struct ferry_err ignored, note = { 0 };
+	struct ferry_bond bond = { 0 };
 	uint64_t taken = 0;
 	int rc;
 
@@ -266,9 +299,13 @@ int ferry_admit_main(struct ferry_target *t, struct ferry_inbuf *in,
 		(void)!ferry_admit_answer(t, in->chan, head, 0, e, &ignored);
 		return -1;
 	}
-	rc = ferry_channel_take(head, can(t), &taken, e);
+	rc = check_header(t, e);
 	if (!rc)
-		rc = prepare(t, head, theirs, e);
+		rc = ferry_channel_take(head, can(t), &taken, e);
+	if (!rc)
+		rc = bind_main(t, in->chan, head, &bond, e);
+	if (!rc)
+		rc = prepare(t, head, &bond, theirs, e);
 	if (!rc)
 		rc = check_postcopy(t, head, &taken, e, &note);
 	if (!rc && (taken & FERRY_FEATURE_VERIFY))
@@ -335,9 +372,34 @@ static unsigned number_of(const struct ferry_channel_head *h)
 							   FERRY_SUMS_URGENT);
 }
 
-static void receiver_failed(void *arg, const struct ferry_err *why)
+/* Who waits for a page shall not wait for a stream as well. */
+static uint32_t methods_of(const struct ferry_target *t,
+			   const struct ferry_channel_head *h)
 {
-	ferry_target_failed(arg, why);
+	return t->features & FERRY_FEATURE_COMPRESS &&
+	       h->type == FERRY_CHANNEL_DATA ? FERRY_UNPACK_METHODS : 0;
+}
+
+static struct ferry_flow *flow_of(struct ferry_target *t,
+				  const struct ferry_channel_head *h)
+{
+	if (h->type == FERRY_CHANNEL_DEVICE)
+		return NULL;
+	return &t->in.flow[h->type == FERRY_CHANNEL_DATA ? h->index :
+			   FERRY_DATA_CHANNELS_MAX + h->index];
+}
+
+static void receiver_failed(void *arg, struct ferry_receiver *r,
+			    const struct ferry_err *why)
+{
+	struct ferry_target *t = arg;
+
+	/* What it was for is here. */
+	if (r->no_pages && ferry_bulk_in_is_done(&t->bulk) &&
+	    ferry_err_is_link(why))
+		return;
+	if (!ferry_survive_loss(t, r, why))
+		ferry_target_failed(t, why);
 }
 
 static struct ferry_receiver *
@@ -352,7 +414,19 @@ place_for(struct ferry_target *t, const struct ferry_channel_head *h)
 		return &in->receiver[h->index];
 	if (h->type == FERRY_CHANNEL_URGENT && h->index < in->urgent)
 		return &in->receiver[in->data + h->index];
+	if (h->type == FERRY_CHANNEL_DEVICE && h->index < in->device)
+		return &in->receiver[in->data + in->urgent + h->index];
 	return NULL;
+}
+
+/* Packets of bulk devices come on channels of their own, or among pages. */
+static void let_devices_in(struct ferry_target *t, struct ferry_receiver *r,
+			   uint16_t type)
+{
+	r->no_pages = type == FERRY_CHANNEL_DEVICE;
+	if (r->no_pages || (type == FERRY_CHANNEL_DATA && !t->in.device &&
+			    t->bulk.loaders))
+		r->sink = &t->sink;
 }
 
 /* The main connection has its answer, but may not have been let in quite yet;
@@ -384,12 +458,17 @@ int ferry_admit_other(struct ferry_target *t, struct ferry_inbuf *in,
 				   "channel %s %u belongs to no migration "
 				   "that is coming in",
 				   ferry_channel_type_name(h->type), h->index);
+	} else if (t->tls && ferry_bond_check(&t->bond, in->chan, h, e)) {
+		rc = -1;
 	} else {
 		r->gate = &t->in.gate;
 		r->place = &t->in.place;
 		r->number = number_of(h);
+		r->methods = methods_of(t, h);
+		r->flow = flow_of(t, h);
 		r->failed = receiver_failed;
 		r->arg = t;
+		let_devices_in(t, r, h->type);
 		/* Pages come when they come: silence is for main to judge. */
 		in->chan->ops->set_timeout(in->chan, 0, ms);
 		rc = ferry_receiver_start(r, in, e);

@@ -24,8 +24,9 @@ int ferry_adopt_init(struct ferry_target *t, struct ferry_err *e)
 	struct ferry_lanes *l = &t->adopted.lanes;
 
 	l->place = &t->in.place;
-	l->unpack = t->vm->how.unpack;
 	l->failed = lane_failed;
+	l->device = ferry_parts_packet;
+	ferry_parts_init(t);
 	l->arg = t;
 	if (ferry_place_init_file(&t->in.place, &t->vm->mem, &t->in.map,
 				  &watch, e))
@@ -37,6 +38,7 @@ void ferry_adopt_fini(struct ferry_target *t)
 {
 	ferry_preempt_stop(t);
 	ferry_lanes_fini(&t->adopted.lanes);
+	ferry_parts_fini(t);
 }
 
 /* ---- the shape of it ------------------------------------------------------------- */
@@ -53,6 +55,7 @@ static int begin(struct ferry_target *t, const char *name,
 	a->fitted = false;
 	ferry_vm_adopt_name(t->vm, name);
 	pthread_mutex_unlock(&t->lock);
+	ferry_parts_forget(t);
 	a->dialect = dialect;
 	a->has_uuid = uuid != NULL;
 	if (uuid)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "wire/machine.h"
 #include "wire/package.h"
 #include "wire/ranges.h"
@@ -43,10 +44,8 @@ static int on_open_return_path(struct ferry_target *t, struct ferry_rd *rd,
 static int on_switchover_start(struct ferry_target *t, struct ferry_rd *rd,
 			       struct ferry_err *e)
 {
-	(void)t;
 	(void)rd;
-	(void)e;
-	return 0;
+	return ferry_parts_switch(t, e);
 }
 
 static int on_ping(struct ferry_target *t, struct ferry_rd *rd,
@@ -74,6 +73,40 @@ static int check_page_sizes(struct ferry_target *t,
 	return 0;
 }
 
+static int on_lease(struct ferry_target *t, struct ferry_rd *rd,
+		    struct ferry_err *e)
+{
+	uint32_t ms;
+
+	if (ferry_command_u32_decode(rd, FERRY_COMMAND_LEASE, &ms, e))
+		return -1;
+	return ferry_lease_begin(t, ms * FERRY_NS_PER_MS, e);
+}
+
+static int on_renew(struct ferry_target *t, struct ferry_rd *rd,
+		    struct ferry_err *e)
+{
+	uint32_t n;
+
+	if (ferry_command_u32_decode(rd, FERRY_COMMAND_RENEW, &n, e))
+		return -1;
+	ferry_lease_renewed(t, n);
+	return 0;
+}
+
+static int on_void(struct ferry_target *t, struct ferry_rd *rd,
+		   struct ferry_err *e)
+{
+	char reason[FERRY_REASON_BYTES_MAX + 1];
+
+	if (ferry_void_decode(rd, reason, e))
+		return -1;
+	if (!t->returning)
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "command VOID comes out of turn");
+	return ferry_return_void(t, reason, e);
+}
+
 static int on_advise(struct ferry_target *t, struct ferry_rd *rd,
 		     struct ferry_err *e)
 {
@@ -85,7 +118,8 @@ static int on_advise(struct ferry_target *t, struct ferry_rd *rd,
 		t->in.body.page_sizes = a.page_sizes;
 	else if (check_page_sizes(t, &a, e))
 		return -1;
-	if (ferry_place_can_listen(&t->in.place, e))
+	if (ferry_place_can_listen(&t->in.place, e) ||
+	    ferry_foreign_can(t->vm, FERRY_FOREIGN_FAULT, e))
 		return ferry_err_wrap(e, "postcopy");
 	t->in.body.advised = true;
 	return 0;
@@ -148,7 +182,8 @@ static int on_zero_ranges(struct ferry_target *t, struct ferry_rd *rd,
 	return 0;
 }
 
-/* All channels have placed what they carried before this mark. */
+/* All channels have placed what they carried before this mark.  1: one is lost,
+ * and it is void. */
 static int wait_mark(struct ferry_target *t, struct ferry_rd *rd,
 		     uint16_t command, uint32_t *sequence,
 		     struct ferry_err *e)
@@ -161,7 +196,7 @@ static int wait_mark(struct ferry_target *t, struct ferry_rd *rd,
 	for (unsigned i = 0; i < in->data + in->urgent; i++)
 		if (ferry_marks_wait(&in->gate, &in->receiver[i], *sequence,
 				     ms, e))
-			return -1;
+			return ferry_survive_void(t, &in->receiver[i], e);
 	return 0;
 }
 
@@ -169,9 +204,11 @@ static int on_barrier(struct ferry_target *t, struct ferry_rd *rd,
 		      struct ferry_err *e)
 {
 	uint32_t sequence;
+	int rc = wait_mark(t, rd, FERRY_COMMAND_BARRIER, &sequence, e);
 
-	if (wait_mark(t, rd, FERRY_COMMAND_BARRIER, &sequence, e) ||
-	    (t->phase == FERRY_PHASE_RUNNING && ferry_verify_end(t, e)))
+	if (rc)
+		return rc < 0 ? -1 : 0;
+	if (t->phase == FERRY_PHASE_RUNNING && ferry_verify_end(t, e))
 		return -1;
 	return ferry_answer_say(&t->in.answer, FERRY_RP_SYNCED, sequence, e);
 }
@@ -180,9 +217,11 @@ static int on_finish(struct ferry_target *t, struct ferry_rd *rd,
 		     struct ferry_err *e)
 {
 	uint32_t sequence;
+	int rc = wait_mark(t, rd, FERRY_COMMAND_FINISH, &sequence, e);
 
-	if (wait_mark(t, rd, FERRY_COMMAND_FINISH, &sequence, e) ||
-	    ferry_target_check_all(t, e))
+	if (rc)
+		return rc < 0 ? -1 : 0;
+	if (ferry_target_check_all(t, e))
 		return -1;
 	if (t->phase == FERRY_PHASE_PAGES) {
 		t->phase = FERRY_PHASE_COMPLETE;
@@ -242,7 +281,8 @@ static int listen_for_pages(struct ferry_target *t, struct ferry_err *e)
 		return ferry_adopt_listen(t, e);
 	if (ferry_place_listen(&t->in.place, e))
 		return -1;
-	return ferry_fault_start(&t->in.fault, e);
+	return ferry_fault_start(&t->in.fault, e) ||
+	       ferry_foreign_listen(t, e) ? -1 : 0;
 }
 
 static int on_packaged(struct ferry_target *t, struct ferry_rd *rd,
@@ -276,6 +316,7 @@ static int on_run(struct ferry_target *t, struct ferry_rd *rd,
 		  struct ferry_err *e)
 {
 	(void)rd;
+	ferry_lease_runs(t);
 	/* Said again by one who came back, and could not know. */
 	if (t->phase == FERRY_PHASE_RUNNING)
 		return t->returning ? 0 :
@@ -287,7 +328,8 @@ static int on_run(struct ferry_target *t, struct ferry_rd *rd,
 		return -1;
 	ferry_load_run(t);
 	t->phase = FERRY_PHASE_RUNNING;
-	if (t->postcopy)
+	/* A lease ends with FINISH, and with nothing before. */
+	if (t->postcopy || ferry_lease_is_there(t))
 		return 0;
 	t->phase = FERRY_PHASE_DONE;
 	return ferry_target_await_load(t, 1u << FERRY_LOAD_STARTED, e);
@@ -302,6 +344,10 @@ static const struct {
 	{ FERRY_COMMAND_OPEN_RETURN_PATH, FERRY_PHASE_BEGIN,
 		on_open_return_path },
 	{ FERRY_COMMAND_PING, 63, on_ping },
+	{ FERRY_COMMAND_LEASE, FERRY_PHASE_BEGIN, on_lease },
+	{ FERRY_COMMAND_RENEW, 63, on_renew },
+	{ FERRY_COMMAND_VOID, FERRY_PHASE_LOADING | FERRY_PHASE_RUNNING,
+		on_void },
 	{ FERRY_COMMAND_POSTCOPY_ADVISE, FERRY_PHASE_BEGIN, on_advise },
 	{ FERRY_COMMAND_ZERO_RANGES, FERRY_PHASE_PAGES, on_zero_ranges },
 	{ FERRY_COMMAND_BARRIER, FERRY_PHASE_PAGES | FERRY_PHASE_COMPLETE |
@@ -309,6 +355,9 @@ static const struct {
 	{ FERRY_COMMAND_RAM_DISCARD, FERRY_PHASE_PAGES, on_discard },
 	{ FERRY_COMMAND_FINISH, FERRY_PHASE_PAGES | FERRY_PHASE_RUNNING,
 		on_finish },
+	{ FERRY_COMMAND_LOST, FERRY_PHASE_RUNNING, ferry_survive_lost },
+	{ FERRY_COMMAND_WATCH, FERRY_PHASE_LOADING | FERRY_PHASE_RUNNING,
+		ferry_watch_faults },
 	{ FERRY_COMMAND_VERIFY, FERRY_PHASE_COMPLETE | FERRY_PHASE_RUNNING,
 		ferry_verify_pages },
 	{ FERRY_COMMAND_PACKAGED, FERRY_PHASE_PAGES | FERRY_PHASE_COMPLETE,

@@ -100,6 +100,9 @@ static int decide(struct ferry_target *t, struct ferry_inbuf *in,
 			return ferry_preempt_admit(t, in, e);
 		break;
 	}
+	if (i->first[0] == 0x16 && i->first[1] == 0x03)
+		return ferry_err_set(e, FERRY_E_MISMATCH, 0, "the peer speaks "
+				     "TLS, and tls-creds is not set here");
 	return ferry_err_set(e, FERRY_E_PROTO, 0,
 			     "this is no migration: it begins with %02x %02x "
 			     "%02x %02x", i->first[0], i->first[1],
@@ -116,6 +119,25 @@ static void heard(struct ferry_target *t, struct ferry_visitor *v)
 	pthread_mutex_unlock(&t->lock);
 }
 
+/* Takes it, also when it is turned away. */
+static struct ferry_chan *greet(struct ferry_target *t, struct ferry_chan *chan,
+				struct ferry_visitor *v, struct ferry_err *e)
+{
+	struct ferry_chan *tls;
+
+	if (!t->tls)
+		return chan;
+	tls = ferry_chan_tls(chan, t->tls, "", ferry_patience_ms(&t->params),
+			     NULL, e);
+	if (tls)
+		return tls;
+	heard(t, v);
+	ferry_log(&t->status.log, FERRY_LOG_WARN,
+		  "turned a connection away: %s", e->msg);
+	ferry_chan_close(chan);
+	return NULL;
+}
+
 static int admit(struct ferry_target *t, struct ferry_chan *chan,
 		 struct ferry_visitor *v, struct ferry_err *e)
 {
@@ -124,6 +146,9 @@ static int admit(struct ferry_target *t, struct ferry_chan *chan,
 	struct ferry_inbuf in = { 0 };
 	int rc;
 
+	chan = greet(t, chan, v, e);
+	if (!chan)
+		return -1;
 	chan->ops->set_timeout(chan, ms, ms);
 	rc = ferry_inbuf_init(&in, chan, FERRY_GREET_BUF_BYTES, e);
 	if (!rc)

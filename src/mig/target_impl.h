@@ -11,12 +11,18 @@
  *   target_load.c    "ferry-load": loads devices, starts the VM
  *   target_adopt.c   the door, the reader: a VM that is not known before it
  *                    comes
+ *   target_lease.c   "ferry-lease": how long the VM may run; the reader, the
+ *                    heart, the loader
  *   target_keep.c    the loader, the reader: that VM, when all of it is here
  *   target_tail.c    the reader: device state without lengths
+ *   target_parts.c   the reader, the lanes: devices whose state comes in parts
  *   target_preempt.c "ferry-preempt": QEMU's second page channel
  *   target_recover.c the reader, the door: a source that comes back
  *   target_return.c  the same, what is ferry's in it
+ *   target_faults.c  the heart: how long the guest waits
+ *   target_survive.c a receiver, the reader: a channel is lost
  *   target_verify.c  the reader: sums of pages, in verify mode
+ *   target_bulk.c    the door, the reader, the loader: bulk devices
  *   target_orders.c  public API: any thread, in postcopy
  *   target_watch.c   any of these: what failed, whose the VM is, how far
  *                    loading has come
@@ -31,8 +37,12 @@
 #include <ferry/target.h>
 
 #include "chan/uri.h"
+#include "dev/bulk_in.h"
+#include "mig/bond.h"
+#include "mig/flows.h"
 #include "mig/greet.h"
 #include "mig/heart.h"
+#include "mig/lease.h"
 #include "mig/params.h"
 #include "mig/status.h"
 #include "mig/vm.h"
@@ -41,9 +51,6 @@
 #include "recv/receiver.h"
 #include "recv/stream.h"
 #include "wire/command.h"
-
-#define FERRY_RECEIVERS_MAX (FERRY_DATA_CHANNELS_MAX + \
-			     FERRY_URGENT_CHANNELS_MAX)
 
 /* How far the main stream has come; bits, for sets of them. */
 enum ferry_phase {
@@ -60,13 +67,23 @@ struct ferry_inflow {
 	struct ferry_map map;
 	struct ferry_place place;
 	struct ferry_fault_thread fault;
+	struct ferry_foreign foreign;
+	_Atomic bool	 foreign_waits;	/* to hear of the end */
 	struct ferry_marks gate;
 	struct ferry_answer answer;
 	struct ferry_rambody body;	/* pages on main */
-	unsigned	 data, urgent;	/* channels announced */
+	unsigned	 data, urgent, device;	/* channels announced */
 	unsigned	 here;		/* receivers started; target->lock */
-	struct ferry_receiver *receiver;	/* data, then urgent */
+	struct ferry_receiver *receiver;	/* data, then urgent, device */
+	/* Of each connection for pages: data, then urgent. */
+	struct ferry_flow flow[FERRY_DATA_CHANNELS_MAX +
+			       FERRY_URGENT_CHANNELS_MAX];
 };
+
+static inline unsigned ferry_inflow_channels(const struct ferry_inflow *in)
+{
+	return in->data + in->urgent + in->device;
+}
 
 /* Loading devices and starting the VM. */
 enum ferry_load_state {
@@ -108,13 +125,40 @@ struct ferry_recovery {
 	bool		 waiting;	/* main broke, and the reader waits */
 	bool		 coming;	/* somebody is being let in */
 	bool		 here;		/* in is ready */
+	bool		 lingers;	/* all is here, and nobody knows whether
+					 * the source has heard so */
+	bool		 heard;		/* it has, at the door */
+	bool		 strayed;	/* a QEMU came back that does not belong
+					 * here */
 	struct ferry_inbuf in;
+};
+
+/* A device whose state comes in parts; parts->lock. */
+struct ferry_parts_device {
+	char		 name[FERRY_NAME_MAX + 1];
+	uint32_t	 section, instance;
+	bool		 ended;		/* its END came */
+	uint32_t	 packets;	/* that came, each once; */
+	uint32_t	 of;		/* there are so many; 0: not known */
+	struct ferry_bitmap came;	/* by index */
+};
+
+struct ferry_parts {
+	pthread_mutex_t	 lock;
+	pthread_cond_t	 changed;
+	bool		 no_more;	/* lock: no other device begins, as: */
+	unsigned	 devices;
+	struct ferry_parts_device device[FERRY_KEPT_DEVICES_MAX];
+	/* The reader's: what is to be kept of main next. */
+	uint8_t		*buf;
+	uint32_t	 used, kind;
 };
 
 /* What a VM that is adopted needs besides. */
 struct ferry_adoption {
 	struct ferry_lanes lanes;
 	struct ferry_preempt preempt;
+	struct ferry_parts parts;
 	enum ferry_dialect dialect;
 	bool		 has_uuid;
 	uint8_t		 uuid[16];
@@ -124,6 +168,23 @@ struct ferry_adoption {
 	bool		 committed;	/* the same */
 	const uint8_t	*vmdesc;	/* inside tail */
 	size_t		 vmdesc_bytes;
+};
+
+/*
+ * How long the VM may run.
+ *
+ * Threads: heart asks, reader renews and ends it, loader lets the VM start;
+ *          "ferry-lease" wakes when it is out.  lock: leaf; the embedder's
+ *          run_until() is called with it held, so that its calls are in order.
+ */
+struct ferry_lease_keeper {
+	pthread_mutex_t	 lock;
+	struct ferry_lease_held held;	/* lock */
+	bool		 out;		/* lock: the embedder was told */
+	bool		 over;		/* lock: for good, one way or other */
+	int		 timer_fd;
+	int		 stop_fd;
+	struct ferry_thread thread;
 };
 
 /* A connection that says who it is.  Its place is free when the thread is
@@ -167,6 +228,9 @@ struct ferry_target {
 	struct ferry_door door;
 	struct ferry_adoption adopted;
 	struct ferry_recovery recovery;
+	struct ferry_bulk_in bulk;
+	struct ferry_device_sink sink;	/* into it */
+	struct ferry_lease_keeper lease;
 	_Atomic bool	 begun;		/* by the one listen that may */
 	bool		 others_may_come;	/* set before the reader runs:
 					 * the door stays open */
@@ -182,6 +246,8 @@ struct ferry_target {
 					 * who came was dismissed */
 	struct ferry_inbuf main_in;	/* reader only, once arrived */
 	uint8_t		 session[FERRY_SESSION_BYTES];
+	struct ferry_tls *tls;		/* since listen; NULL: in the clear */
+	struct ferry_bond bond;		/* with TLS: as long as session */
 	enum ferry_dialect dialect;
 	uint64_t	 features;	/* taken; 0 with a QEMU */
 
@@ -189,12 +255,23 @@ struct ferry_target {
 	 * up and says why on main: so long its word is waited for. */
 	uint64_t	 last_word_ns;
 
+	/* lock: receivers that tell of their loss, and that none may any
+	 * more. */
+	unsigned	 telling;
+	bool		 told_enough;
+
+	_Atomic bool	 watched;	/* the source asked for FAULTS */
+	uint64_t	 told[FERRY_HIST_BUCKETS];	/* the heart: up to
+							 * the last one */
+
 	/* Reader only. */
 	enum ferry_phase phase;
 	bool		 postcopy;	/* LISTEN came */
 	bool		 differs;	/* VERIFY found a page that does */
+	_Atomic unsigned verified;	/* enum ferry_verified; for others */
 	bool		 returning;	/* the source is back, and RESUME has
 					 * not come */
+	bool		 may_ask;	/* what has come: a channel was lost */
 	struct ferry_save tail;		/* QEMU precopy: device sections */
 };
 
@@ -333,7 +410,7 @@ FERRY_CHECKED int ferry_adopt_start(struct ferry_target *t,
 FERRY_CHECKED int ferry_adopt_finish(struct ferry_target *t,
 				     struct ferry_err *e);
 /* The reader: says SHUT 0; -1 when what took effect was taken back, or stays
- * aside. */
+ * aside.  A ferry that has not heard it is lingered for (recovery). */
 FERRY_CHECKED int ferry_adopt_end(struct ferry_target *t,
 				  struct ferry_err *e);
 /* The reader: main broke when the VM was ours, in postcopy.  May come again. */
@@ -344,6 +421,57 @@ void ferry_adopt_pause(struct ferry_target *t);
 /* Device state up to the end of the stream, into loader and adopted. */
 FERRY_CHECKED int ferry_tail_read(struct ferry_target *t,
 				  struct ferry_err *e);
+
+/* ---- target_lease.c --------------------------------------------------------------- */
+
+void ferry_lease_init(struct ferry_lease_keeper *l);
+void ferry_lease_fini(struct ferry_lease_keeper *l);
+/* The reader: LEASE. */
+FERRY_CHECKED int ferry_lease_begin(struct ferry_target *t, uint64_t ns,
+				    struct ferry_err *e);
+bool ferry_lease_is_there(struct ferry_target *t);
+bool ferry_lease_is_out(struct ferry_target *t);
+/* The heart: what to ask now, or 0. */
+uint32_t ferry_lease_due(struct ferry_target *t);
+/* Before LOADED is said. */
+void ferry_lease_loads(struct ferry_target *t);
+/* The reader: RENEW, RUN. */
+void ferry_lease_renewed(struct ferry_target *t, uint32_t n);
+void ferry_lease_runs(struct ferry_target *t);
+/* The loader: before the VM is started. */
+void ferry_lease_starts(struct ferry_target *t);
+/* The reader: all of the VM is here, and the source will never run it; or it
+ * does, and this one is void.  For good. */
+void ferry_lease_release(struct ferry_target *t);
+void ferry_lease_forbid(struct ferry_target *t);
+void ferry_lease_stats(struct ferry_target *t, struct ferry_stats *st);
+
+/* ---- target_parts.c ---------------------------------------------------------------- */
+
+void ferry_parts_init(struct ferry_target *t);
+void ferry_parts_fini(struct ferry_target *t);
+/* A source that left is forgotten. */
+void ferry_parts_forget(struct ferry_target *t);
+
+/* The reader: is it a section of such a device?  Then it reads it. */
+bool ferry_parts_has(struct ferry_target *t, const struct ferry_section *s);
+FERRY_CHECKED int ferry_parts_section(struct ferry_target *t,
+				      const struct ferry_section *s,
+				      struct ferry_err *e);
+/* The reader: SWITCHOVER_START. */
+FERRY_CHECKED int ferry_parts_switch(struct ferry_target *t,
+				     struct ferry_err *e);
+/* The reader, behind the end of RAM: their END sections. */
+FERRY_CHECKED int ferry_parts_ends(struct ferry_target *t,
+				   struct ferry_err *e);
+/* The reader, at the end of the stream: all of it is here. */
+FERRY_CHECKED int ferry_parts_await(struct ferry_target *t,
+				    struct ferry_err *e);
+/* A lane: struct ferry_lanes' device(). */
+FERRY_CHECKED int ferry_parts_packet(void *target, unsigned lane,
+				     const struct ferry_device_packet *p,
+				     struct ferry_inbuf *in, uint8_t *buf,
+				     struct ferry_err *e);
 
 /* ---- target_preempt.c ------------------------------------------------------------- */
 
@@ -375,6 +503,34 @@ FERRY_CHECKED int ferry_recover_resume(struct ferry_target *t,
 				       struct ferry_rd *rd,
 				       struct ferry_err *e);
 
+/* The reader, before what is asked with goes: no receiver asks any more. */
+void ferry_survive_end(struct ferry_target *t);
+
+/* ---- target_faults.c ------------------------------------------------------------- */
+
+/* The reader: WATCH. */
+FERRY_CHECKED int ferry_watch_faults(struct ferry_target *t,
+				     struct ferry_rd *rd,
+				     struct ferry_err *e);
+/* The heart: a sign of life, and what there is to say of faults. */
+void ferry_faults_beat(struct ferry_target *t);
+
+/* ---- target_survive.c ------------------------------------------------------------ */
+
+/* The receiver: its channel broke.  False when that is more than one channel's
+ * loss. */
+bool ferry_survive_loss(struct ferry_target *t, struct ferry_receiver *r,
+			const struct ferry_err *why);
+/* The reader: no mark came on it, *e.  1: it is lost, and what the mark was for
+ * is void. */
+FERRY_CHECKED int ferry_survive_void(struct ferry_target *t,
+				     struct ferry_receiver *r,
+				     struct ferry_err *e);
+/* LOST. */
+FERRY_CHECKED int ferry_survive_lost(struct ferry_target *t,
+				     struct ferry_rd *rd,
+				     struct ferry_err *e);
+
 /* ---- target_verify.c ------------------------------------------------------------- */
 
 /* Before a page comes: note what does. */
@@ -389,6 +545,14 @@ FERRY_CHECKED int ferry_verify_pages(struct ferry_target *t,
 				     struct ferry_err *e);
 FERRY_CHECKED int ferry_verify_end(struct ferry_target *t,
 				   struct ferry_err *e);
+
+/* ---- target_bulk.c --------------------------------------------------------------- */
+
+void ferry_target_bulk_init(struct ferry_target *t);
+/* The door: the devices of this source. */
+FERRY_CHECKED int ferry_target_bulk_expect(struct ferry_target *t,
+					   const struct ferry_hello *h,
+					   struct ferry_err *e);
 
 /* ---- target_return.c -------------------------------------------------------------- */
 
@@ -406,9 +570,17 @@ bool ferry_return_may_wait(struct ferry_target *t,
 void ferry_return_let_go(struct ferry_target *t);
 /* It is back: it is told what became of the VM. */
 void ferry_return_begin(struct ferry_target *t);
+/* VOID: the source runs the VM again, and this one never does.  Returns -1. */
+FERRY_CHECKED int ferry_return_void(struct ferry_target *t,
+				    const char *reason, struct ferry_err *e);
 /* RESUME. */
 FERRY_CHECKED int ferry_return_resume(struct ferry_target *t,
 				      struct ferry_err *e);
+/* The last word was said: until the source hangs up.  Has it said that it has
+ * heard? */
+bool ferry_return_await_heard(struct ferry_target *t, struct ferry_inbuf *in);
+/* It had not: until it comes to the door for it. */
+void ferry_return_linger(struct ferry_target *t);
 
 /* ---- target_load.c -------------------------------------------------------------- */
 

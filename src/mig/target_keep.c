@@ -43,13 +43,21 @@
 #define RETRY_NS	FERRY_NS_PER_S
 #define QUIET_MS	500u	/* five signs of life */
 
+/* CONFIGURATION has one only if the source was to have it checked. */
+static const uint8_t *uuid_of(struct ferry_adoption *a)
+{
+	if (!a->has_uuid)
+		a->has_uuid = ferry_lanes_uuid(&a->lanes, a->uuid);
+	return a->has_uuid ? a->uuid : NULL;
+}
+
 static int prepare(struct ferry_target *t, struct ferry_err *e)
 {
 	struct ferry_adoption *a = &t->adopted;
 	struct ferry_adopt_state state = {
 		.who = {
 			.vm = t->vm, .dialect = a->dialect,
-			.uuid = a->has_uuid ? a->uuid : NULL,
+			.uuid = uuid_of(a),
 		},
 		.map = &t->in.map,
 		.sections = t->loader.devices,
@@ -69,10 +77,11 @@ static int prepare(struct ferry_target *t, struct ferry_err *e)
 	return 0;
 }
 
-/* The source is done with it whatever we answer. */
+/* The source is done with it whatever we answer: there never was a way back.
+ * One that a failing channel has just given up was one. */
 static bool is_one_way(const struct ferry_target *t)
 {
-	return !t->in.answer.open;
+	return !t->in.answer.chan;
 }
 
 /* It may not be, whatever it was answered. */
@@ -233,9 +242,9 @@ int ferry_adopt_finish(struct ferry_target *t, struct ferry_err *e)
 
 /*
  * Who has read SHUT closes; a QEMU that closed without reading it resets the
- * connection.  A ferry that should keep it open has heard when it gives no more
- * signs of life.  What it says until then is read, for closing on it would take
- * SHUT back.
+ * connection.  A ferry says that it has heard, if it could come back; one that
+ * could not, and keeps it open, has heard when it gives no more signs of life.
+ * What they say until then is read, for closing on it would take SHUT back.
  */
 static int await_close(struct ferry_target *t, struct ferry_err *e)
 {
@@ -258,6 +267,22 @@ static int take_back(struct ferry_target *t, const struct ferry_err *why,
 			     "that all is here: %.160s", why->msg);
 }
 
+/* It looks for us until it has heard, and this process is all that can tell
+ * it: its end would leave the VM in two halves for all that it knows. */
+static void end_with_ferry(struct ferry_target *t, bool said)
+{
+	bool heard = said && ferry_return_await_heard(t, &t->main_in);
+
+	t->main->ops->shutdown(t->main);
+	if (heard)
+		return;
+	ferry_log(&t->status.log, FERRY_LOG_WARN, "all of the VM is here, and "
+		  "the source has not heard so: waiting for it to come back");
+	pthread_mutex_lock(&t->lock);
+	t->recovery.lingers = true;
+	pthread_mutex_unlock(&t->lock);
+}
+
 int ferry_adopt_end(struct ferry_target *t, struct ferry_err *e)
 {
 	struct ferry_err why = { 0 };
@@ -268,6 +293,10 @@ int ferry_adopt_end(struct ferry_target *t, struct ferry_err *e)
 	said = !ferry_answer_say(&t->in.answer, FERRY_RP_SHUT, 0, &why);
 	if (!said && may_resume(t) && !t->postcopy)
 		return take_back(t, &why, e);
+	if (t->features & FERRY_FEATURE_RECOVER) {
+		end_with_ferry(t, said);
+		return 0;
+	}
 	closed = said && !await_close(t, &why);
 	if (!may_resume(t))
 		return 0;

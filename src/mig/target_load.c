@@ -66,11 +66,16 @@ static int start_vm(struct ferry_target *t, struct ferry_err *e)
 		return -1;
 	if (!ferry_target_may_start(t, e))
 		return -1;
+	ferry_lease_starts(t);
 	if (t->vm->adopt) {
 		if (ferry_adopt_start(t, e))
 			return -1;
-	} else if (t->vm->ops.start(t->vm->opaque, t->vm->was_running, e))
+	} else if (t->vm->was_running && ferry_bulk_in_run(&t->bulk, e)) {
+		return -1;
+	} else if (t->vm->ops.start(t->vm->opaque, t->vm->was_running, e)) {
 		return ferry_err_wrap(e, "start the VM");
+	}
+	ferry_bulk_in_settle(&t->bulk);
 	ferry_status_heard(&t->status);
 	if (t->dialect == FERRY_DIALECT_FERRY)
 		(void)!ferry_answer_say(&t->in.answer, FERRY_RP_RUNNING, 0,
@@ -86,7 +91,8 @@ static int load_devices(struct ferry_target *t, struct ferry_err *e)
 	if (t->vm->adopt)
 		return ferry_adopt_load(t, e);
 	return ferry_dev_load_all(&t->vm->devices, t->loader.devices,
-				  t->loader.device_bytes, e);
+				  t->loader.device_bytes, e) ||
+	       ferry_bulk_in_finish(&t->bulk, e) ? -1 : 0;
 }
 
 /* Who has let go of the VM already only likes to know. */
@@ -103,6 +109,7 @@ static void load_main(void *arg)
 	int rc = load_devices(t, &err);
 
 	if (!rc) {
+		ferry_lease_loads(t);	/* before another link says it */
 		source_may_return(t, true);
 		rc = say_loaded(t, &err) && must_be_told(t) ? -1 : 0;
 	}

@@ -47,7 +47,8 @@ static int load_now(struct ferry_target *t, struct ferry_err *e)
 /* Behind the end of RAM nothing comes but devices nobody knows here. */
 static int on_tail(struct ferry_target *t, struct ferry_err *e)
 {
-	if (ferry_target_check_all(t, e) || ferry_tail_read(t, e))
+	if (ferry_parts_ends(t, e) || ferry_target_check_all(t, e) ||
+	    ferry_tail_read(t, e) || ferry_parts_await(t, e))
 		return -1;
 	return load_now(t, e);
 }
@@ -55,6 +56,8 @@ static int on_tail(struct ferry_target *t, struct ferry_err *e)
 static int on_ram(struct ferry_target *t, const struct ferry_section *s,
 		  struct ferry_err *e)
 {
+	if (ferry_parts_has(t, s))
+		return ferry_parts_section(t, s, e);
 	if (s->type == FERRY_SECTION_START &&
 	    (strcmp(s->name, FERRY_RAM_SECTION_NAME) ||
 	     s->version != FERRY_RAM_SECTION_VERSION))
@@ -223,10 +226,10 @@ static bool channels_here(struct ferry_target *t, uint64_t until)
 	bool all;
 
 	pthread_mutex_lock(&t->lock);
-	while (t->in.here < t->in.data + t->in.urgent && !t->end.quit &&
+	while (t->in.here < ferry_inflow_channels(&t->in) && !t->end.quit &&
 	       ferry_cond_wait_until(&t->changed, &t->lock, until))
 		;
-	all = t->in.here == t->in.data + t->in.urgent;
+	all = t->in.here == ferry_inflow_channels(&t->in);
 	pthread_mutex_unlock(&t->lock);
 	return all;
 }
@@ -257,8 +260,8 @@ static int await_channels(struct ferry_target *t, struct ferry_err *e)
 					     "gave up waiting for channels");
 		if (ferry_now_ns() > until)
 			return ferry_err_set(e, FERRY_E_TIMEOUT, 0,
-					     "not all data and urgent "
-					     "channels came");
+					     "not all data, urgent and "
+					     "device channels came");
 	}
 	return 0;
 }
@@ -266,8 +269,13 @@ static int await_channels(struct ferry_target *t, struct ferry_err *e)
 static void beat(void *target)
 {
 	struct ferry_target *t = target;
+	uint32_t n = ferry_lease_due(t);
 
-	ferry_answer_beat(&t->in.answer);
+	/* Who waits for the lease first. */
+	if (n)
+		ferry_answer_beat(&t->in.answer, FERRY_RP_ASK_LEASE, n);
+	else
+		ferry_faults_beat(t);
 }
 
 int ferry_target_start_heart(struct ferry_target *t, struct ferry_err *e)
@@ -293,7 +301,7 @@ static void stop_receivers(struct ferry_target *t)
 	struct ferry_inflow *in = &t->in;
 
 	ferry_place_stop_waiting(&in->place);
-	for (unsigned i = 0; in->receiver && i < in->data + in->urgent; i++)
+	for (unsigned i = 0; in->receiver && i < ferry_inflow_channels(in); i++)
 		ferry_receiver_stop(&in->receiver[i]);
 }
 
@@ -351,7 +359,8 @@ static int receive(struct ferry_target *t, struct ferry_err *e)
 	if (await_source(t, e))
 		return -1;
 	ferry_status_set(&t->status, FERRY_STATE_ACTIVE);
-	return ferry_target_start_heart(t, e) || read_stream(t, e) ? -1 : 0;
+	return ferry_target_start_heart(t, e) ||
+	       ferry_bulk_in_start(&t->bulk, e) || read_stream(t, e) ? -1 : 0;
 }
 
 /* The source closes once it has read SHUT; until then nothing is closed here,
@@ -365,21 +374,35 @@ static void await_close(struct ferry_target *t)
 				    ferry_inbuf_have(&t->main_in));
 }
 
+/* Nobody runs it here: what remains is that the source knows. */
+static void complete_adopted(struct ferry_target *t)
+{
+	struct ferry_err err = { 0 };
+
+	if (ferry_adopt_end(t, &err)) {
+		ferry_status_fail(&t->status, t->postcopy ?
+				  FERRY_STATE_POSTCOPY_PAUSED :
+				  FERRY_STATE_FAILED, &err);
+		return;
+	}
+	ferry_status_set(&t->status, FERRY_STATE_COMPLETED);
+	ferry_return_linger(t);
+}
+
 static void complete(struct ferry_target *t)
 {
 	struct ferry_err err = { 0 };
 
+	ferry_foreign_end(t, true);
 	ferry_heart_stop(&t->heart);
+	ferry_lease_release(t);
+	ferry_survive_end(t);
 	ferry_fault_stop(&t->in.fault);
+	ferry_foreign_close(&t->in.foreign);
 	ferry_place_end(&t->in.place);
 	set_ended(t);
 	if (t->vm->adopt) {
-		if (ferry_adopt_end(t, &err))
-			ferry_status_fail(&t->status, t->postcopy ?
-					  FERRY_STATE_POSTCOPY_PAUSED :
-					  FERRY_STATE_FAILED, &err);
-		else
-			ferry_status_set(&t->status, FERRY_STATE_COMPLETED);
+		complete_adopted(t);
 		return;
 	}
 	if (t->in.answer.open)
@@ -420,10 +443,14 @@ static void give_up(struct ferry_target *t, const struct ferry_err *err)
 {
 	ferry_answer_give_up(&t->in.answer, err->msg);
 	t->main->ops->shutdown(t->main);
+	ferry_bulk_in_close(&t->bulk);
 	stop_receivers(t);
+	ferry_foreign_end(t, false);
 	ferry_fault_stop(&t->in.fault);
+	ferry_foreign_close(&t->in.foreign);
 	ferry_place_end(&t->in.place);
 	ferry_load_stop(t);
+	ferry_bulk_in_stop(&t->bulk);
 }
 
 /* Or has recovered, while the VM was still to be started. */

@@ -26,9 +26,19 @@ bool ferry_target_awaits_source(struct ferry_target *t)
 	bool waiting;
 
 	pthread_mutex_lock(&t->lock);
-	waiting = t->recovery.waiting;
+	waiting = t->recovery.waiting || t->recovery.lingers;
 	pthread_mutex_unlock(&t->lock);
 	return waiting;
+}
+
+bool ferry_target_met_stray(struct ferry_target *t)
+{
+	bool strayed;
+
+	pthread_mutex_lock(&t->lock);
+	strayed = t->recovery.strayed;
+	pthread_mutex_unlock(&t->lock);
+	return strayed;
 }
 
 /* Under the lock nobody begins to wait, and who ends it has said before that
@@ -39,7 +49,7 @@ bool ferry_target_is_over(struct ferry_target *t)
 	bool waiting;
 
 	pthread_mutex_lock(&t->lock);
-	waiting = t->recovery.waiting;
+	waiting = t->recovery.waiting || t->recovery.lingers;
 	state = ferry_status_state(&t->status);
 	pthread_mutex_unlock(&t->lock);
 	return ferry_state_is_final(state) && !waiting;
@@ -48,11 +58,10 @@ bool ferry_target_is_over(struct ferry_target *t)
 /* ---- the door ------------------------------------------------------------------------ */
 
 /* Nothing is consumed: the reader answers it. */
-static int check_opening(struct ferry_target *t, struct ferry_inbuf *in,
-			 struct ferry_err *e)
+static int read_opening(struct ferry_inbuf *in, char *name,
+			struct ferry_err *e)
 {
 	const uint8_t *p = ferry_inbuf_need(in, FERRY_COMMAND_WIRE, e);
-	char name[FERRY_NAME_MAX + 1];
 	struct ferry_rd rd;
 	size_t bytes;
 
@@ -66,7 +75,15 @@ static int check_opening(struct ferry_target *t, struct ferry_inbuf *in,
 	if (!p)
 		return -1;
 	rd = ferry_rd_over(p + FERRY_COMMAND_WIRE, bytes);
-	if (ferry_recv_bitmap_decode(&rd, name, e))
+	return ferry_recv_bitmap_decode(&rd, name, e);
+}
+
+static int check_opening(struct ferry_target *t, struct ferry_inbuf *in,
+			 struct ferry_err *e)
+{
+	char name[FERRY_NAME_MAX + 1];
+
+	if (read_opening(in, name, e))
 		return -1;
 	return ferry_mem_by_name(&t->vm->mem, name) ? 0 :
 	       ferry_err_set(e, FERRY_E_MISMATCH, 0, "the VM that comes back "
@@ -105,6 +122,21 @@ static bool hand_over(struct ferry_target *t, struct ferry_inbuf *in,
 	return true;
 }
 
+/* Any stranger may begin like one. */
+static int turn_stray(struct ferry_target *t, struct ferry_inbuf *in,
+		      struct ferry_err *e)
+{
+	char name[FERRY_NAME_MAX + 1];
+
+	if (read_opening(in, name, e))
+		return -1;
+	pthread_mutex_lock(&t->lock);
+	t->recovery.strayed = true;
+	pthread_mutex_unlock(&t->lock);
+	return ferry_err_set(e, FERRY_E_STATE, 0, "a source comes back, and "
+			     "there is nothing here that it could go on with");
+}
+
 int ferry_recover_admit(struct ferry_target *t, struct ferry_inbuf *in,
 			struct ferry_err *e)
 {
@@ -112,9 +144,7 @@ int ferry_recover_admit(struct ferry_target *t, struct ferry_inbuf *in,
 	bool ok;
 
 	if (!is_possible(t))
-		return ferry_err_set(e, FERRY_E_STATE, 0, "a source comes "
-				     "back, and there is nothing here that it "
-				     "could go on with");
+		return turn_stray(t, in, e);
 	if (check_opening(t, in, e))
 		return -1;
 	in->chan->ops->set_timeout(in->chan, 0, ms);
@@ -221,6 +251,8 @@ static void pause_here(struct ferry_target *t, const struct ferry_err *why)
 		ferry_preempt_stop(t);
 	if (!ferry_status_is_handed(&t->status))
 		return;
+	if (t->differs)		/* a person decides, and nobody comes */
+		ms = 0;
 	if (is_ferry(t))
 		ferry_status_hope(&t->status, ms ? ferry_now_ns() +
 				  ms * FERRY_NS_PER_MS : 0);
@@ -248,18 +280,37 @@ static void go_on(struct ferry_target *t)
 	t->returning = true;
 }
 
+/* Before that there is nobody to come back; the door may be letting one in, who
+ * finds that it is late. */
+static bool has_arrived(struct ferry_target *t)
+{
+	bool arrived;
+
+	pthread_mutex_lock(&t->lock);
+	arrived = t->arrived;
+	pthread_mutex_unlock(&t->lock);
+	return arrived;
+}
+
 bool ferry_recover_await(struct ferry_target *t, struct ferry_err *why)
 {
 	struct ferry_inbuf old = { 0 };
 	uint64_t until;
 
-	if (!may_wait(t, why, &until) || !begin_waiting(t, why))
+	if (!has_arrived(t) || !may_wait(t, why, &until) ||
+	    !begin_waiting(t, why))
 		return false;
 	pause_here(t, why);
 	if (t->vm->adopt && !is_ferry(t))
 		ferry_adopt_pause(t);
-	ferry_log(&t->status.log, FERRY_LOG_WARN, "the connection broke (%s); "
-		  "waiting for the source to come back", why->msg);
+	if (t->differs)
+		ferry_log(&t->status.log, FERRY_LOG_WARN, "%s; the source "
+			  "pauses, and comes back only when it is told to",
+			  why->msg);
+	else
+		ferry_log(&t->status.log, FERRY_LOG_WARN, "the connection "
+			  "broke (%s); waiting for the source to come back",
+			  why->msg);
 	if (!await_source(t, until, &old))
 		return false;
 	ferry_answer_close(&t->in.answer);
@@ -284,7 +335,7 @@ int ferry_recover_bitmap(struct ferry_target *t, struct ferry_rd *rd,
 	char name[FERRY_NAME_MAX + 1];
 	const struct ferry_mem_block *b;
 
-	if (check_turn(t, FERRY_COMMAND_RECV_BITMAP, e) ||
+	if ((!t->may_ask && check_turn(t, FERRY_COMMAND_RECV_BITMAP, e)) ||
 	    ferry_recv_bitmap_decode(rd, name, e))
 		return -1;
 	b = ferry_mem_by_name(&t->vm->mem, name);

@@ -10,7 +10,8 @@
  *            have been lost: it is said again by the door itself.
  *   reader   says what became of the VM; is asked what has come; waits for
  *            the other channels with RESUME, and lets who waits for pages
- *            ask again
+ *            ask again; in the end a target that ends with the migration
+ *            stays until the source is known to have heard
  *
  * How the reader waits is target_recover.c's, for QEMUs as well.
  */
@@ -30,20 +31,23 @@ enum fate { FATE_STRANGER, FATE_NOT_NOW, FATE_BACK, FATE_ALL_HERE,
 	    FATE_GIVEN_UP };
 
 /* Caller holds the lock. */
-static bool is_ours(struct ferry_target *t, const struct ferry_channel_head *h)
+static bool is_ours(struct ferry_target *t, struct ferry_chan *chan,
+		    const struct ferry_channel_head *h)
 {
-	return t->in.receiver && !t->vm->adopt &&
-	       t->dialect == FERRY_DIALECT_FERRY &&
-	       ferry_session_same(h->session, t->session);
+	struct ferry_err ignored;
+
+	return t->in.receiver && t->dialect == FERRY_DIALECT_FERRY &&
+	       ferry_session_same(h->session, t->session) &&
+	       (!t->tls || !ferry_bond_check(&t->bond, chan, h, &ignored));
 }
 
 /* Caller holds the lock. */
-static enum fate look(struct ferry_target *t,
+static enum fate look(struct ferry_target *t, struct ferry_chan *chan,
 		      const struct ferry_channel_head *h)
 {
 	struct ferry_recovery *r = &t->recovery;
 
-	if (!is_ours(t, h) || r->rescued)
+	if (!is_ours(t, chan, h) || r->rescued)
 		return FATE_STRANGER;
 	switch (ferry_status_state(&t->status)) {
 	case FERRY_STATE_COMPLETED:
@@ -67,7 +71,7 @@ static void take_down(struct ferry_target *t)
 }
 
 /* Until it is decided; what is, is reserved for the caller. */
-static enum fate await_fate(struct ferry_target *t,
+static enum fate await_fate(struct ferry_target *t, struct ferry_chan *chan,
 			    const struct ferry_channel_head *h)
 {
 	uint64_t now, until = ferry_now_ns() + FERRY_NS_PER_MS *
@@ -75,12 +79,12 @@ static enum fate await_fate(struct ferry_target *t,
 	enum fate fate;
 
 	pthread_mutex_lock(&t->lock);
-	fate = look(t, h);
+	fate = look(t, chan, h);
 	if (fate == FATE_NOT_NOW)
 		take_down(t);
 	while (fate == FATE_NOT_NOW && (now = ferry_now_ns()) < until) {
 		ferry_cond_wait_until(&t->changed, &t->lock, now + LOOK_NS);
-		fate = look(t, h);
+		fate = look(t, chan, h);
 	}
 	if (fate == FATE_BACK)
 		t->recovery.coming = true;
@@ -114,21 +118,58 @@ static int check_channels(struct ferry_target *t,
 			     t->in.urgent);
 }
 
-/* Who has heard it closes. */
-static void await_close(struct ferry_target *t, struct ferry_inbuf *in)
+/* One command of those that may come behind the last word: none counts but
+ * HEARD.  -1: it has closed. */
+static int hear_out(struct ferry_inbuf *in, bool *heard)
+{
+	struct ferry_section s = { 0 };
+	struct ferry_err ignored;
+	struct ferry_rd rd;
+
+	if (ferry_stream_section(in, &s, &ignored) ||
+	    s.type != FERRY_SECTION_COMMAND ||
+	    ferry_stream_payload(in, s.bytes, &rd, &ignored))
+		return -1;
+	if (s.command == FERRY_COMMAND_HEARD)
+		*heard = true;
+	return 0;
+}
+
+bool ferry_return_await_heard(struct ferry_target *t, struct ferry_inbuf *in)
 {
 	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
 			 ferry_param(&t->params, FERRY_P_TIMEOUT);
 	struct ferry_chan *chan = in->chan;
-	struct ferry_err ignored;
+	bool heard = false;
 
 	while (ferry_now_ns() < until && !ferry_target_is_quitting(t)) {
-		if (!chan->ops->wait(chan, POLLIN, 10))
+		if (!ferry_inbuf_have(in) && !chan->ops->wait(chan, POLLIN, 10))
 			continue;
-		if (!ferry_inbuf_need(in, 1, &ignored))
-			return;
-		ferry_inbuf_consume(in, ferry_inbuf_have(in));
+		if (hear_out(in, &heard))
+			break;
 	}
+	return heard;
+}
+
+void ferry_return_linger(struct ferry_target *t)
+{
+	uint64_t until = ferry_now_ns() + FERRY_NS_PER_MS *
+			 ferry_param(&t->params, FERRY_P_RECOVER);
+
+	pthread_mutex_lock(&t->lock);
+	while (t->recovery.lingers && !t->recovery.heard && !t->end.quit &&
+	       ferry_cond_wait_until(&t->changed, &t->lock, until))
+		;
+	t->recovery.lingers = false;
+	pthread_mutex_unlock(&t->lock);
+}
+
+static void note_heard(struct ferry_target *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->recovery.heard = true;
+	pthread_cond_broadcast(&t->changed);
+	pthread_mutex_unlock(&t->lock);
 }
 
 /* The last word once more, and until it is heard. */
@@ -146,7 +187,8 @@ static int say_last(struct ferry_target *t, struct ferry_inbuf *in,
 		(void)!ferry_answer_say(&a, FERRY_RP_SHUT, 0, &err);
 	else
 		ferry_answer_give_up(&a, st.error);
-	await_close(t, in);
+	if (ferry_return_await_heard(t, in))
+		note_heard(t);
 	ferry_answer_fini(&a);
 	ferry_chan_close(in->chan);
 	ferry_inbuf_fini(in);
@@ -177,7 +219,7 @@ int ferry_return_admit(struct ferry_target *t, struct ferry_inbuf *in,
 		       const struct ferry_channel_head *head,
 		       const struct ferry_hello *theirs, struct ferry_err *e)
 {
-	enum fate fate = await_fate(t, head);
+	enum fate fate = await_fate(t, in->chan, head);
 	struct ferry_err note = { 0 };
 	bool ok;
 
@@ -211,9 +253,9 @@ bool ferry_return_may_wait(struct ferry_target *t,
 			   ferry_err_is_link(why) &&
 			   ferry_param(&t->params, FERRY_P_RECOVER)));
 	pthread_mutex_unlock(&t->lock);
-	/* Who did not say RUN has the VM, and may never come. */
+	/* Who did not say RUN has the VM, and comes to say so; or is dead. */
 	*until = handed ? UINT64_MAX : ferry_now_ns() + FERRY_NS_PER_MS *
-		 ferry_param(&t->params, FERRY_P_TIMEOUT);
+		 ferry_param(&t->params, FERRY_P_RECOVER);
 	return wait;
 }
 
@@ -225,9 +267,10 @@ static void stop_receivers(struct ferry_target *t)
 
 	ferry_place_stop_waiting(&in->place);
 	ferry_marks_close(&in->gate);
-	for (unsigned i = 0; i < in->data + in->urgent; i++)
+	for (unsigned i = 0; i < ferry_inflow_channels(in); i++)
 		ferry_receiver_stop(&in->receiver[i]);
 	pthread_mutex_lock(&t->lock);
+	in->device = 0;		/* their state is here */
 	memset(in->receiver, 0, (in->data + (size_t)in->urgent) *
 	       sizeof(*in->receiver));
 	in->here = 0;
@@ -242,7 +285,8 @@ void ferry_return_let_go(struct ferry_target *t)
 	ferry_fault_mute(&t->in.fault);
 	ferry_answer_close(&t->in.answer);
 	stop_receivers(t);
-	t->returning = false;
+	t->returning = t->may_ask = false;
+	atomic_store(&t->watched, false);
 }
 
 void ferry_return_begin(struct ferry_target *t)
@@ -254,10 +298,29 @@ void ferry_return_begin(struct ferry_target *t)
 	ferry_answer_open(&t->in.answer, t->main, FERRY_DIALECT_FERRY);
 	if (ferry_target_start_heart(t, &err))
 		ferry_log(&t->status.log, FERRY_LOG_WARN, "%s", err.msg);
+	ferry_lease_loads(t);
 	/* The loader says RUNNING behind this note, if it comes later. */
 	runs = ferry_status_is_heard(&t->status);
 	(void)!ferry_answer_say(&t->in.answer, runs ? FERRY_RP_RUNNING :
 				FERRY_RP_LOADED, 0, &err);
+}
+
+/* Whoever waits for a page is let out by an error: the VM ends here. */
+int ferry_return_void(struct ferry_target *t, const char *reason,
+		      struct ferry_err *e)
+{
+	bool ran = ferry_status_is_handed(&t->status);
+
+	ferry_lease_forbid(t);
+	pthread_mutex_lock(&t->lock);
+	t->recovery.possible = false;
+	t->end.given_up = true;
+	pthread_mutex_unlock(&t->lock);
+	ferry_status_renounced(&t->status);
+	if (ran)
+		ferry_place_abandon(&t->in.place);
+	return ferry_err_set(e, FERRY_E_PEER, 0, "this VM is void: %.200s",
+			     reason);
 }
 
 static bool channels_here(struct ferry_target *t)

@@ -23,6 +23,7 @@ int ferry_verify_begin(struct ferry_target *t, struct ferry_err *e)
 	struct ferry_sums *s;
 
 	ferry_verify_fini(t);	/* of a source that left again */
+	atomic_store(&t->verified, FERRY_VERIFIED_NOT);
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return ferry_err_set(e, FERRY_E_NOMEM, errno, "verify");
@@ -63,6 +64,7 @@ static int tell(struct ferry_target *t, struct ferry_err *e)
 	if (t->phase != FERRY_PHASE_RUNNING || why.code != FERRY_E_MISMATCH)
 		return -1;
 	t->differs = true;
+	atomic_store(&t->verified, FERRY_VERIFIED_WRONG);
 	pthread_mutex_lock(&t->lock);
 	if (!t->end.why.code)
 		t->end.why = why;
@@ -100,6 +102,7 @@ int ferry_verify_end(struct ferry_target *t, struct ferry_err *e)
 		return 0;
 	if (ferry_sums_end(s, still(t), e))
 		return tell(t, e);
+	atomic_store(&t->verified, FERRY_VERIFIED_RIGHT);
 	ferry_log(&t->status.log, FERRY_LOG_INFO, "verify: all %llu pages are "
 		  "as at the source", (unsigned long long)s->compared);
 	return 0;

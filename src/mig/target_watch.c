@@ -38,8 +38,9 @@ static bool break_link(struct ferry_target *t, const struct ferry_err *why)
 	may_return = t->dialect == FERRY_DIALECT_FERRY &&
 		     t->recovery.possible &&
 		     (handed || ferry_err_is_link(why));
-	/* All at once: it is this link that is meant, not the next. */
-	if (may_return && !t->recovery.waiting) {
+	/* All at once: it is this link that is meant, not the next; nor one
+	 * whose end is only being waited for. */
+	if (may_return && !t->recovery.waiting && !t->end.done) {
 		if (!t->end.why.code)
 			t->end.why = *why;
 		t->main->ops->shutdown(t->main);

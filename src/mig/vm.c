@@ -42,7 +42,8 @@ static int check_size(const char *what, uint32_t got, size_t least,
 
 static int check_ops(const struct ferry_vm_ops *ops, struct ferry_err *e)
 {
-	if (check_size("struct ferry_vm_ops", ops->size, sizeof(*ops), e))
+	if (check_size("struct ferry_vm_ops", ops->size,
+		       offsetof(struct ferry_vm_ops, run_until), e))
 		return -1;
 	if (!ops->stop || !ops->resume || !ops->start || !ops->throttle ||
 	    !ops->running)
@@ -65,7 +66,8 @@ struct ferry_vm *ferry_vm_new(const char *name, const struct ferry_vm_ops *ops,
 		return NULL;
 	}
 	snprintf(vm->name, sizeof(vm->name), "%s", name);
-	vm->ops = *ops;
+	memcpy(&vm->ops, ops, ops->size < sizeof(*ops) ? ops->size :
+	       sizeof(*ops));
 	vm->opaque = opaque;
 	return vm;
 }
@@ -143,6 +145,7 @@ void ferry_vm_free(struct ferry_vm *vm)
 		vm->dirty[i]->ops->free(vm->dirty[i]);
 	forget_facts(vm);
 	ferry_registry_fini(&vm->devices);
+	ferry_bulk_list_fini(&vm->bulk);
 	ferry_mem_fini(&vm->mem);
 	free(vm);
 }
@@ -210,6 +213,18 @@ int ferry_vm_track_process(struct ferry_vm *vm, struct ferry_err *e)
 	return add_tracker(vm, ferry_dirty_process(&vm->mem, e), e);
 }
 
+int ferry_vm_track_log(struct ferry_vm *vm, const struct ferry_track_ops *ops,
+		       void *opaque, struct ferry_err *e)
+{
+	if (check_open(vm, e) ||
+	    check_size("struct ferry_track_ops", ops->size, sizeof(*ops), e))
+		return -1;
+	if (!ops->start || !ops->collect || !ops->stop)
+		return ferry_err_set(e, FERRY_E_INVALID, 0, "VM %s: an empty "
+				     "slot in the ops of a log", vm->name);
+	return add_tracker(vm, ferry_dirty_log(ops, opaque, e), e);
+}
+
 void ferry_vm_mark_dirty(struct ferry_vm *vm, const void *addr, uint64_t bytes)
 {
 	struct ferry_dirty *told = atomic_load(&vm->told);
@@ -240,6 +255,36 @@ int ferry_vm_add_device(struct ferry_vm *vm, const char *name,
 				     FERRY_SECTIONS_MAX - 1);
 	return ferry_registry_add(&vm->devices, name, instance, version, ops,
 				  opaque, e);
+}
+
+static bool has_empty_slot(const struct ferry_bulk_ops *o)
+{
+	return !o->step || !o->pending || !o->iterate || !o->save ||
+	       !o->load_begin || !o->load_buffer || !o->ready || !o->load_end;
+}
+
+int ferry_vm_add_bulk(struct ferry_vm *vm, const char *name, uint32_t instance,
+		      uint32_t version, const struct ferry_bulk_ops *ops,
+		      void *opaque, struct ferry_err *e)
+{
+	struct ferry_bulk_dev dev = {
+		.instance = instance, .version = version, .opaque = opaque,
+	};
+
+	if (check_open(vm, e) || check_name("bulk device", name, e) ||
+	    check_size("struct ferry_bulk_ops", ops->size, sizeof(*ops), e))
+		return -1;
+	if (strncmp(name, "ferry.", 6) == 0)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "bulk device %s: names in ferry. are "
+				     "taken", name);
+	if (has_empty_slot(ops))
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "bulk device %s: an empty slot in its "
+				     "ops", name);
+	dev.ops = *ops;
+	snprintf(dev.name, sizeof(dev.name), "%s", name);
+	return ferry_bulk_list_add(&vm->bulk, &dev, e);
 }
 
 static int check_fact(const struct ferry_vm *vm, const char *name,

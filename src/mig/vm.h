@@ -12,15 +12,16 @@
 
 #include <ferry/vm.h>
 
+#include "dev/bulk.h"
 #include "dev/registry.h"
 #include "mem/dirty.h"
 #include "mem/mem.h"
+#include "mig/foreign.h"
+#include "mig/kept.h"
 #include "recv/map.h"
 #include "wire/dialect.h"
 
-struct ferry_unpack_ops;	/* recv/lanes.h */
-
-#define FERRY_VM_DIRTY_MAX	4
+#define FERRY_VM_DIRTY_MAX	68	/* each bulk device may have one */
 
 struct ferry_fact_copy {
 	char		 name[FERRY_NAME_MAX + 1];
@@ -63,6 +64,11 @@ struct ferry_adopt_ops {
 	void (*wrote)(void *opaque, const struct ferry_mem_block *b,
 		      uint64_t first, uint64_t n, const uint8_t *data);
 
+	/* State of devices in parts, in the order in which it came on main and
+	 * on each channel.  By the reader and by the channels' threads. */
+	int (*keep)(void *opaque, const struct ferry_kept *k, const void *data,
+		    struct ferry_err *e);
+
 	/* Does the description name just these sections, to the last octet?
 	 * If not, nothing is wrong yet: it may not be all of it. */
 	bool (*is_whole)(void *opaque, const void *sections,
@@ -93,7 +99,6 @@ struct ferry_adopt_how {
 	bool		 preempt;
 	bool		 switchover_ack;
 	bool		 recover;	/* wait for a source that comes back */
-	const struct ferry_unpack_ops *unpack;	/* NULL: none */
 };
 
 struct ferry_vm {
@@ -102,6 +107,7 @@ struct ferry_vm {
 	void		*opaque;
 	struct ferry_mem mem;
 	struct ferry_registry devices;
+	struct ferry_bulk_list bulk;
 	struct ferry_fact_copy fact[FERRY_FACTS_MAX];
 	unsigned	 facts;
 
@@ -109,12 +115,15 @@ struct ferry_vm {
 	 * sealed. */
 	struct ferry_dirty *dirty[FERRY_VM_DIRTY_MAX];
 	unsigned	 trackers;
+	struct ferry_vm_foreign foreign;
 	_Atomic(struct ferry_dirty *) told;
 
 	/* A parked VM: state of its devices as it was saved, instead of
 	 * devices.  Borrowed; NULL: ask the devices. */
 	const void	*state;
 	size_t		 state_bytes;
+	uint8_t		 uuid[16];	/* the same; zeroes: none */
+	const struct ferry_kept_store *kept;	/* the same, or NULL */
 
 	const struct ferry_adopt_ops *adopt;	/* NULL: an ordinary VM */
 	struct ferry_adopt_how how;

@@ -37,6 +37,26 @@ static int start_back(struct ferry_dump_stream *s, const uint8_t first[4])
 	return FERRY_DECODE_DONE;
 }
 
+/* What else people have lying about. */
+static const char *known_as(uint32_t magic)
+{
+	static const struct {
+		uint32_t mask, magic;
+		const char *what;
+	} rows[] = {
+		{ 0xffff0000, 0x1f8b0000, ", as gzip has it: unpack it" },
+		{ 0xffffffff, 0x28b52ffd, ", as zstd has it: unpack it" },
+		{ 0xffffffff, 0x514649fb, ", a qcow2 disk" },
+		{ 0xffffffff, 0x4c696276, ", as virsh save has it: the stream "
+		  "lies behind its head, see --offset" },
+	};
+
+	for (size_t i = 0; i < FERRY_LEN(rows); i++)
+		if ((magic & rows[i].mask) == rows[i].magic)
+			return rows[i].what;
+	return "";
+}
+
 /* Consumes nothing: the step it names reads the same octets again. */
 int ferry_dump_start(struct ferry_dump_stream *s, struct ferry_rd *r,
 		     struct ferry_err *e)
@@ -66,9 +86,10 @@ int ferry_dump_start(struct ferry_dump_stream *s, struct ferry_rd *r,
 	if (s->where.conn >= 0)
 		return ferry_dump_next(s, ferry_dump_preempt,
 				       "a page of a preempt channel");
-	return ferry_err_set(e, FERRY_E_PROTO, 0,
-			     "not a migration: it begins with 0x%08" PRIx32,
-			     magic_of(r->p));
+	return ferry_err_set(e, FERRY_E_PROTO, 0, "not a migration's stream, "
+			     "nor a capture of one, nor an image of a parked "
+			     "VM: it begins with 0x%08" PRIx32 "%s",
+			     magic_of(r->p), known_as(magic_of(r->p)));
 }
 
 /* ---- the input ----------------------------------------------------- */

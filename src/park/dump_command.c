@@ -4,6 +4,7 @@
  */
 #include "park/dump_priv.h"
 
+#include "wire/channel.h"
 #include "wire/command.h"
 #include "wire/ranges.h"
 #include "wire/verify.h"
@@ -103,10 +104,28 @@ static int tell_reason(struct ferry_dump_stream *s, struct ferry_rd *r,
 {
 	char reason[FERRY_REASON_BYTES_MAX + 1];
 
-	if (ferry_abort_decode(r, reason, e))
+	if (s->sec.command == FERRY_COMMAND_VOID ?
+	    ferry_void_decode(r, reason, e) : ferry_abort_decode(r, reason, e))
 		return -1;
 	ferry_dump_text(s, "reason", reason);
 	ferry_dump_over(s);
+	return 0;
+}
+
+static int tell_channel(struct ferry_dump_stream *s, struct ferry_rd *r,
+			struct ferry_err *e)
+{
+	enum ferry_channel_type type;
+	uint32_t number;
+	unsigned index;
+
+	if (ferry_command_u32_decode(r, FERRY_COMMAND_LOST, &number, e))
+		return -1;
+	if (!ferry_channel_of_number(number, &type, &index))
+		return ferry_err_set(e, FERRY_E_PROTO, 0, "LOST of channel "
+				     "0x%x", number);
+	ferry_dump_text(s, "type", ferry_channel_type_name((uint16_t)type));
+	ferry_dump_number(s, "index", index);
 	return 0;
 }
 
@@ -137,6 +156,8 @@ static const struct {
 	{ FERRY_COMMAND_PACKAGED, tell_value },
 	{ FERRY_COMMAND_BARRIER, tell_value },
 	{ FERRY_COMMAND_FINISH, tell_value },
+	{ FERRY_COMMAND_LOST, tell_channel },
+	{ FERRY_COMMAND_WATCH, tell_value },
 	{ FERRY_COMMAND_POSTCOPY_ADVISE, tell_advise },
 	{ FERRY_COMMAND_POSTCOPY_LISTEN, on_listen },
 	{ FERRY_COMMAND_POSTCOPY_RUN, on_run },
@@ -145,6 +166,9 @@ static const struct {
 	{ FERRY_COMMAND_RECV_BITMAP, tell_block },
 	{ FERRY_COMMAND_ABORT, tell_reason },
 	{ FERRY_COMMAND_VERIFY, tell_sums },
+	{ FERRY_COMMAND_LEASE, tell_value },
+	{ FERRY_COMMAND_RENEW, tell_value },
+	{ FERRY_COMMAND_VOID, tell_reason },
 };
 
 int ferry_dump_command(struct ferry_dump_stream *s, struct ferry_rd *r,

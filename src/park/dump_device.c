@@ -105,14 +105,7 @@ static int find_footer(struct ferry_dump_stream *s, const struct ferry_rd *r,
 /* sized: how it is known where the body ends. */
 static void tell(struct ferry_dump_stream *s, uint64_t body, const char *sized)
 {
-	ferry_dump_begin(s, s->sec_at, ferry_section_type_name(s->sec.type),
-			 NULL);
-	ferry_dump_number(s, "section", s->sec.id);
-	if (s->sec.name[0]) {
-		ferry_dump_text(s, "name", s->sec.name);
-		ferry_dump_number(s, "instance", s->sec.instance);
-		ferry_dump_number(s, "version", s->sec.version);
-	}
+	ferry_dump_begin_section(s);
 	ferry_dump_number(s, "body", body);
 	ferry_dump_text(s, "sized", sized);
 	ferry_dump_end(s, ferry_section_bytes(&s->sec) + body);

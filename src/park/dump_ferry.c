@@ -58,6 +58,19 @@ void ferry_dump_facts(struct ferry_dump_stream *s, const struct ferry_hello *h)
 	ferry_dump_list_end(s);
 }
 
+static void tell_bulk(struct ferry_dump_stream *s, const struct ferry_hello *h)
+{
+	ferry_dump_list(s, "bulk");
+	for (size_t i = 0; i < h->bulks; i++) {
+		ferry_dump_list(s, NULL);
+		ferry_dump_text(s, NULL, h->bulk[i].name);
+		ferry_dump_number(s, NULL, h->bulk[i].instance);
+		ferry_dump_number(s, NULL, h->bulk[i].version);
+		ferry_dump_list_end(s);
+	}
+	ferry_dump_list_end(s);
+}
+
 static void tell_hello(struct ferry_dump_stream *s,
 		       const struct ferry_hello *h, uint64_t bytes)
 {
@@ -88,6 +101,8 @@ static void tell_hello(struct ferry_dump_stream *s,
 	}
 	ferry_dump_list_end(s);
 	ferry_dump_facts(s, h);
+	if (h->bulks)
+		tell_bulk(s, h);
 	ferry_dump_end(s, bytes);
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "park/image.h"
+#include "wire/multifd.h"
 
 struct chunks {
 	uint64_t	zero, raw, packed;
@@ -38,6 +39,8 @@ static void tell_head(struct ferry_dump_stream *s,
 	piece(s, "chunks", &h->table);
 	piece(s, "state", &h->state);
 	piece(s, "index", &h->index);
+	if (h->flags & FERRY_IMAGE_KEPT)
+		piece(s, "kept", &h->kept);
 }
 
 static void tell_vm(struct ferry_dump_stream *s, const struct ferry_image *img)
@@ -149,12 +152,55 @@ static int tell_state(struct ferry_dump_stream *s,
 	return rc;
 }
 
+static const char *const kinds[] = {
+	[FERRY_KEPT_BEGIN] = "begin", [FERRY_KEPT_SWITCH] = "switch",
+	[FERRY_KEPT_END] = "end", [FERRY_KEPT_PACKET] = "packet",
+	[FERRY_KEPT_MORE] = "more",
+};
+
+static void tell_packet(struct ferry_dump_stream *s, const uint8_t *data,
+			size_t bytes)
+{
+	struct ferry_rd r = ferry_rd_over(data, bytes);
+	struct ferry_device_packet p;
+
+	if (ferry_device_packet_decode(&r, &p, NULL) != FERRY_DECODE_DONE)
+		return;
+	ferry_dump_text(s, "name", p.name);
+	ferry_dump_number(s, "instance", p.instance);
+	ferry_dump_number(s, "payload", p.payload_bytes);
+}
+
+/* Device state in parts, in the order in which it came. */
+static int tell_kept(struct ferry_dump_stream *s,
+		     const struct ferry_image *img, struct ferry_err *e)
+{
+	FERRY_AUTO_FREE uint8_t *buf = malloc(FERRY_KEPT_PIECE_BYTES);
+	struct ferry_kept_place p;
+
+	if (!buf)
+		return ferry_err_set(e, FERRY_E_NOMEM, errno, "device state");
+	for (uint32_t i = 0; ferry_image_kept(img, i, &p); i++) {
+		s->mark = p.offset;
+		if (ferry_image_read_kept(img, i, buf, e))
+			return -1;
+		ferry_dump_begin(s, p.offset, "KEPT", kinds[p.k.kind]);
+		if (p.k.kind >= FERRY_KEPT_PACKET)
+			ferry_dump_number(s, "channel", p.k.channel);
+		if (p.k.kind == FERRY_KEPT_PACKET)
+			tell_packet(s, buf, p.k.bytes);
+		ferry_dump_end(s, p.k.bytes);
+	}
+	return 0;
+}
+
 static int tell_all(struct ferry_dump_stream *s, const struct ferry_image *img,
 		    bool verify, struct ferry_err *e)
 {
 	tell_head(s, img);
 	tell_vm(s, img);
-	if (tell_blocks(s, img, e) || tell_state(s, img, e))
+	if (tell_blocks(s, img, e) || tell_state(s, img, e) ||
+	    tell_kept(s, img, e))
 		return ferry_err_wrap(e, "0x%" PRIx64, s->mark);
 	if (!verify)
 		return 0;

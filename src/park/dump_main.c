@@ -114,16 +114,21 @@ int ferry_dump_to_section(struct ferry_dump_stream *s)
 
 /* ---- sections ------------------------------------------------------ */
 
-static void tell(struct ferry_dump_stream *s)
+void ferry_dump_begin_section(struct ferry_dump_stream *s)
 {
 	ferry_dump_begin(s, s->sec_at, ferry_section_type_name(s->sec.type),
 			 NULL);
 	ferry_dump_number(s, "section", s->sec.id);
-	if (s->sec.name[0]) {
-		ferry_dump_text(s, "name", s->sec.name);
-		ferry_dump_number(s, "instance", s->sec.instance);
-		ferry_dump_number(s, "version", s->sec.version);
-	}
+	if (!s->sec.name[0])
+		return;
+	ferry_dump_text(s, "name", s->sec.name);
+	ferry_dump_number(s, "instance", s->sec.instance);
+	ferry_dump_number(s, "version", s->sec.version);
+}
+
+static void tell(struct ferry_dump_stream *s)
+{
+	ferry_dump_begin_section(s);
 	ferry_dump_end(s, ferry_section_bytes(&s->sec));
 }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Channels of packets: QEMU's multifd channels, which open with INIT, and a
- * ferry's data and urgent channels, which open with a channel header.
+ * ferry's data, urgent and device channels, which open with a channel header.
  */
 #include "park/dump_priv.h"
 
+#include "wire/bulk.h"
 #include "wire/multifd.h"
 
 static const struct {
@@ -121,13 +122,37 @@ static int device(struct ferry_dump_stream *s, struct ferry_rd *r,
 	return rc;
 }
 
+static int bulk(struct ferry_dump_stream *s, struct ferry_rd *r,
+		struct ferry_err *e)
+{
+	struct ferry_bulk_packet p = { 0 };
+	int rc = ferry_bulk_packet_decode(r, &p, e);
+
+	if (rc != FERRY_DECODE_DONE)
+		return rc;
+	ferry_dump_begin(s, s->mark, "PACKET",
+			 p.flags & FERRY_BULK_PACKET_LAST ? "BULK_LAST" :
+							    "BULK");
+	ferry_dump_number(s, "device", p.device);
+	ferry_dump_number(s, "index", p.index);
+	ferry_dump_hex(s, "flags", p.flags);
+	ferry_dump_number(s, "payload", p.bytes);
+	ferry_dump_end(s, FERRY_BULK_WIRE + (uint64_t)p.bytes);
+	s->skip = p.bytes;
+	return rc;
+}
+
 int ferry_dump_packet(struct ferry_dump_stream *s, struct ferry_rd *r,
 		      struct ferry_err *e)
 {
 	uint32_t flags;
 	size_t lack;
-	int rc = ferry_packet_peek(r, &flags, &lack, e);
+	int rc;
 
+	if (s->dialect == FERRY_DIALECT_FERRY && ferry_rd_left(r) >= 4 &&
+	    ferry_bulk_packet_is(r->p))
+		return bulk(s, r, e);
+	rc = ferry_packet_peek(r, &flags, &lack, e);
 	if (rc != FERRY_DECODE_DONE) {
 		r->lack = lack;
 		return rc;

@@ -212,6 +212,9 @@ void ferry_dump_vm_reset(struct ferry_dump_vm *vm);
 /* ---- the steps, by file -------------------------------------------- */
 
 ferry_dump_step ferry_dump_start;	/* dump.c: which connection is it? */
+/* The row of the section that is open, but for its end.  dump_main.c */
+void ferry_dump_begin_section(struct ferry_dump_stream *s);
+
 ferry_dump_step ferry_dump_file_header;	/* dump_main.c */
 ferry_dump_step ferry_dump_section;
 ferry_dump_step ferry_dump_ram;		/* dump_ram.c */

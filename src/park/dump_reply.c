@@ -4,6 +4,7 @@
  */
 #include "park/dump_priv.h"
 
+#include "wire/channel.h"
 #include "wire/recvmap.h"
 #include "wire/rp.h"
 
@@ -68,6 +69,15 @@ static void tell_value(struct ferry_dump_stream *s, const struct ferry_rp *m)
 	ferry_dump_number(s, "value", m->value);
 }
 
+static void tell_bulk(struct ferry_dump_stream *s, const struct ferry_rp *m)
+{
+	ferry_dump_number(s, "device", m->value);
+	if (m->type == FERRY_RP_BULK_CREDIT)
+		ferry_dump_number(s, "limit", m->wide);
+	if (m->type == FERRY_RP_BULK_LOADED)
+		ferry_dump_number(s, "busy_ns", m->wide);
+}
+
 static void tell_name(struct ferry_dump_stream *s, const struct ferry_rp *m)
 {
 	ferry_dump_text(s, "block", m->name);
@@ -87,6 +97,20 @@ static void tell_reason(struct ferry_dump_stream *s, const struct ferry_rp *m)
 	ferry_dump_text(s, "reason", m->reason);
 }
 
+static void tell_channel(struct ferry_dump_stream *s, const struct ferry_rp *m)
+{
+	ferry_dump_text(s, "type",
+			ferry_channel_type_name((uint16_t)(m->value >> 16)));
+	ferry_dump_number(s, "index", m->value & 0xffff);
+}
+
+static void tell_faults(struct ferry_dump_stream *s, const struct ferry_rp *m)
+{
+	ferry_dump_number(s, "waits", m->faults.waits);
+	ferry_dump_number(s, "p99_us", m->faults.p99_us);
+	ferry_dump_number(s, "oldest_us", m->faults.oldest_us);
+}
+
 static void tell_nothing(struct ferry_dump_stream *s, const struct ferry_rp *m)
 {
 	(void)s;
@@ -103,7 +127,12 @@ static const struct {
 	{ FERRY_RP_RECV_BITMAP, tell_name },
 	{ FERRY_RP_REASON, tell_reason },
 	{ FERRY_RP_DIFFERS, tell_reason },
+	{ FERRY_RP_LOST, tell_channel },
+	{ FERRY_RP_FAULTS, tell_faults },
 	{ FERRY_RP_SWITCHOVER_ACK, tell_nothing },
+	{ FERRY_RP_BULK_CREDIT, tell_bulk },
+	{ FERRY_RP_BULK_READY, tell_bulk },
+	{ FERRY_RP_BULK_LOADED, tell_bulk },
 };
 
 static void tell(struct ferry_dump_stream *s, const struct ferry_rp *m)

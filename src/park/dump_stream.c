@@ -147,6 +147,9 @@ static int cut(struct ferry_dump_stream *s, struct ferry_err *e)
 	if (s->need > s->have)
 		missing = s->need - s->have;
 	s->mark = s->at + s->have;
+	if (s == &s->d->in && s->mark == s->d->p.offset)
+		return ferry_err_set(e, FERRY_E_CLOSED, 0, "there is nothing: "
+				     "no stream, no capture and no image");
 	if (!missing)
 		return ferry_err_set(e, FERRY_E_CLOSED, 0,
 				     "it ends where more must come: %s",
@@ -158,11 +161,13 @@ static int cut(struct ferry_dump_stream *s, struct ferry_err *e)
 
 int ferry_dump_stream_finish(struct ferry_dump_stream *s, struct ferry_err *e)
 {
-	struct ferry_rd r = ferry_rd_over(s->buf, s->have);
+	/* When nothing had to be kept there is no buffer. */
+	const uint8_t *from = s->buf ? s->buf : (const uint8_t *)"";
+	struct ferry_rd r = ferry_rd_over(from, s->have);
 	int rc = 0;
 
 	if (s->hold) {
-		s->window = s->buf;
+		s->window = from;
 		s->mark = s->at;
 		rc = s->at_end(s, &r, e) == FERRY_DECODE_DONE ? 0 : -1;
 	} else if (s->skip || s->have || !s->may_end) {

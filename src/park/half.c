@@ -48,7 +48,8 @@ static int read_record(struct ferry_half_file *h, uint32_t *type,
 		return ferry_err_set(e, FERRY_E_PROTO, 0, "it is damaged: a "
 				     "record of type %" PRIu32 " does not "
 				     "match its digest", *type);
-	if (*type < h->last || (*type == h->last && *type == FERRY_HALF_HEAD))
+	if (ferry_half_rank(*type) < ferry_half_rank(h->last) ||
+	    (*type == h->last && *type == FERRY_HALF_HEAD))
 		return ferry_err_set(e, FERRY_E_PROTO, 0, "it is damaged: its "
 				     "records are out of order");
 	h->last = *type;
@@ -157,7 +158,7 @@ static int check_end(struct ferry_half_file *h, struct ferry_rd *rd,
 
 	ferry_half_end_decode(rd, &end);
 	if (end.has != h->count.has || end.pages != h->count.pages ||
-	    fgetc(h->file) != EOF)
+	    (h->sums && h->sums != h->count.has) || fgetc(h->file) != EOF)
 		return ferry_err_set(e, FERRY_E_PROTO, 0, "it is damaged: it "
 				     "has not what its end says");
 	return 0;
@@ -179,8 +180,13 @@ static int take(struct ferry_half_file *h, struct ferry_half_record *r,
 		r->n = ferry_rd_left(rd) / FERRY_HALF_RUN_WIRE;
 		return check_runs(h, r, e);
 	}
-	r->n = ferry_rd_left(rd) / FERRY_PAGE_BYTES;
-	h->count.pages += r->n;
+	if (r->type == FERRY_HALF_SUMS) {
+		r->n = ferry_rd_left(rd) / sizeof(uint32_t);
+		h->sums += r->n;
+	} else {
+		r->n = ferry_rd_left(rd) / FERRY_PAGE_BYTES;
+		h->count.pages += r->n;
+	}
 	return is_inside(h, r->place.block, r->place.first, r->n) ? 0 :
 	       outside(&r->place, e);
 }

@@ -19,15 +19,17 @@ struct ferry_half_file {
 	struct ferry_half_head head;
 	struct ferry_hello vm;		/* name, blocks, facts */
 	struct ferry_half_end count;	/* of what was handed out */
+	uint64_t	 sums;		/* too */
 	uint32_t	 last;		/* type of the record before */
 };
 
 /* What a record holds; borrowed until the next. */
 struct ferry_half_record {
-	uint32_t	 type;		/* HAS, STATE, PAGES, END */
+	uint32_t	 type;		/* HAS, SUMS, STATE, PAGES, END */
 	struct ferry_half_place place;
-	uint64_t	 n;		/* runs, octets or pages */
-	const uint8_t	*data;		/* runs as in the file; state; pages */
+	uint64_t	 n;		/* runs, sums, octets or pages */
+	const uint8_t	*data;		/* runs and sums as in the file; state;
+					 * pages */
 };
 
 /* Messages name the file. */

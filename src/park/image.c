@@ -92,6 +92,27 @@ static int check_state(const struct ferry_image *img, struct ferry_err *e)
 	return 0;
 }
 
+/* Of its records only the table. */
+static int read_kept(struct ferry_image *img, struct ferry_err *e)
+{
+	struct ferry_kept_place p;
+
+	if (!(img->head.flags & FERRY_IMAGE_KEPT))
+		return 0;
+	img->kept = read_piece(img, &img->head.kept,
+			       "table of device state in parts", e);
+	if (!img->kept)
+		return -1;
+	img->kept_records = (uint32_t)(img->head.kept.bytes / FERRY_KEPT_WIRE);
+	for (uint32_t i = 0; i < img->kept_records; i++)
+		if (ferry_kept_decode(img->kept + (size_t)i * FERRY_KEPT_WIRE,
+				      img->head.file_bytes, &p))
+			return ferry_err_set(e, FERRY_E_PROTO, 0, "the image "
+					     "is damaged: device state in "
+					     "parts, record %" PRIu32, i);
+	return 0;
+}
+
 static int read_rest(struct ferry_image *img, struct ferry_err *e)
 {
 	FERRY_AUTO_FREE uint8_t *index = NULL;
@@ -105,7 +126,7 @@ static int read_rest(struct ferry_image *img, struct ferry_err *e)
 					       img->chunks, &img->index, e))
 		return -1;
 	img->state = read_piece(img, &img->head.state, "device state", e);
-	return img->state ? check_state(img, e) : -1;
+	return img->state ? check_state(img, e) || read_kept(img, e) : -1;
 }
 
 int ferry_image_open(struct ferry_image *img, const char *path,
@@ -133,12 +154,39 @@ void ferry_image_close(struct ferry_image *img)
 	ferry_hello_fini(&img->index.vm);
 	free(img->table);
 	free(img->state);
-	img->table = img->state = NULL;
+	free(img->kept);
+	img->table = img->state = img->kept = NULL;
 }
 
 const char *ferry_image_peer(const struct ferry_image *img)
 {
 	return img->index.dialect == FERRY_DIALECT_QEMU ? "qemu" : "ferry";
+}
+
+/* ---- device state in parts ----------------------------------------------------- */
+
+bool ferry_image_kept(const struct ferry_image *img, uint32_t i,
+		      struct ferry_kept_place *p)
+{
+	return i < img->kept_records &&
+	       !ferry_kept_decode(img->kept + (size_t)i * FERRY_KEPT_WIRE,
+				  img->head.file_bytes, p);
+}
+
+int ferry_image_read_kept(const struct ferry_image *img, uint32_t i,
+			  uint8_t *out, struct ferry_err *e)
+{
+	struct ferry_kept_place p = { 0 };
+	int rc = ferry_image_kept(img, i, &p) ?
+		 read_all(img, out, p.k.bytes, p.offset) : -EINVAL;
+
+	if (rc)
+		return ferry_err_set(e, FERRY_E_IO, -rc, "read device state");
+	if (ferry_hash(out, p.k.bytes) == p.hash)
+		return 0;
+	return ferry_err_set(e, FERRY_E_PROTO, 0, "the image is damaged: "
+			     "device state in parts, record %" PRIu32 ", does "
+			     "not match its hash", i);
 }
 
 /* ---- memory -------------------------------------------------------------------- */

@@ -20,6 +20,8 @@ struct ferry_image {
 	uint8_t		*table;		/* chunks, as in the file */
 	uint64_t	 chunks;
 	uint8_t		*state;		/* sections, then the description */
+	uint8_t		*kept;		/* its table, as in the file */
+	uint32_t	 kept_records;
 };
 
 /* Messages name the file. */
@@ -59,7 +61,15 @@ FERRY_CHECKED int ferry_image_read(const struct ferry_image *img,
 				   struct ferry_image_cache *c, uint64_t chunk,
 				   uint8_t *out, struct ferry_err *e);
 
-/* All chunks, for those who want to know before they rely on it. */
+/* Record i of the device state in parts: false when there are no more.  Its
+ * octets (FERRY_KEPT_PIECE_BYTES at most), checked. */
+bool ferry_image_kept(const struct ferry_image *img, uint32_t i,
+		      struct ferry_kept_place *p);
+FERRY_CHECKED int ferry_image_read_kept(const struct ferry_image *img,
+					uint32_t i, uint8_t *out,
+					struct ferry_err *e);
+
+/* All chunks and records, for those who want to know before they rely on it. */
 FERRY_CHECKED int ferry_image_verify(const struct ferry_image *img,
 				     void (*progress)(void *arg,
 						      uint64_t chunk),

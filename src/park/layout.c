@@ -7,6 +7,7 @@
  *          | zeroes ... | be64 XXH3 of the 4088 octets before |
  *   piece  | be64 offset | be64 octets | be64 XXH3 |
  *   chunk  | be64 offset | be32 octets stored | be64 XXH3 |
+ *   kept   | be32 kind | be32 channel | be32 octets | be64 offset | be64 XXH3 |
  */
 #include "park/layout.h"
 
@@ -78,6 +79,11 @@ static int check_pieces(const struct ferry_image_head *h, struct ferry_err *e)
 	if (!in_file(h->index.offset, h->index.bytes, h->file_bytes) ||
 	    h->index.bytes > FERRY_INDEX_BYTES_MAX)
 		return broken(e, "place of the index");
+	if (h->flags & FERRY_IMAGE_KEPT &&
+	    (!in_file(h->kept.offset, h->kept.bytes, h->file_bytes) ||
+	     !h->kept.bytes || h->kept.bytes % FERRY_KEPT_WIRE ||
+	     h->kept.bytes / FERRY_KEPT_WIRE > FERRY_KEPT_RECORDS_MAX))
+		return broken(e, "place of the device state in parts");
 	return 0;
 }
 
@@ -93,7 +99,7 @@ int ferry_image_head_decode(const void *data, uint64_t file_bytes,
 	if (ferry_rd_be64(&end) != ferry_hash(data, HASHED_BYTES))
 		return broken(e, "its head does not match its hash");
 	h->flags = ferry_rd_be32(&r);
-	if (h->flags & ~(uint32_t)FERRY_IMAGE_ZSTD)
+	if (h->flags & ~(uint32_t)(FERRY_IMAGE_ZSTD | FERRY_IMAGE_KEPT))
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "the image "
 				     "needs something this ferry does not know "
 				     "(flags 0x%" PRIx32 ")", h->flags);
@@ -106,6 +112,7 @@ int ferry_image_head_decode(const void *data, uint64_t file_bytes,
 	h->table = read_piece(&r);
 	h->state = read_piece(&r);
 	h->index = read_piece(&r);
+	h->kept = read_piece(&r);
 	if (h->file_bytes != file_bytes)
 		return ferry_err_set(e, FERRY_E_PROTO, 0, "the image is "
 				     "damaged: it has %" PRIu64 " octets, and "
@@ -131,6 +138,8 @@ void ferry_image_head_encode(uint8_t data[FERRY_IMAGE_HEAD_BYTES],
 	write_piece(&w, &h->table);
 	write_piece(&w, &h->state);
 	write_piece(&w, &h->index);
+	if (h->flags & FERRY_IMAGE_KEPT)
+		write_piece(&w, &h->kept);
 	w = ferry_wr_over(data + HASHED_BYTES, 8);
 	ferry_wr_be64(&w, ferry_hash(data, HASHED_BYTES));
 }
@@ -167,6 +176,38 @@ void ferry_chunk_encode(uint8_t wire[FERRY_CHUNK_WIRE],
 	ferry_wr_be64(&w, c->offset);
 	ferry_wr_be32(&w, c->stored_bytes);
 	ferry_wr_be64(&w, c->hash);
+}
+
+/* ---- device state in parts ---------------------------------------------------- */
+
+int ferry_kept_decode(const uint8_t wire[FERRY_KEPT_WIRE],
+		      uint64_t file_bytes, struct ferry_kept_place *p)
+{
+	struct ferry_rd r = ferry_rd_over(wire, FERRY_KEPT_WIRE);
+
+	p->k.kind = ferry_rd_be32(&r);
+	p->k.channel = ferry_rd_be32(&r);
+	p->k.bytes = ferry_rd_be32(&r);
+	p->offset = ferry_rd_be64(&r);
+	p->hash = ferry_rd_be64(&r);
+	if (p->k.kind < FERRY_KEPT_BEGIN || p->k.kind > FERRY_KEPT_MORE ||
+	    p->k.channel >= FERRY_DATA_CHANNELS_MAX ||
+	    p->k.bytes > FERRY_KEPT_PIECE_BYTES ||
+	    !in_file(p->offset, p->k.bytes, file_bytes))
+		return -EBADMSG;
+	return 0;
+}
+
+void ferry_kept_encode(uint8_t wire[FERRY_KEPT_WIRE],
+		       const struct ferry_kept_place *p)
+{
+	struct ferry_wr w = ferry_wr_over(wire, FERRY_KEPT_WIRE);
+
+	ferry_wr_be32(&w, p->k.kind);
+	ferry_wr_be32(&w, p->k.channel);
+	ferry_wr_be32(&w, p->k.bytes);
+	ferry_wr_be64(&w, p->offset);
+	ferry_wr_be64(&w, p->hash);
 }
 
 /* ---- index ----------------------------------------------------------------------- */

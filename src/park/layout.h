@@ -11,6 +11,7 @@
 #define FERRY_PARK_LAYOUT_H
 
 #include "base/limits.h"
+#include "mig/kept.h"
 #include "wire/decode.h"
 #include "wire/hello.h"
 
@@ -32,6 +33,7 @@ struct ferry_piece {
 
 enum ferry_image_flags {
 	FERRY_IMAGE_ZSTD	= 1,	/* some chunks are compressed */
+	FERRY_IMAGE_KEPT	= 2,	/* there is device state in parts */
 };
 
 struct ferry_image_head {
@@ -40,6 +42,7 @@ struct ferry_image_head {
 	uint64_t	created_s;	/* seconds since 1970 */
 	uint8_t		id[16];		/* random */
 	struct ferry_piece table, state, index;
+	struct ferry_piece kept;	/* FERRY_IMAGE_KEPT: its table */
 };
 
 /* data: FERRY_IMAGE_HEAD_BYTES.  Says what is wrong with a file that is no
@@ -67,6 +70,21 @@ FERRY_CHECKED int ferry_chunk_decode(const uint8_t wire[FERRY_CHUNK_WIRE],
 bool ferry_chunk_is_zero(const uint8_t wire[FERRY_CHUNK_WIRE]);
 void ferry_chunk_encode(uint8_t wire[FERRY_CHUNK_WIRE],
 			const struct ferry_chunk *c);
+
+/* A record of device state in parts. */
+#define FERRY_KEPT_WIRE	28
+
+struct ferry_kept_place {
+	struct ferry_kept k;
+	uint64_t	offset;
+	uint64_t	hash;		/* of its octets */
+};
+
+FERRY_CHECKED int ferry_kept_decode(const uint8_t wire[FERRY_KEPT_WIRE],
+				    uint64_t file_bytes,
+				    struct ferry_kept_place *p);
+void ferry_kept_encode(uint8_t wire[FERRY_KEPT_WIRE],
+		       const struct ferry_kept_place *p);
 
 /* ---- the index: what was parked ------------------------------------------- */
 

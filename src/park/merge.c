@@ -13,6 +13,7 @@
 #include "dev/registry.h"
 #include "mem/mem.h"
 #include "park/half.h"
+#include "park/suspect.h"
 #include "park/writer.h"
 #include "wire/dialect.h"
 
@@ -24,6 +25,8 @@ struct merge {
 	struct ferry_map map;		/* here: holds something; zero: taken
 					 * from the target; asked: the source
 					 * has it */
+	struct ferry_suspects suspects;
+	struct ferry_merge_page changed;	/* the first */
 	struct ferry_save state;
 	struct ferry_merged *out;
 };
@@ -104,6 +107,55 @@ static int put_page(struct merge *m, uint32_t block, uint64_t page,
 	return 0;
 }
 
+static void name_wrong(struct merge *m, uint32_t block, uint64_t page,
+		       bool changed)
+{
+	struct ferry_merge_page at = { .page = page, .changed = changed };
+
+	snprintf(at.block, sizeof(at.block), "%s", m->mem.block[block].name);
+	if (changed && !m->out->changed++)
+		m->changed = at;
+	if (m->out->wrong++ < FERRY_MERGE_NAMED)
+		m->out->page[m->out->named++] = at;
+}
+
+/* A page that the target has, as the source has it; NULL: zeroes. */
+static int compare_page(struct merge *m, uint32_t block, uint64_t page,
+			const uint8_t *data, struct ferry_err *e)
+{
+	static const uint8_t zeroes[FERRY_PAGE_BYTES];
+	enum ferry_suspicion is = ferry_suspects_judge(&m->suspects, block,
+						       page, data);
+
+	if (is == FERRY_PAGE_RIGHT)
+		return 0;
+	name_wrong(m, block, page, is == FERRY_PAGE_MIXED);
+	return is == FERRY_PAGE_MIXED ? 0 :
+	       put_page(m, block, page, data ? data : zeroes, e);
+}
+
+/* Of those that the target has, and that are zero at the source. */
+static int compare_rest(struct merge *m, struct ferry_err *e)
+{
+	uint32_t block = 0;
+	uint64_t page = 0;
+
+	for (; ferry_suspects_next(&m->suspects, &block, &page); page++)
+		if (ferry_bitmap_test(&m->map.asked[block], page) &&
+		    compare_page(m, block, page, NULL, e))
+			return -1;
+	return 0;
+}
+
+static int lacks(const struct ferry_half_file *h,
+		 const struct ferry_half_record *r, uint64_t page,
+		 struct ferry_err *e)
+{
+	return ferry_err_set(e, FERRY_E_PROTO, 0, "%.150s: it is damaged: page "
+			     "%" PRIu64 " of block %" PRIu32 " is there, and "
+			     "not in its map", h->path, page, r->place.block);
+}
+
 /* A page that the half itself does not count as its own is not taken. */
 static int put_pages(struct merge *m, const struct ferry_half_file *h,
 		     const struct ferry_half_record *r, struct ferry_err *e)
@@ -111,22 +163,33 @@ static int put_pages(struct merge *m, const struct ferry_half_file *h,
 	const struct ferry_bitmap *theirs = &m->map.zero[r->place.block];
 	const struct ferry_bitmap *has = h == m->target ? theirs :
 					 &m->map.asked[r->place.block];
+	uint32_t block = r->place.block;
 
 	for (uint64_t i = 0; i < r->n; i++) {
+		const uint8_t *data = r->data + i * FERRY_PAGE_BYTES;
 		uint64_t page = r->place.first + i;
+		bool both;
 
 		if (!ferry_bitmap_test(has, page))
-			return ferry_err_set(e, FERRY_E_PROTO, 0, "%.150s: it "
-					     "is damaged: page %" PRIu64 " of "
-					     "block %" PRIu32 " is there, and "
-					     "not in its map", h->path, page,
-					     r->place.block);
-		if ((h == m->target || !ferry_bitmap_test(theirs, page)) &&
-		    put_page(m, r->place.block, page,
-			     r->data + i * FERRY_PAGE_BYTES, e))
+			return lacks(h, r, page, e);
+		both = h == m->source && ferry_bitmap_test(theirs, page);
+		if (h == m->target)
+			ferry_suspects_hold(&m->suspects, block, page, data);
+		if (both ? compare_page(m, block, page, data, e) :
+			   put_page(m, block, page, data, e))
 			return -1;
 	}
 	return 0;
+}
+
+static int note_sums(struct merge *m, const struct ferry_half_file *h,
+		     const struct ferry_half_record *r, struct ferry_err *e)
+{
+	for (uint64_t i = 0; i < r->n; i++)
+		if (!ferry_bitmap_test(&m->map.zero[r->place.block],
+				       r->place.first + i))
+			return lacks(h, r, r->place.first + i, e);
+	return ferry_suspects_note(&m->suspects, &m->mem, r, e);
 }
 
 static int put_state(struct merge *m, const struct ferry_half_record *r,
@@ -151,6 +214,8 @@ static int read_half(struct merge *m, struct ferry_half_file *h,
 			note_runs(h == m->target ?
 				  &m->map.zero[r.place.block] :
 				  &m->map.asked[r.place.block], &r);
+		else if (r.type == FERRY_HALF_SUMS && h == m->target)
+			rc = note_sums(m, h, &r, e);
 		else if (r.type == FERRY_HALF_PAGES)
 			rc = put_pages(m, h, &r, e);
 		else if (r.type == FERRY_HALF_STATE && h == m->target)
@@ -196,6 +261,7 @@ static int check_all(struct merge *m, struct ferry_err *e)
 			nowhere += !there &&
 				   !ferry_bitmap_test(&m->map.asked[i], k);
 		}
+	m->out->from_target -= m->out->wrong - m->out->changed;
 	m->out->pages = m->mem.pages;
 	m->out->from_source = m->mem.pages - m->out->from_target;
 	return nowhere ? ferry_err_set(e, FERRY_E_STATE, 0, "%" PRIu64 " pages "
@@ -203,6 +269,20 @@ static int check_all(struct merge *m, struct ferry_err *e)
 				       "way when the link was lost, and the "
 				       "source had freed them (release-ram)",
 				       nowhere) : 0;
+}
+
+static int check_wrong(const struct merge *m,
+		       const struct ferry_merge_how *how, struct ferry_err *e)
+{
+	if (!m->out->changed || how->accept_mismatch)
+		return 0;
+	return ferry_err_set(e, FERRY_E_MISMATCH, 0, "block %.100s page %" PRIu64
+			     " came wrong at the target, and the guest has "
+			     "changed it since: neither half has it right "
+			     "(such pages: %" PRIu64 "; --accept-mismatch "
+			     "takes them as they are at the target)",
+			     m->changed.block, m->changed.page,
+			     m->out->changed);
 }
 
 static int seal(struct merge *m, struct ferry_err *e)
@@ -222,20 +302,22 @@ static int seal(struct merge *m, struct ferry_err *e)
 	return ferry_image_writer_seal(&m->w, &m->map, &vm, e);
 }
 
-static int merge(struct merge *m, const char *image, int zstd_level,
-		 struct ferry_err *e)
+static int merge(struct merge *m, const char *image,
+		 const struct ferry_merge_how *how, struct ferry_err *e)
 {
 	if (check_sides(m, e) || check_shape(m, e) ||
-	    ferry_image_writer_open(&m->w, image, zstd_level, e))
+	    ferry_image_writer_open(&m->w, image, how->zstd_level, e))
 		return -1;
 	if (lay_out(m, e) || read_half(m, m->target, e) ||
-	    read_half(m, m->source, e) || check_all(m, e))
+	    read_half(m, m->source, e) || compare_rest(m, e) ||
+	    check_all(m, e) || check_wrong(m, how, e))
 		return -1;
 	return seal(m, e);
 }
 
 int ferry_merge(const char *a, const char *b, const char *image,
-		int zstd_level, struct ferry_merged *out, struct ferry_err *e)
+		const struct ferry_merge_how *how, struct ferry_merged *out,
+		struct ferry_err *e)
 {
 	struct merge m = { .out = out, .w = { .fd = -1, .memory_fd = -1 } };
 	int rc;
@@ -243,7 +325,8 @@ int ferry_merge(const char *a, const char *b, const char *image,
 	*out = (struct ferry_merged){ 0 };
 	rc = ferry_half_open(&m.half[0], a, e) ||
 	     ferry_half_open(&m.half[1], b, e) ||
-	     merge(&m, image, zstd_level, e) ? -1 : 0;
+	     merge(&m, image, how, e) ? -1 : 0;
+	ferry_suspects_fini(&m.suspects);
 	ferry_save_fini(&m.state);
 	ferry_map_fini(&m.map);
 	ferry_mem_fini(&m.mem);

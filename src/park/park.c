@@ -15,7 +15,6 @@
 
 #include "mig/recover.h"
 #include "mig/vm.h"
-#include "park/unpack.h"
 #include "park/vmdesc.h"
 #include "park/writer.h"
 
@@ -42,6 +41,9 @@ static int on_begin(void *opaque, struct ferry_err *e)
 			return -1;
 	}
 	p->used = true;
+	pthread_mutex_lock(&p->lock);
+	p->parked.met = true;
+	pthread_mutex_unlock(&p->lock);
 	return 0;
 }
 
@@ -61,6 +63,14 @@ static void on_wrote(void *opaque, const struct ferry_mem_block *b,
 	struct ferry_park *p = opaque;
 
 	ferry_image_writer_note(&p->w, b->index, first, n, data);
+}
+
+static int on_keep(void *opaque, const struct ferry_kept *k, const void *data,
+		   struct ferry_err *e)
+{
+	struct ferry_park *p = opaque;
+
+	return ferry_image_writer_keep(&p->w, k, data, e);
 }
 
 static bool on_is_whole(void *opaque, const void *sections,
@@ -163,6 +173,7 @@ static const struct ferry_adopt_ops ops = {
 	.begin = on_begin,
 	.block = on_block,
 	.wrote = on_wrote,
+	.keep = on_keep,
 	.is_whole = on_is_whole,
 	.prepare = on_prepare,
 	.commit = on_commit,
@@ -177,7 +188,6 @@ static int init(struct ferry_park *p, const struct ferry_park_config *config,
 		.multifd = config->multifd, .preempt = config->preempt,
 		.switchover_ack = config->switchover_ack,
 		.recover = config->recover,
-		.unpack = &ferry_unpack,
 	};
 
 	if (ferry_image_writer_open(&p->w, config->image, config->zstd_level,
@@ -187,7 +197,7 @@ static int init(struct ferry_park *p, const struct ferry_park_config *config,
 	p->vm = ferry_vm_new_adopting(&ops, p, &how, e);
 	if (!p->vm)
 		return -1;
-	p->target = ferry_target_new(p->vm, NULL, cb, e);
+	p->target = ferry_target_new(p->vm, config->params, cb, e);
 	return p->target ? 0 : -1;
 }
 
@@ -241,4 +251,5 @@ void ferry_park_stats(struct ferry_park *p, struct ferry_parked *out)
 	pthread_mutex_lock(&p->lock);
 	*out = p->parked;
 	pthread_mutex_unlock(&p->lock);
+	out->stray = ferry_target_met_stray(p->target);
 }

@@ -19,6 +19,7 @@ struct ferry_park;
 
 struct ferry_park_config {
 	const char	*image;
+	const struct ferry_params *params;	/* copied; or NULL */
 	int		 zstd_level;	/* 0: not compressed */
 	unsigned	 multifd;	/* channels, as at the source; 0: none */
 	bool		 preempt;	/* as at the source */
@@ -52,6 +53,9 @@ struct ferry_parked {
 					 * docs/man/ferry-park.1 */
 	uint64_t	disk_bytes;
 	uint64_t	state_bytes;
+	bool		met;		/* a source was here, at least */
+	bool		stray;		/* one came back whose VM is in two
+					 * halves, and the other not here */
 };
 
 void ferry_park_stats(struct ferry_park *p, struct ferry_parked *out);

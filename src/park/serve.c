@@ -71,22 +71,49 @@ static int read_some(struct ferry_serve *s, struct ferry_image_cache *c,
 	return 1;
 }
 
+static void note_damage(struct ferry_serve *s, const struct ferry_err *what)
+{
+	pthread_mutex_lock(&s->lock);
+	if (!s->damage.code)
+		s->damage = *what;
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool ferry_serve_is_damaged(struct ferry_serve *s, struct ferry_err *what)
+{
+	bool damaged;
+
+	pthread_mutex_lock(&s->lock);
+	damaged = s->damage.code;
+	if (damaged)
+		*what = s->damage;
+	pthread_mutex_unlock(&s->lock);
+	return damaged;
+}
+
 static int read_pages(void *arg, uint32_t block, const uint64_t *page,
 		      uint32_t n, uint8_t *out, struct ferry_err *e)
 {
 	struct ferry_serve *s = arg;
 	struct ferry_image_cache *c = borrow(s, e);
+	struct ferry_err err = { 0 };
 	uint32_t i = 0;
-	int got = c ? 0 : -1;
+	int got = 0;
 
+	if (!c)
+		return -1;
 	while (got >= 0 && i < n) {
 		got = read_some(s, c, block, page + i, n - i, out +
-				(size_t)i * FERRY_PAGE_BYTES, e);
+				(size_t)i * FERRY_PAGE_BYTES, &err);
 		i += got > 0 ? (uint32_t)got : 0;
 	}
-	if (c)
-		give_back(s, c);
-	return got < 0 ? -1 : 0;
+	give_back(s, c);
+	if (got >= 0)
+		return 0;
+	note_damage(s, &err);
+	if (e)
+		*e = err;
+	return -1;
 }
 
 /* The pages of a chunk are alike. */
@@ -99,6 +126,24 @@ static uint64_t run_of(void *arg, uint32_t block, uint64_t page, bool *zero)
 
 	*zero = ferry_image_is_zero(s->img, chunk_of(s, block, page));
 	return run < left ? run : left;
+}
+
+static bool kept_at(void *arg, uint32_t i, struct ferry_kept *k)
+{
+	struct ferry_serve *s = arg;
+	struct ferry_kept_place p;
+
+	if (!ferry_image_kept(s->img, i, &p))
+		return false;
+	*k = p.k;
+	return true;
+}
+
+static int read_kept(void *arg, uint32_t i, uint8_t *out, struct ferry_err *e)
+{
+	struct ferry_serve *s = arg;
+
+	return ferry_image_read_kept(s->img, i, out, e);
 }
 
 /* ---- a VM that stands still -------------------------------------------------- */
@@ -153,6 +198,9 @@ static int describe(struct ferry_serve *s, struct ferry_err *e)
 			return -1;
 	}
 	ferry_vm_set_state(s->vm, s->img->state, s->img->index.sections_bytes);
+	memcpy(s->vm->uuid, s->img->index.uuid, sizeof(s->vm->uuid));
+	if (s->img->kept_records)
+		s->vm->kept = &s->kept;
 	return 0;
 }
 
@@ -166,6 +214,7 @@ int ferry_serve_init(struct ferry_serve *s, const struct ferry_image *img,
 
 	*s = (struct ferry_serve){
 		.img = img, .store = { read_pages, run_of, s },
+		.kept = { kept_at, read_kept, s },
 	};
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->given_back, NULL);

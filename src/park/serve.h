@@ -21,12 +21,14 @@
 struct ferry_serve {
 	const struct ferry_image *img;		/* borrowed */
 	struct ferry_mem_store store;
-	pthread_mutex_t	 lock;			/* free */
+	struct ferry_kept_store kept;
+	pthread_mutex_t	 lock;			/* free, damage */
 	pthread_cond_t	 given_back;
 	unsigned	 caches;		/* made so far */
 	struct ferry_image_cache cache[FERRY_SERVE_CACHES];
 	struct ferry_image_cache *free[FERRY_SERVE_CACHES];
 	unsigned	 frees;
+	struct ferry_err damage;		/* what could not be read */
 	struct ferry_vm	*vm;			/* to be lent to a source */
 };
 
@@ -34,5 +36,9 @@ FERRY_CHECKED int ferry_serve_init(struct ferry_serve *s,
 				   const struct ferry_image *img,
 				   struct ferry_err *e);
 void ferry_serve_fini(struct ferry_serve *s);
+
+/* Some of its memory could not be read, or does not match its hash: no further
+ * try can succeed.  What was found first. */
+bool ferry_serve_is_damaged(struct ferry_serve *s, struct ferry_err *what);
 
 #endif

@@ -115,6 +115,7 @@ int ferry_image_writer_open(struct ferry_image_writer *w, const char *path,
 		.end = FERRY_CHUNK_BYTES,
 	};
 	ferry_hash_prepare();
+	ferry_kept_log_init(&w->kept);
 	if (name_it(w, path, e) || open_part(w, e) || open_scratch(w, e)) {
 		ferry_image_writer_fini(w);
 		return -1;
@@ -138,6 +139,7 @@ void ferry_image_writer_fini(struct ferry_image_writer *w)
 		w->noted[i] = NULL;
 	}
 	ferry_hello_fini(&w->index.vm);
+	ferry_kept_log_fini(&w->kept);
 }
 
 /* The kernel gives what is never noted no memory. */
@@ -202,6 +204,13 @@ int ferry_image_writer_block(struct ferry_image_writer *w, const char *name,
 	return 0;
 }
 
+int ferry_image_writer_keep(struct ferry_image_writer *w,
+			    const struct ferry_kept *k, const void *data,
+			    struct ferry_err *e)
+{
+	return ferry_kept_log_add(&w->kept, w->dir, k, data, e);
+}
+
 int ferry_image_writer_fact(struct ferry_image_writer *w,
 			    const struct ferry_hello_fact *fact,
 			    struct ferry_err *e)
@@ -257,6 +266,24 @@ static int put_state(struct ferry_image_writer *w,
 		memcpy(both + vm->sections_bytes, vm->vmdesc,
 		       vm->vmdesc_bytes);
 	return put_piece(w, both, bytes, &w->head.state, e);
+}
+
+/* The octets, and where they are. */
+static int put_kept(struct ferry_image_writer *w, struct ferry_err *e)
+{
+	struct ferry_kept_log *l = &w->kept;
+	FERRY_AUTO_FREE uint8_t *table = NULL;
+	uint64_t offset = w->end;
+
+	if (!l->n)
+		return 0;
+	table = ferry_kept_log_table(l, offset, e);
+	if (!table || ferry_kept_log_copy(l, w->fd, offset, e))
+		return -1;
+	w->end += l->bytes;
+	w->head.flags |= FERRY_IMAGE_KEPT;
+	return put_piece(w, table, (size_t)l->n * FERRY_KEPT_WIRE,
+			 &w->head.kept, e);
 }
 
 static int put_index(struct ferry_image_writer *w,
@@ -351,7 +378,7 @@ static int put_rest(struct ferry_image_writer *w, const struct ferry_map *map,
 		return ferry_err_set(e, FERRY_E_NOMEM, errno, "chunk table");
 	if (ferry_seal_chunks(w, map, table, e) ||
 	    put_piece(w, table, table_bytes, &w->head.table, e) ||
-	    put_state(w, vm, e) || put_index(w, vm, e) ||
+	    put_state(w, vm, e) || put_kept(w, e) || put_index(w, vm, e) ||
 	    put(w, no_head, sizeof(no_head), 0, e))
 		return -1;
 	w->file_bytes = w->end;

@@ -18,7 +18,7 @@
 
 #include <limits.h>
 
-#include "park/layout.h"
+#include "park/kept.h"
 #include "recv/map.h"
 
 struct ferry_image_writer {
@@ -37,6 +37,7 @@ struct ferry_image_writer {
 					 * NULL */
 	_Atomic uint64_t *noted[FERRY_BLOCKS_MAX];	/* hash of each chunk;
 					 * 0: it is to be read */
+	struct ferry_kept_log kept;
 	struct ferry_image_head head;
 	struct ferry_image_index index;
 };
@@ -62,6 +63,12 @@ FERRY_CHECKED int ferry_image_writer_block(struct ferry_image_writer *w,
 void ferry_image_writer_note(struct ferry_image_writer *w, uint32_t block,
 			     uint64_t first, uint64_t pages,
 			     const uint8_t *data);
+
+/* Device state that comes in parts.  Any number of threads. */
+FERRY_CHECKED int ferry_image_writer_keep(struct ferry_image_writer *w,
+					  const struct ferry_kept *k,
+					  const void *data,
+					  struct ferry_err *e);
 
 /* What must hold where the VM runs next; see ferry_vm_add_fact(). */
 FERRY_CHECKED int ferry_image_writer_fact(struct ferry_image_writer *w,

@@ -74,6 +74,16 @@ int ferry_answer_say(struct ferry_answer *a, enum ferry_rp_type type,
 	return say(a, &m, e);
 }
 
+int ferry_answer_bulk(struct ferry_answer *a, enum ferry_rp_type type,
+		      uint32_t device, uint64_t wide, struct ferry_err *e)
+{
+	struct ferry_rp m = {
+		.type = (uint16_t)type, .value = device, .wide = wide,
+	};
+
+	return say(a, &m, e);
+}
+
 int ferry_answer_request(struct ferry_answer *a,
 			 const struct ferry_mem_block *b, uint64_t first,
 			 uint64_t pages, struct ferry_err *e)
@@ -167,13 +177,31 @@ void ferry_answer_give_up(struct ferry_answer *a, const char *reason)
 	pthread_mutex_unlock(&a->lock);
 }
 
-void ferry_answer_beat(struct ferry_answer *a)
+/* Unless something is being said, or there is no room for it. */
+static bool try_say(struct ferry_answer *a, const struct ferry_rp *m)
 {
-	const struct ferry_rp m = { .type = FERRY_RP_PONG };
+	bool said;
 
 	if (pthread_mutex_trylock(&a->lock))
-		return;
-	if (a->open && a->chan->ops->wait(a->chan, POLLOUT, 0) == 1)
-		(void)!say_locked(a, &m, NULL);
+		return false;
+	said = a->open && a->chan->ops->wait(a->chan, POLLOUT, 0) == 1 &&
+	       !say_locked(a, m, NULL);
 	pthread_mutex_unlock(&a->lock);
+	return said;
+}
+
+void ferry_answer_beat(struct ferry_answer *a, enum ferry_rp_type type,
+		       uint32_t value)
+{
+	const struct ferry_rp m = { .type = (uint16_t)type, .value = value };
+
+	(void)try_say(a, &m);
+}
+
+bool ferry_answer_report(struct ferry_answer *a,
+			 const struct ferry_rp_faults *f)
+{
+	const struct ferry_rp m = { .type = FERRY_RP_FAULTS, .faults = *f };
+
+	return try_say(a, &m);
 }

@@ -37,6 +37,11 @@ FERRY_CHECKED int ferry_answer_say(struct ferry_answer *a,
 				   enum ferry_rp_type type, uint32_t value,
 				   struct ferry_err *e);
 
+/* One of BULK_*. */
+FERRY_CHECKED int ferry_answer_bulk(struct ferry_answer *a,
+				    enum ferry_rp_type type, uint32_t device,
+				    uint64_t wide, struct ferry_err *e);
+
 /* Ask for pages. */
 FERRY_CHECKED int ferry_answer_request(struct ferry_answer *a,
 				       const struct ferry_mem_block *b,
@@ -58,8 +63,13 @@ FERRY_CHECKED int ferry_answer_differs(struct ferry_answer *a,
 				       const char *reason,
 				       struct ferry_err *e);
 
-/* PONG 0 as a sign of life, unless something is being said already or there is
- * no room for it; never blocks. */
-void ferry_answer_beat(struct ferry_answer *a);
+/* A sign of life (PONG 0, or what else is due), unless something is being said
+ * already or there is no room for it; never blocks. */
+void ferry_answer_beat(struct ferry_answer *a, enum ferry_rp_type type,
+		       uint32_t value);
+
+/* FAULTS in its place: true when it was said. */
+bool ferry_answer_report(struct ferry_answer *a,
+			 const struct ferry_rp_faults *f);
 
 #endif

@@ -83,27 +83,28 @@ static int handle(struct ferry_fault_thread *f, struct ferry_mem_block *b,
 	return serve(f, b, page, !asked, e);
 }
 
-static int take(struct ferry_fault_thread *f, struct ferry_err *e)
+/* Somebody, here or in another process, touched this place of ours. */
+static int touched(struct ferry_fault_thread *f, void *addr,
+		   struct ferry_err *e)
 {
-	struct ferry_uffd_fault fault[FAULTS_AT_ONCE];
-	int n = ferry_uffd_read(&f->place->uffd, fault, FAULTS_AT_ONCE);
+	struct ferry_mem_block *b = ferry_mem_by_addr(f->place->mem, addr);
+	uint64_t page;
+
+	if (!b)
+		return 0;
+	ferry_count(&f->faults, 1);
+	page = (uint64_t)((uint8_t *)addr - b->host) / FERRY_PAGE_BYTES;
+	return handle(f, b, page - page % b->host_pages, e);
+}
+
+/* All of them, whatever becomes of the first: none is forgotten. */
+static int all_touched(struct ferry_fault_thread *f, void *const *addr,
+		       unsigned n, struct ferry_err *e)
+{
 	int rc = 0;
 
-	if (n < 0)
-		return ferry_err_set(e, FERRY_E_IO, -n, "read userfaultfd");
-	for (int i = 0; i < n; i++) {
-		void *addr = (void *)(uintptr_t)fault[i].addr;
-		struct ferry_mem_block *b = ferry_mem_by_addr(f->place->mem,
-							      addr);
-		uint64_t page;
-
-		if (!b)
-			continue;
-		ferry_count(&f->faults, 1);
-		page = (uint64_t)((uint8_t *)addr - b->host) /
-		       FERRY_PAGE_BYTES;
-		/* The others of this lot are not forgotten. */
-		if (!handle(f, b, page - page % b->host_pages, rc ? NULL : e))
+	for (unsigned i = 0; i < n; i++) {
+		if (!touched(f, addr[i], rc ? NULL : e))
 			continue;
 		f->mute = true;
 		rc = -1;
@@ -111,27 +112,80 @@ static int take(struct ferry_fault_thread *f, struct ferry_err *e)
 	return rc;
 }
 
+static int take(struct ferry_fault_thread *f, struct ferry_err *e)
+{
+	struct ferry_uffd_fault fault[FAULTS_AT_ONCE];
+	void *addr[FAULTS_AT_ONCE];
+	int n = ferry_uffd_read(&f->place->uffd, fault, FAULTS_AT_ONCE);
+
+	if (n < 0)
+		return ferry_err_set(e, FERRY_E_IO, -n, "read userfaultfd");
+	for (int i = 0; i < n; i++)
+		addr[i] = (void *)(uintptr_t)fault[i].addr;
+	return all_touched(f, addr, (unsigned)n, e);
+}
+
+/* What the thread waits for. */
+enum { OWN, STOP, CHANGED, OTHERS };
+
+struct watch {
+	struct pollfd	fd[OTHERS + FERRY_FOREIGN_MAX];
+	int		number[FERRY_FOREIGN_MAX];
+	unsigned	others;
+};
+
+static int take_others(struct ferry_fault_thread *f, const struct watch *w,
+		       struct ferry_err *e)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < w->others; i++) {
+		void *addr[FERRY_FOREIGN_AT_ONCE];
+		short revents = w->fd[OTHERS + i].revents;
+		unsigned n;
+
+		if (!revents)
+			continue;
+		n = ferry_foreign_read(f->place->foreign, w->number[i],
+				       revents, addr);
+		if (all_touched(f, addr, n, rc ? NULL : e))
+			rc = -1;
+	}
+	return rc;
+}
+
+static void look(struct ferry_fault_thread *f, const struct watch *w)
+{
+	struct ferry_err err = { 0 }, other = { 0 };
+
+	pthread_mutex_lock(&f->lock);
+	if (w->fd[OWN].revents && take(f, &err))
+		f->failed(f->arg, &err);
+	if (take_others(f, w, &other))
+		f->failed(f->arg, &other);
+	pthread_mutex_unlock(&f->lock);
+}
+
 static void fault_main(void *arg)
 {
 	struct ferry_fault_thread *f = arg;
-	struct pollfd fds[2] = {
-		{ .fd = f->place->uffd.fd, .events = POLLIN },
-		{ .fd = f->stop_fd, .events = POLLIN },
-	};
+	struct ferry_foreign *o = f->place->foreign;
 
 	for (;;) {
-		struct ferry_err err = { 0 };
+		struct watch w = { .fd = {
+			[OWN] = { f->place->uffd.fd, POLLIN, 0 },
+			[STOP] = { f->stop_fd, POLLIN, 0 },
+			[CHANGED] = { o ? o->changed : -1, POLLIN, 0 },
+		} };
 
-		if (poll(fds, 2, -1) < 0)
+		if (o)
+			w.others = ferry_foreign_poll(o, &w.fd[OTHERS],
+						      w.number);
+		if (poll(w.fd, OTHERS + w.others, -1) < 0)
 			continue;
-		if (fds[1].revents)
+		if (w.fd[STOP].revents)
 			return;
-		if (!fds[0].revents)
-			continue;
-		pthread_mutex_lock(&f->lock);
-		if (take(f, &err))
-			f->failed(f->arg, &err);
-		pthread_mutex_unlock(&f->lock);
+		look(f, &w);
 	}
 }
 
@@ -148,7 +202,6 @@ static int ask_again_locked(struct ferry_fault_thread *f, struct ferry_err *e)
 {
 	const struct ferry_mem *mem = f->place->mem;
 
-	f->mute = false;
 	for (uint32_t i = 0; i < mem->blocks; i++) {
 		struct ferry_bitmap *asked = &f->place->map->asked[i];
 		uint64_t page = 0;
@@ -169,9 +222,29 @@ int ferry_fault_ask_again(struct ferry_fault_thread *f, struct ferry_err *e)
 	if (!f->thread.started)
 		return 0;
 	pthread_mutex_lock(&f->lock);
+	f->mute = false;
 	rc = ask_again_locked(f, e);
 	pthread_mutex_unlock(&f->lock);
 	return rc;
+}
+
+void ferry_fault_ask_once_more(struct ferry_fault_thread *f)
+{
+	struct ferry_err err = { 0 };
+
+	pthread_mutex_lock(&f->lock);
+	if (f->on && !f->mute && ask_again_locked(f, &err)) {
+		f->mute = true;
+		f->failed(f->arg, &err);
+	}
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void set_on(struct ferry_fault_thread *f, bool on)
+{
+	pthread_mutex_lock(&f->lock);
+	f->on = on;
+	pthread_mutex_unlock(&f->lock);
 }
 
 int ferry_fault_start(struct ferry_fault_thread *f, struct ferry_err *e)
@@ -180,12 +253,11 @@ int ferry_fault_start(struct ferry_fault_thread *f, struct ferry_err *e)
 	if (f->stop_fd < 0)
 		return ferry_err_set(e, FERRY_E_IO, errno, "eventfd");
 	f->mute = false;
-	pthread_mutex_init(&f->lock, NULL);
 	if (ferry_thread_start(&f->thread, "ferry-fault", fault_main, f, e)) {
-		pthread_mutex_destroy(&f->lock);
 		close(f->stop_fd);
 		return -1;
 	}
+	set_on(f, true);
 	return 0;
 }
 
@@ -195,8 +267,8 @@ void ferry_fault_stop(struct ferry_fault_thread *f)
 
 	if (!f->thread.started)
 		return;
+	set_on(f, false);
 	(void)!write(f->stop_fd, &one, sizeof(one));
 	ferry_thread_join(&f->thread);
-	pthread_mutex_destroy(&f->lock);
 	close(f->stop_fd);
 }

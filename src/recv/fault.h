@@ -5,6 +5,7 @@
  *
  * Threads: one, "ferry-fault", which alone reads the userfaultfd; mute and
  *          ask again by the reader of main.
+ * Others:  faults of other processes (recv/foreign.h) are served by it too.
  * Mute:    the link is lost.  Faults are taken and remembered (`asked` of the
  *          map), and asked for, once each, when there is a link again.
  */
@@ -24,7 +25,10 @@ struct ferry_fault_thread {
 	void		(*failed)(void *arg, const struct ferry_err *why);
 	void		*arg;
 	int		 stop_fd;	/* eventfd */
-	pthread_mutex_t	 lock;		/* one asks at a time */
+	/* One asks at a time; PTHREAD_MUTEX_INITIALIZER, for a receiver may ask
+	 * when there is no thread yet, or any more. */
+	pthread_mutex_t	 lock;
+	bool		 on;		/* lock: there is one */
 	bool		 mute;		/* lock */
 	_Atomic uint64_t faults;
 	_Atomic uint64_t zero_filled;
@@ -40,6 +44,10 @@ void ferry_fault_stop(struct ferry_fault_thread *f);
 /* From here on nothing is asked, and failed() has returned.  Nothing happens
  * when there is no thread, as below. */
 void ferry_fault_mute(struct ferry_fault_thread *f);
+
+/* Whoever waits and has not got the page is served once more, unless it is
+ * mute: a channel was lost.  What fails is told to failed(). */
+void ferry_fault_ask_once_more(struct ferry_fault_thread *f);
 
 /* No more mute: whoever waits and has not got the page is served, be it by
  * asking the source. */

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "recv/scatter.h"
@@ -68,35 +69,29 @@ static bool pass_mark(struct ferry_multifd_lane *k)
 static int decode_packet(void *arg, struct ferry_rd *rd, struct ferry_err *e)
 {
 	struct ferry_multifd_lane *k = arg;
-	uint32_t flags = 0;
-	int rc = ferry_packet_peek(rd, &flags, &rd->lack, e);
+	int rc = ferry_packet_peek(rd, &k->flags, &rd->lack, e);
 
 	if (rc != FERRY_DECODE_DONE)
 		return rc;
-	if (flags & FERRY_PACKET_DEVICE_STATE)
-		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "device state "
-				     "on a multifd channel is not supported "
-				     "here");
-	return ferry_packet_decode(rd, k->all->unpack ?
-				   k->all->unpack->methods : 0, &k->packet, e);
+	if (k->flags & FERRY_PACKET_DEVICE_STATE)
+		return ferry_device_packet_decode(rd, &k->device, e);
+	return ferry_packet_decode(rd, FERRY_UNPACK_METHODS, &k->packet, e);
 }
 
 static int unpack(struct ferry_multifd_lane *k, struct ferry_err *e)
 {
-	const struct ferry_unpack_ops *ops = k->all->unpack;
 	const struct ferry_packet *p = &k->packet;
 	uint32_t method = p->flags & FERRY_PACKET_METHODS;
 
-	if (!k->stream) {
-		k->method = method;
-		k->stream = ops->open(method);
-	}
-	if (!k->stream)
+	if (!k->unpack)
+		k->unpack = ferry_unpack_open(method, FERRY_UNPACK_QEMU_BITS);
+	if (!k->unpack)
 		return ferry_err_set(e, FERRY_E_NOMEM, ENOMEM, "channel %s",
 				     k->chan->name);
-	if (method != k->method ||
-	    !ops->unpack(k->stream, k->packed, p->payload_bytes, k->pages,
-			 (size_t)p->normal_pages * FERRY_PAGE_BYTES))
+	if (method != ferry_unpack_method(k->unpack) ||
+	    !ferry_unpack_packet(k->unpack, k->packed, p->payload_bytes,
+				 k->pages, (size_t)p->normal_pages *
+				 FERRY_PAGE_BYTES))
 		return ferry_err_set(e, FERRY_E_PROTO, 0, "channel %s: a "
 				     "compressed packet is damaged",
 				     k->chan->name);
@@ -135,11 +130,19 @@ static int take_pages(struct ferry_multifd_lane *k, struct ferry_err *e)
 	return ferry_scatter(&k->placer, b, p, k->pages, e);
 }
 
+static int take(struct ferry_multifd_lane *k, struct ferry_err *e)
+{
+	struct ferry_lanes *l = k->all;
+
+	return k->flags & FERRY_PACKET_DEVICE_STATE ?
+	       l->device(l->arg, (unsigned)(k - l->lane), &k->device, &k->in,
+			 k->packed, e) : take_pages(k, e);
+}
+
 static int read_lane(struct ferry_multifd_lane *k, struct ferry_err *e)
 {
-	while (!ferry_inbuf_decode(&k->in, decode_packet, k, e) &&
-	       !take_pages(k, e))
-		if (k->packet.flags & FERRY_PACKET_SYNC && !pass_mark(k))
+	while (!ferry_inbuf_decode(&k->in, decode_packet, k, e) && !take(k, e))
+		if (k->flags & FERRY_PACKET_SYNC && !pass_mark(k))
 			return 0;
 	return -1;
 }
@@ -186,7 +189,7 @@ static int begin_lane(struct ferry_lanes *l, struct ferry_multifd_lane *k,
 				     "wanted now", in->chan->name);
 	*k = (struct ferry_multifd_lane){ .all = l };
 	ferry_placer_init(&k->placer, l->place);
-	k->packed = malloc(2 * PAYLOAD_MAX);
+	k->packed = malloc(FERRY_LANE_BUF_BYTES);
 	if (!k->packed || posix_memalign((void **)&k->pages, FERRY_PAGE_BYTES,
 					 PAYLOAD_MAX)) {
 		free(k->packed);
@@ -218,8 +221,31 @@ int ferry_lanes_admit(struct ferry_lanes *l, struct ferry_inbuf *in,
 	ferry_chan_set_name(in->chan, "multifd %u", init.is.id);
 	pthread_mutex_lock(&l->lock);
 	rc = begin_lane(l, &l->lane[init.is.id], in, e);
+	if (!rc)
+		memcpy(l->uuid, init.is.uuid, sizeof(l->uuid));
 	pthread_mutex_unlock(&l->lock);
 	return rc;
+}
+
+bool ferry_lanes_over(struct ferry_lanes *l)
+{
+	bool over = true;
+
+	pthread_mutex_lock(&l->lock);
+	for (unsigned i = 0; i < l->n && !l->closed; i++)
+		over = over && (!l->lane[i].chan || l->lane[i].broken);
+	pthread_mutex_unlock(&l->lock);
+	return over;
+}
+
+bool ferry_lanes_uuid(struct ferry_lanes *l, uint8_t uuid[16])
+{
+	static const uint8_t none[16];
+
+	pthread_mutex_lock(&l->lock);
+	memcpy(uuid, l->uuid, sizeof(l->uuid));
+	pthread_mutex_unlock(&l->lock);
+	return memcmp(uuid, none, sizeof(none)) != 0;
 }
 
 bool ferry_lanes_all_here(struct ferry_lanes *l)
@@ -292,14 +318,13 @@ int ferry_lanes_sync(struct ferry_lanes *l, uint32_t silence_ms,
 	return rc;
 }
 
-static void end_lane(struct ferry_lanes *l, struct ferry_multifd_lane *k)
+static void end_lane(struct ferry_multifd_lane *k)
 {
 	if (!k->chan)
 		return;
 	k->chan->ops->shutdown(k->chan);
 	ferry_thread_join(&k->thread);
-	if (k->stream)
-		l->unpack->close(k->stream);
+	ferry_unpack_close(k->unpack);
 	ferry_inbuf_fini(&k->in);
 	ferry_placer_fini(&k->placer);
 	free(k->pages);
@@ -315,9 +340,10 @@ void ferry_lanes_stop(struct ferry_lanes *l)
 	pthread_cond_broadcast(&l->changed);
 	pthread_mutex_unlock(&l->lock);
 	for (unsigned i = 0; i < l->n; i++)
-		end_lane(l, &l->lane[i]);
+		end_lane(&l->lane[i]);
 	pthread_mutex_lock(&l->lock);
 	l->closed = l->opened = false;
 	l->released = 0;
+	memset(l->uuid, 0, sizeof(l->uuid));
 	pthread_mutex_unlock(&l->lock);
 }

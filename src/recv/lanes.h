@@ -17,20 +17,11 @@
 #include "base/thread.h"
 #include "chan/inbuf.h"
 #include "recv/place.h"
+#include "recv/unpack.h"
 #include "wire/multifd.h"
 
-/* Compressed packets: one stream per lane from its first packet to its last.
- * A table of whoever has the library for it. */
-struct ferry_unpack_ops {
-	uint32_t methods;	/* FERRY_PACKET_ZLIB, ...: those it knows */
-
-	/* For the first packet of a lane; NULL when memory is out. */
-	void *(*open)(uint32_t method);
-	/* Exactly out_bytes come out of the packet; false: damaged. */
-	bool (*unpack)(void *stream, const void *data, size_t bytes, void *out,
-		       size_t out_bytes);
-	void (*close)(void *stream);
-};
+#define FERRY_LANE_BUF_BYTES	(2ul * FERRY_PACKET_PAGES_MAX * \
+				 FERRY_PAGE_BYTES)
 
 struct ferry_lanes;
 
@@ -42,9 +33,11 @@ struct ferry_multifd_lane {
 	struct ferry_err why;
 	uint8_t		*pages;		/* of one packet */
 	uint8_t		*packed;
-	uint32_t	 method;	/* of stream */
-	void		*stream;
+	struct ferry_unpack *unpack;	/* from the first packet that wants
+					 * it to the last */
 	struct ferry_packet packet;
+	struct ferry_device_packet device;	/* if flags say so: */
+	uint32_t	 flags;		/* of the packet that came last */
 	struct ferry_placer placer;
 	struct ferry_inbuf in;
 	struct ferry_thread thread;
@@ -52,8 +45,13 @@ struct ferry_multifd_lane {
 
 struct ferry_lanes {
 	struct ferry_place *place;
-	const struct ferry_unpack_ops *unpack;	/* NULL: none */
 	void		(*failed)(void *arg, const struct ferry_err *why);
+	/* Takes the octets of a packet of device state off `in`; `buf` has
+	 * FERRY_LANE_BUF_BYTES and is the lane's thread's. */
+	int		(*device)(void *arg, unsigned lane,
+				  const struct ferry_device_packet *p,
+				  struct ferry_inbuf *in, uint8_t *buf,
+				  struct ferry_err *e);
 	void		*arg;
 	unsigned	 n;
 	struct ferry_multifd_lane *lane;
@@ -63,9 +61,10 @@ struct ferry_lanes {
 	bool		 opened;	/* blocks are known */
 	bool		 closed;
 	uint32_t	 released;	/* SYNCs that main has seen */
+	uint8_t		 uuid[16];	/* of the VM, as INIT says */
 };
 
-/* n may be 0; place, unpack, failed and arg are filled by the caller.  failed
+/* n may be 0; place, failed, device and arg are filled by the caller.  failed
  * runs on the lane's thread when what came cannot be right, or not be placed;
  * that a lane ended is told by the next sync only. */
 FERRY_CHECKED int ferry_lanes_init(struct ferry_lanes *l, unsigned n,
@@ -78,6 +77,10 @@ FERRY_CHECKED int ferry_lanes_admit(struct ferry_lanes *l,
 				    struct ferry_inbuf *in,
 				    struct ferry_err *e);
 bool ferry_lanes_all_here(struct ferry_lanes *l);
+/* All have ended, or are being stopped: nothing more will come of them. */
+bool ferry_lanes_over(struct ferry_lanes *l);
+/* False when none has said one. */
+bool ferry_lanes_uuid(struct ferry_lanes *l, uint8_t uuid[16]);
 
 void ferry_lanes_open(struct ferry_lanes *l);
 

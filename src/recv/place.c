@@ -92,11 +92,27 @@ void ferry_place_wait_again(struct ferry_place *p)
 	atomic_store(&p->stopped, false);
 }
 
+/* Whoever waits goes on, by whatever is there. */
+static void end_waits(struct ferry_place *p)
+{
+	uint64_t now = ferry_now_ns();
+
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < FERRY_WAITING_MAX; i++) {
+		if (p->waiting[i].since_ns)
+			ferry_hist_add(&p->faults, now -
+				       p->waiting[i].since_ns);
+		p->waiting[i].since_ns = 0;
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
 void ferry_place_end(struct ferry_place *p)
 {
 	ferry_place_stop_waiting(p);
 	atomic_store(&p->ops, &ferry_place_done);
 	ferry_place_disarm(p);
+	end_waits(p);
 }
 
 static void forbid(struct ferry_mem_block *b, uint64_t first, uint64_t end)
@@ -143,4 +159,24 @@ void ferry_place_wait_begins(struct ferry_place *p, uint32_t block,
 		break;
 	}
 	pthread_mutex_unlock(&p->lock);
+}
+
+uint64_t ferry_place_oldest_wait_ns(struct ferry_place *p, unsigned *pages)
+{
+	uint64_t since = UINT64_MAX, now;
+	unsigned n = 0;
+
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < FERRY_WAITING_MAX; i++) {
+		if (!p->waiting[i].since_ns)
+			continue;
+		n++;
+		if (p->waiting[i].since_ns < since)
+			since = p->waiting[i].since_ns;
+	}
+	now = ferry_now_ns();
+	pthread_mutex_unlock(&p->lock);
+	if (pages)
+		*pages = n;
+	return since < now ? now - since : 0;
 }

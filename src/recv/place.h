@@ -8,9 +8,10 @@
  * by UFFDIO_COPY where userfaultfd is at hand (it saves zeroing them first).
  * Pages that are here are written over.  From LISTEN on (`postcopy`) a page
  * appears whole or not at all: UFFDIO_COPY and UFFDIO_ZEROPAGE only; one that
- * is here already is a second copy and is dropped.  A VM that is parked has no
- * memory here: its pages are written to a file.  The ways stand behind one ops
- * table.
+ * is here already is a second copy and is dropped; one that is there and was
+ * not placed by us is an error, for the guest may have read it.  A VM that is
+ * parked has no memory here: its pages are written to a file.  The ways stand
+ * behind one ops table.
  *
  * A huge page is there as a whole when one page of it was written.  So once
  * pages may be owed to a VM that runs - with the first discard, or LISTEN - no
@@ -32,6 +33,7 @@
 
 #include "base/hist.h"
 #include "mem/uffd.h"
+#include "recv/foreign.h"
 #include "recv/map.h"
 #include "recv/sums.h"
 
@@ -41,7 +43,8 @@ struct ferry_place_ops {
 	const char *name;
 
 	/* n pages, data in one piece.  Multiples of the host page where
-	 * `whole`.  0 or -errno. */
+	 * `whole`.  0 or -errno; -EEXIST: the first one of them that is not
+	 * here was written by somebody else. */
 	int (*pages)(struct ferry_place *p, struct ferry_mem_block *b,
 		     uint64_t first, uint64_t n, const uint8_t *data);
 	int (*zeroes)(struct ferry_place *p, struct ferry_mem_block *b,
@@ -79,11 +82,12 @@ struct ferry_place {
 	struct ferry_mem *mem;
 	struct ferry_map *map;
 	struct ferry_uffd uffd;		/* fd -1: none */
+	struct ferry_foreign *foreign;	/* others who wait; NULL: nobody */
 	_Atomic bool	*registered;	/* per block */
 	_Atomic bool	 exact;		/* see above */
 
-	/* For writing: missing pages are being dropped.  For reading: some
-	 * are being written and noted as here. */
+	/* For writing: missing pages are being dropped, or looked at.  For
+	 * reading: some are being written and noted as here. */
 	pthread_rwlock_t shape;
 
 	bool		 in_file;	/* see ferry_place_init_file() */
@@ -165,6 +169,10 @@ FERRY_CHECKED int ferry_place_discard(struct ferry_place *p,
 /* Somebody waits for this page: note when, for the statistics. */
 void ferry_place_wait_begins(struct ferry_place *p, uint32_t block,
 			     uint64_t page);
+
+/* How long the one who waits longest has waited; 0: nobody waits.  *pages: how
+ * many are waited for, as far as they are noted; may be NULL. */
+uint64_t ferry_place_oldest_wait_ns(struct ferry_place *p, unsigned *pages);
 
 /*
  * One receiver's view: puts host pages together that arrive in pieces.

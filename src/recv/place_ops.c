@@ -93,6 +93,9 @@ void ferry_place_arrived(struct ferry_place *p, struct ferry_mem_block *b,
 	if (ferry_bitmap_next_set_before(asked, first, first + n) <
 	    first + n) {
 		wait_ends(p, b->index, first, n);
+		if (p->foreign)
+			ferry_foreign_wake(p->foreign, at_page(b, first),
+					   n * FERRY_PAGE_BYTES);
 		ferry_bitmap_clear_range(asked, first, n);
 	}
 }
@@ -213,24 +216,65 @@ const struct ferry_place_ops ferry_place_precopy = {
 
 /* ---- while it runs -------------------------------------------------------- */
 
+/* No page lies between its copy and its note while nobody holds `shape`. */
+static int64_t copy_and_note(struct ferry_place *p, struct ferry_mem_block *b,
+			     uint64_t first, uint64_t n, const uint8_t *data)
+{
+	uint64_t since_ns = 0;
+	int64_t got;
+
+	do {
+		pthread_rwlock_rdlock(&p->shape);
+		got = ferry_uffd_copy(&p->uffd, at_page(b, first), data,
+				      n * FERRY_PAGE_BYTES);
+		if (got > 0)
+			ferry_place_arrived(p, b, first, (uint64_t)got /
+					    FERRY_PAGE_BYTES);
+		pthread_rwlock_unlock(&p->shape);
+	} while (ferry_place_wait_for_room(p, got, &since_ns));
+	return got;
+}
+
+static bool is_known(const struct ferry_place *p,
+		     const struct ferry_mem_block *b, uint64_t page)
+{
+	return ferry_map_is_here(p->map, b->index, page) ||
+	       ferry_map_is_zero(p->map, b->index, page);
+}
+
+/*
+ * The page is there: placed by another receiver (requested pages come twice),
+ * which may be about to note it; when all have, it is noted, or it was not
+ * placed by us.
+ */
+static bool is_second_copy(struct ferry_place *p,
+			   const struct ferry_mem_block *b, uint64_t page)
+{
+	bool known = is_known(p, b, page);
+
+	if (known)
+		return true;
+	pthread_rwlock_wrlock(&p->shape);
+	known = is_known(p, b, page);
+	pthread_rwlock_unlock(&p->shape);
+	return known;
+}
+
 static int postcopy_pages(struct ferry_place *p, struct ferry_mem_block *b,
 			  uint64_t first, uint64_t n, const uint8_t *data)
 {
-	uint64_t bytes = n * FERRY_PAGE_BYTES, done = 0;
-	uint8_t *dst = at_page(b, first);
+	for (uint64_t i = 0, run; i < n; i += run) {
+		int64_t got = copy_and_note(p, b, first + i, n - i,
+					    data + i * FERRY_PAGE_BYTES);
 
-	while (done < bytes) {
-		int64_t got = copy(p, dst + done, data + done, bytes - done);
-
-		if (got == -EEXIST) {
-			ferry_count(&p->dropped_pages, b->host_pages);
-			got = b->page_bytes;
-		}
-		if (got < 0)
+		run = (uint64_t)got / FERRY_PAGE_BYTES;
+		if (got > 0)
+			continue;
+		if (got != -EEXIST || !is_second_copy(p, b, first + i))
 			return (int)got;
-		ferry_place_arrived(p, b, first + done / FERRY_PAGE_BYTES,
-				    (uint64_t)got / FERRY_PAGE_BYTES);
-		done += (uint64_t)got;
+		ferry_count(&p->dropped_pages, b->host_pages);
+		ferry_place_arrived(p, b, first + i, b->host_pages);
+		run = b->host_pages;
 	}
 	return 0;
 }

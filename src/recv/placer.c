@@ -17,7 +17,7 @@
 void ferry_placer_init(struct ferry_placer *r, struct ferry_place *place)
 {
 	*r = (struct ferry_placer){
-		.place = place, .way = ferry_sums_way(FERRY_SUMS_MAIN, 0),
+		.place = place, .way = ferry_sums_way(FERRY_SUMS_MAIN, 1),
 	};
 }
 
@@ -27,12 +27,28 @@ void ferry_placer_fini(struct ferry_placer *r)
 	r->host = NULL;
 }
 
-static int failed(const struct ferry_mem_block *b, uint64_t first, int rc,
-		  struct ferry_err *e)
+/* Of pages [first, first + n) the first that is not here is not ours. */
+static int not_ours(const struct ferry_place *p,
+		    const struct ferry_mem_block *b, uint64_t first,
+		    uint64_t n, struct ferry_err *e)
+{
+	first = ferry_bitmap_next_clear_before(&p->map->here[b->index], first,
+					       first + n);
+	return ferry_err_set(e, FERRY_E_MISMATCH, 0, "block %s page %" PRIu64
+			     ": somebody else wrote to it before it came from "
+			     "the source, and the guest may have read that; "
+			     "the source still has the page", b->name, first);
+}
+
+static int failed(const struct ferry_place *p,
+		  const struct ferry_mem_block *b, uint64_t first, uint64_t n,
+		  int rc, struct ferry_err *e)
 {
 	bool full = rc == -ENOMEM || rc == -ENOSPC || rc == -EDQUOT ||
 		    rc == -EFBIG;
 
+	if (rc == -EEXIST)
+		return not_ours(p, b, first, n, e);
 	return ferry_err_set(e, full ? FERRY_E_NOMEM : FERRY_E_IO, -rc,
 			     "place block %s page %" PRIu64 "%s", b->name,
 			     first, !full ? "" : b->in_file ?
@@ -75,7 +91,7 @@ static int end_host_page(struct ferry_placer *r, struct ferry_err *e)
 		rc = ops->zeroes(r->place, b, r->first, b->host_pages);
 	else
 		rc = ops->pages(r->place, b, r->first, b->host_pages, r->host);
-	return rc ? failed(b, r->first, rc, e) : 0;
+	return rc ? failed(r->place, b, r->first, b->host_pages, rc, e) : 0;
 }
 
 /* The next n pages of a host page; data NULL: zeroes. */
@@ -132,7 +148,7 @@ int ferry_placer_pages(struct ferry_placer *r, struct ferry_mem_block *b,
 	if (in_pieces(r, b))
 		return add(r, b, first, n, data, e);
 	rc = atomic_load(&r->place->ops)->pages(r->place, b, first, n, data);
-	return rc ? failed(b, first, rc, e) : 0;
+	return rc ? failed(r->place, b, first, n, rc, e) : 0;
 }
 
 int ferry_placer_zeroes(struct ferry_placer *r, struct ferry_mem_block *b,
@@ -146,7 +162,7 @@ int ferry_placer_zeroes(struct ferry_placer *r, struct ferry_mem_block *b,
 	if (in_pieces(r, b))
 		return add(r, b, first, n, NULL, e);
 	rc = atomic_load(&r->place->ops)->zeroes(r->place, b, first, n);
-	return rc ? failed(b, first, rc, e) : 0;
+	return rc ? failed(r->place, b, first, n, rc, e) : 0;
 }
 
 int ferry_placer_patch(struct ferry_placer *r, struct ferry_mem_block *b,
@@ -163,6 +179,6 @@ int ferry_placer_patch(struct ferry_placer *r, struct ferry_mem_block *b,
 				     PRIu64 ": XBZRLE data of %zu octets is "
 				     "damaged", b->name, page, bytes);
 	if (rc)
-		return failed(b, page, rc, e);
+		return failed(r->place, b, page, 1, rc, e);
 	return ferry_placer_pages(r, b, page, 1, now, e);
 }

@@ -4,7 +4,7 @@
  * record per page.  Neighbouring pages are gathered and placed as a run; a run
  * never waits for octets that have not arrived, but where nobody waits for it.
  */
-#include "recv/stream.h"
+#include "recv/ahead.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -18,26 +18,32 @@ int ferry_rambody_init(struct ferry_rambody *b, struct ferry_inbuf *in,
 {
 	*b = (struct ferry_rambody){ .in = in };
 	ferry_placer_init(&b->placer, place);
-	if (posix_memalign((void **)&b->pages, FERRY_PAGE_BYTES,
+	if (posix_memalign((void **)&b->own, FERRY_PAGE_BYTES,
 			   (size_t)FERRY_RAMBODY_RUN * FERRY_PAGE_BYTES)) {
-		b->pages = NULL;
+		b->own = NULL;
 		return ferry_err_set(e, FERRY_E_NOMEM, ENOMEM, "RAM section");
 	}
+	b->pages = b->own;
 	return 0;
 }
 
 void ferry_rambody_fini(struct ferry_rambody *b)
 {
+	ferry_helper_fini(&b->helper);
 	ferry_placer_fini(&b->placer);
-	free(b->pages);
-	b->pages = NULL;
+	free(b->own);
+	b->own = b->pages = NULL;
 }
 
+/* All that has come is placed. */
 static int flush(struct ferry_rambody *b, struct ferry_err *e)
 {
 	uint32_t n = b->n;
 
 	b->n = 0;
+	if (ferry_helper_is_there(&b->helper) &&
+	    ferry_helper_settle(&b->helper, e))
+		return -1;
 	return n ? ferry_placer_pages(&b->placer, b->block, b->first, n,
 				      b->pages, e) : 0;
 }
@@ -154,6 +160,19 @@ static struct ferry_mem_block *block_of(struct ferry_rambody *b,
 	return ferry_ram_check_in(rec, &shape, e) ? NULL : b->last;
 }
 
+/* A run is whole; only long ones are worth the helper's attention. */
+static int end_run(struct ferry_rambody *b, struct ferry_err *e)
+{
+	if (!b->gathers || b->n < FERRY_RAMBODY_RUN)
+		return flush(b, e);
+	b->n = 0;
+	if (!ferry_helper_is_there(&b->helper) &&
+	    ferry_helper_start(&b->helper, &b->placer, b->own, e))
+		return -1;
+	return ferry_helper_give(&b->helper, b->block, b->first,
+				 FERRY_RAMBODY_RUN, &b->pages, e);
+}
+
 /* Runs end at multiples of what is placed at most: then all but the first and
  * the last are whole pieces of their block. */
 static bool ends_run(const struct ferry_rambody *b,
@@ -168,16 +187,30 @@ static bool must_not_wait(const struct ferry_rambody *b, size_t n)
 	return !b->gathers && ferry_inbuf_have(b->in) < n;
 }
 
+/* Where a page may wait for octets, those may be foreseen. */
+static void note_row(struct ferry_rambody *b,
+		     const struct ferry_mem_block *block, uint64_t page)
+{
+	bool next = block == b->block && page == b->next;
+
+	b->row = next && b->gathers ? b->row + 1 : 0;
+	b->next = page + 1;
+}
+
 static int take_page(struct ferry_rambody *b, struct ferry_mem_block *block,
 		     uint64_t page, struct ferry_err *e)
 {
-	if ((ends_run(b, block, page) || must_not_wait(b, FERRY_PAGE_BYTES)) &&
-	    flush(b, e))
+	note_row(b, block, page);
+	if (ends_run(b, block, page) && end_run(b, e))
+		return -1;
+	if (must_not_wait(b, FERRY_PAGE_BYTES) && flush(b, e))
 		return -1;
 	if (!b->n) {
 		b->block = block;
 		b->first = page;
 	}
+	if (b->row && ferry_inbuf_have(b->in) < FERRY_PAGE_BYTES)
+		return ferry_ahead_read(b, page, e);
 	if (ferry_inbuf_read(b->in, b->pages + (size_t)b->n * FERRY_PAGE_BYTES,
 			     FERRY_PAGE_BYTES, e))
 		return -1;

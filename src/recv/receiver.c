@@ -44,9 +44,12 @@ int ferry_marks_wait(struct ferry_marks *g, struct ferry_receiver *r,
 	int rc = 0;
 
 	pthread_mutex_lock(&g->lock);
-	while (r->synced < sequence && !r->broken && !g->closed && alive)
+	while (r->synced < sequence && !r->broken && !r->dropped &&
+	       !g->closed && alive)
 		alive = wait_while_read(g, r, silence_ms);
-	if (r->synced < sequence && r->broken) {
+	if (r->dropped) {
+		rc = 0;
+	} else if (r->synced < sequence && r->broken) {
 		*e = r->why;
 		rc = -1;
 	} else if (r->synced < sequence && g->closed) {
@@ -59,6 +62,37 @@ int ferry_marks_wait(struct ferry_marks *g, struct ferry_receiver *r,
 	}
 	pthread_mutex_unlock(&g->lock);
 	return rc;
+}
+
+void ferry_receiver_drop(struct ferry_receiver *r)
+{
+	pthread_mutex_lock(&r->gate->lock);
+	r->dropped = true;
+	pthread_cond_broadcast(&r->gate->changed);
+	pthread_mutex_unlock(&r->gate->lock);
+	r->chan->ops->shutdown(r->chan);
+}
+
+bool ferry_receiver_is_dropped(struct ferry_receiver *r)
+{
+	bool dropped;
+
+	pthread_mutex_lock(&r->gate->lock);
+	dropped = r->dropped;
+	pthread_mutex_unlock(&r->gate->lock);
+	return dropped;
+}
+
+unsigned ferry_marks_alive(struct ferry_marks *g,
+			   const struct ferry_receiver *r, unsigned n)
+{
+	unsigned alive = 0;
+
+	pthread_mutex_lock(&g->lock);
+	for (unsigned i = 0; i < n; i++)
+		alive += !r[i].broken && !r[i].dropped;
+	pthread_mutex_unlock(&g->lock);
+	return alive;
 }
 
 void ferry_marks_close(struct ferry_marks *g)
@@ -95,19 +129,93 @@ static void gate_failed(struct ferry_receiver *r, const struct ferry_err *why)
 
 static int read_head(struct ferry_receiver *r, struct ferry_err *e)
 {
+	uint64_t begin = ferry_now_ns();
 	const uint8_t *at = ferry_inbuf_need(&r->in, FERRY_PACKET_WIRE, e);
 	struct ferry_rd rd;
 
 	if (!at)
 		return -1;
+	if (r->flow)
+		ferry_count(&r->flow->blocked_ns, ferry_now_ns() - begin);
 	rd = ferry_rd_over(at, FERRY_PACKET_WIRE);
-	if (ferry_packet_decode(&rd, 0, &r->packet, e) != FERRY_DECODE_DONE)
+	if (ferry_packet_decode(&rd, r->methods, &r->packet, e) !=
+	    FERRY_DECODE_DONE)
 		return -1;
 	ferry_inbuf_consume(&r->in, FERRY_PACKET_WIRE);
 	return 0;
 }
 
-static int read_packet(struct ferry_receiver *r, struct ferry_err *e)
+/* For the first packet that is compressed. */
+static int open_stream(struct ferry_receiver *r, uint32_t method,
+		       struct ferry_err *e)
+{
+	r->packed = malloc((size_t)FERRY_PACKET_PAGES_MAX * FERRY_PAGE_BYTES);
+	if (r->packed)
+		r->unpack = ferry_unpack_open(method, FERRY_UNPACK_BITS);
+	if (!r->unpack)
+		return ferry_err_set(e, FERRY_E_NOMEM, ENOMEM,
+				     "channel %s: unpacking", r->chan->name);
+	return 0;
+}
+
+static int read_packed(struct ferry_receiver *r, uint32_t method,
+		       struct ferry_err *e)
+{
+	const struct ferry_packet *p = &r->packet;
+	size_t plain = p->normal_pages * (size_t)FERRY_PAGE_BYTES;
+
+	if (!r->unpack && open_stream(r, method, e))
+		return -1;
+	if (p->payload_bytes >= plain)
+		return ferry_err_set(e, FERRY_E_PROTO, 0, "channel %s: %u "
+				     "compressed octets for %u pages",
+				     r->chan->name, p->payload_bytes,
+				     p->normal_pages);
+	if (ferry_inbuf_read(&r->in, r->packed, p->payload_bytes, e))
+		return -1;
+	if (method != ferry_unpack_method(r->unpack) ||
+	    !ferry_unpack_packet(r->unpack, r->packed, p->payload_bytes,
+				 r->pages, plain))
+		return ferry_err_set(e, FERRY_E_PROTO, 0, "channel %s: a "
+				     "compressed packet is damaged",
+				     r->chan->name);
+	if (r->flow) {
+		ferry_count(&r->flow->packed_from, plain);
+		ferry_count(&r->flow->packed_to, p->payload_bytes);
+	}
+	return 0;
+}
+
+/* Behind pages that come as they are a stream begins anew. */
+static int read_payload(struct ferry_receiver *r, struct ferry_err *e)
+{
+	const struct ferry_packet *p = &r->packet;
+	uint32_t method = p->flags & FERRY_PACKET_METHODS;
+
+	if (!p->normal_pages)
+		return 0;
+	if (r->flow)
+		atomic_store_explicit(&r->flow->method, method,
+				      memory_order_relaxed);
+	if (method)
+		return read_packed(r, method, e);
+	if (r->unpack)
+		ferry_unpack_restart(r->unpack);
+	return ferry_inbuf_read(&r->in, r->pages, p->payload_bytes, e);
+}
+
+static void count(struct ferry_receiver *r)
+{
+	const struct ferry_packet *p = &r->packet;
+
+	if (!r->flow)
+		return;
+	ferry_count(&r->flow->bytes, FERRY_PACKET_WIRE + p->payload_bytes);
+	ferry_count(&r->flow->normal_pages, p->normal_pages);
+	ferry_count(&r->flow->zero_pages, p->zero_pages);
+}
+
+static int read_pages(struct ferry_receiver *r, struct ferry_err *e)
 {
 	const struct ferry_packet *p = &r->packet;
 	struct ferry_block_shape shape;
@@ -120,6 +228,7 @@ static int read_packet(struct ferry_receiver *r, struct ferry_err *e)
 			return ferry_err_set(e, FERRY_E_PROTO, 0,
 					     "channel %s: a mark with pages",
 					     r->chan->name);
+		count(r);
 		gate_synced(r, (uint32_t)p->packet_num);
 		return 0;
 	}
@@ -129,11 +238,24 @@ static int read_packet(struct ferry_receiver *r, struct ferry_err *e)
 				     "pages of block %s, which there is not",
 				     FERRY_SHOW(p->name));
 	shape = (struct ferry_block_shape){ b->name, b->bytes, b->page_bytes };
-	if (ferry_packet_check_in(p, &shape, e) ||
-	    ferry_inbuf_read(&r->in, r->pages, p->payload_bytes, e))
+	if (ferry_packet_check_in(p, &shape, e) || read_payload(r, e))
 		return -1;
+	count(r);
 	r->placer.way = ferry_sums_way(r->number, ferry_packet_pass(p));
 	return ferry_scatter(&r->placer, b, p, r->pages, e);
+}
+
+static int read_packet(struct ferry_receiver *r, struct ferry_err *e)
+{
+	const uint8_t *first;
+
+	if (!r->sink)
+		return read_pages(r, e);
+	first = ferry_inbuf_need(&r->in, 4, e);
+	if (!first)
+		return -1;
+	return r->no_pages || ferry_bulk_packet_is(first) ?
+	       ferry_device_read(&r->in, r->sink, e) : read_pages(r, e);
 }
 
 static void receiver_main(void *arg)
@@ -144,7 +266,7 @@ static void receiver_main(void *arg)
 	while (!read_packet(r, &err))
 		;
 	gate_failed(r, &err);
-	r->failed(r->arg, &err);
+	r->failed(r->arg, r, &err);
 }
 
 int ferry_receiver_start(struct ferry_receiver *r, struct ferry_inbuf *in,
@@ -177,6 +299,8 @@ void ferry_receiver_stop(struct ferry_receiver *r)
 	ferry_inbuf_fini(&r->in);
 	ferry_placer_fini(&r->placer);
 	free(r->pages);
+	free(r->packed);
+	ferry_unpack_close(r->unpack);
 	ferry_chan_close(r->chan);
 	r->chan = NULL;
 }

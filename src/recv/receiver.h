@@ -10,9 +10,12 @@
 #ifndef FERRY_RECV_RECEIVER_H
 #define FERRY_RECV_RECEIVER_H
 
+#include "base/flow.h"
 #include "base/thread.h"
 #include "chan/inbuf.h"
+#include "recv/device.h"
 #include "recv/place.h"
+#include "recv/unpack.h"
 #include "wire/multifd.h"
 
 struct ferry_marks {
@@ -25,13 +28,22 @@ struct ferry_receiver {
 	struct ferry_marks *gate;
 	struct ferry_place *place;
 	unsigned	 number;	/* of the channel: recv/sums.h */
-	void		(*failed)(void *arg, const struct ferry_err *why);
+	uint32_t	 methods;	/* FERRY_PACKET_METHODS that may come */
+	struct ferry_flow *flow;	/* or NULL */
+	void		(*failed)(void *arg, struct ferry_receiver *r,
+				  const struct ferry_err *why);
 	void		*arg;
+	/* Where packets of bulk devices go; NULL: none may come. */
+	const struct ferry_device_sink *sink;
+	bool		 no_pages;	/* and nothing else may */
 	struct ferry_chan *chan;	/* owned */
 	uint32_t	 synced;	/* under gate->lock, as are: */
 	bool		 broken;	/* no further mark will come */
+	bool		 dropped;	/* nothing is expected of it */
 	struct ferry_err why;
-	uint8_t		*pages;		/* one packet's payload */
+	uint8_t		*pages;		/* of one packet */
+	uint8_t		*packed;	/* its payload, when compressed */
+	struct ferry_unpack *unpack;	/* from the first of those on */
 	struct ferry_packet packet;
 	struct ferry_placer placer;
 	struct ferry_inbuf in;
@@ -52,12 +64,20 @@ FERRY_CHECKED int ferry_marks_wait(struct ferry_marks *g,
 				   struct ferry_receiver *r,
 				   uint32_t sequence, uint32_t silence_ms,
 				   struct ferry_err *e);
+/* The source knows that this channel is lost: it is broken here too, and no
+ * mark is waited for. */
+void ferry_receiver_drop(struct ferry_receiver *r);
+/* Of n, those that still read. */
+unsigned ferry_marks_alive(struct ferry_marks *g,
+			   const struct ferry_receiver *r, unsigned n);
+bool ferry_receiver_is_dropped(struct ferry_receiver *r);
+
 void ferry_marks_close(struct ferry_marks *g);
 /* As after init; nobody waits. */
 void ferry_marks_reopen(struct ferry_marks *g);
 
 /*
- * gate, place, number, failed, arg filled by the caller; takes the buffer and its
+ * All above chan is filled by the caller; takes the buffer and its
  * channel, also when it fails (then stop() gives them back).  failed runs on
  * the thread, once, when the channel breaks.
  */

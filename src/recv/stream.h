@@ -9,7 +9,7 @@
 #define FERRY_RECV_STREAM_H
 
 #include "chan/inbuf.h"
-#include "recv/place.h"
+#include "recv/helper.h"
 #include "wire/config.h"
 #include "wire/ramlist.h"
 #include "wire/section.h"
@@ -37,8 +37,6 @@ FERRY_CHECKED int ferry_stream_footer(struct ferry_inbuf *in, uint32_t id,
 
 /* ---- the RAM section ------------------------------------------------------ */
 
-#define FERRY_RAMBODY_RUN	64u	/* pages placed together */
-
 /* What a reader may want to do at certain places of the body; a slot may be
  * NULL. */
 struct ferry_rambody_hooks {
@@ -60,15 +58,21 @@ struct ferry_rambody {
 	bool		 listed;	/* MEM_SIZE was read */
 	bool		 postcopy;	/* LISTEN was read */
 	bool		 gathers;	/* a run waits for octets that have not
-					 * arrived: nobody waits for its pages
-					 * before the mark behind it */
+					 * arrived, and is placed by a helper:
+					 * nobody waits for its pages before
+					 * the mark behind it */
 	struct ferry_mem_block *last;	/* for CONTINUE */
 
 	/* A run of neighbours that waits to be placed. */
 	struct ferry_mem_block *block;
 	uint64_t	 first;
 	uint32_t	 n;
-	uint8_t		*pages;
+	uint8_t		*pages;		/* own, or one of the helper's */
+	uint8_t		*own;
+	struct ferry_helper helper;
+
+	uint64_t	 next;		/* the neighbour of the last page */
+	uint32_t	 row;		/* neighbours that came in a row */
 };
 
 FERRY_CHECKED int ferry_rambody_init(struct ferry_rambody *b,

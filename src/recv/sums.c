@@ -8,9 +8,10 @@
 #include "base/sum.h"
 
 #define CHANNEL_BITS	8
-#define PASS_MAX	((1u << 22) - 1)
+#define PASS_MAX	((1u << 21) - 1)
 #define NOTED		(1u << 31)	/* of a way: a page has come */
 #define COMPARED	(1u << 30)
+#define UNEQUAL		(1u << 29)	/* and another, which was not it */
 
 int ferry_sums_init(struct ferry_sums *s, const struct ferry_mem *mem,
 		    struct ferry_err *e)
@@ -19,16 +20,12 @@ int ferry_sums_init(struct ferry_sums *s, const struct ferry_mem *mem,
 
 	*s = (struct ferry_sums){
 		.mem = mem,
-		.sum = calloc(mem->blocks, sizeof(*s->sum)),
-		.way = calloc(mem->blocks, sizeof(*s->way)),
+		.note = calloc(mem->blocks, sizeof(*s->note)),
 	};
-	ok = s->sum && s->way;
+	ok = s->note;
 	for (uint32_t i = 0; ok && i < mem->blocks; i++) {
-		uint64_t n = mem->block[i].pages;
-
-		s->sum[i] = calloc(n, sizeof(**s->sum));
-		s->way[i] = calloc(n, sizeof(**s->way));
-		ok = s->sum[i] && s->way[i];
+		s->note[i] = calloc(mem->block[i].pages, sizeof(**s->note));
+		ok = s->note[i];
 	}
 	if (ok)
 		return 0;
@@ -39,14 +36,9 @@ int ferry_sums_init(struct ferry_sums *s, const struct ferry_mem *mem,
 
 void ferry_sums_fini(struct ferry_sums *s)
 {
-	for (uint32_t i = 0; s->mem && i < s->mem->blocks; i++) {
-		if (s->sum)
-			free((void *)s->sum[i]);
-		if (s->way)
-			free((void *)s->way[i]);
-	}
-	free((void *)s->sum);
-	free((void *)s->way);
+	for (uint32_t i = 0; s->note && i < s->mem->blocks; i++)
+		free((void *)s->note[i]);
+	free((void *)s->note);
 	*s = (struct ferry_sums){ 0 };
 }
 
@@ -56,31 +48,61 @@ uint32_t ferry_sums_way(unsigned channel, uint32_t pass)
 	       channel;
 }
 
+static uint64_t make_note(uint32_t sum, uint32_t way)
+{
+	return (uint64_t)sum << 32 | way;
+}
+
+static uint32_t sum_of(uint64_t note)
+{
+	return note & NOTED ? (uint32_t)(note >> 32) : FERRY_PAGE_SUM_ZERO;
+}
+
+static bool is_late(uint64_t note)
+{
+	return (note & NOTED) && !(note >> CHANNEL_BITS & PASS_MAX);
+}
+
+/* Late, the first copy stays: it was placed, and a second one is dropped.  What
+ * was compared stays so. */
+static uint64_t noted_anew(uint64_t old, uint32_t sum, uint32_t way)
+{
+	if (!is_late(old) || !is_late(way))
+		return make_note(sum, way | (old & (COMPARED | UNEQUAL)));
+	return sum_of(old) == sum ? old : old | UNEQUAL;
+}
+
 void ferry_sums_note(struct ferry_sums *s, const struct ferry_mem_block *b,
 		     uint64_t first, uint64_t n, const uint8_t *data,
 		     uint32_t way)
 {
 	for (uint64_t i = 0; i < n; i++) {
+		_Atomic uint64_t *at = &s->note[b->index][first + i];
+		uint64_t old = atomic_load_explicit(at, memory_order_relaxed);
 		uint32_t sum = data ?
 			ferry_page_sum(data + i * FERRY_PAGE_BYTES) :
 			FERRY_PAGE_SUM_ZERO;
 
-		atomic_store_explicit(&s->sum[b->index][first + i], sum,
-				      memory_order_relaxed);
-		atomic_store_explicit(&s->way[b->index][first + i], way,
-				      memory_order_relaxed);
+		while (!atomic_compare_exchange_weak_explicit(
+			at, &old, noted_anew(old, sum, way),
+			memory_order_relaxed, memory_order_relaxed))
+			;
 	}
 }
 
-static uint32_t noted(const struct ferry_sums *s, uint32_t block,
-		      uint64_t page)
+static uint64_t note_of(const struct ferry_sums *s, uint32_t block,
+			uint64_t page)
 {
-	uint32_t way = atomic_load_explicit(&s->way[block][page],
-					    memory_order_relaxed);
+	return atomic_load_explicit(&s->note[block][page],
+				    memory_order_relaxed);
+}
 
-	return way & NOTED ? atomic_load_explicit(&s->sum[block][page],
-						  memory_order_relaxed) :
-			     FERRY_PAGE_SUM_ZERO;
+uint32_t ferry_sums_placed(const struct ferry_sums *s, uint32_t block,
+			   uint64_t page)
+{
+	uint64_t note = note_of(s, block, page);
+
+	return note & UNEQUAL ? ~sum_of(note) : sum_of(note);
 }
 
 /* What is here now, or what was placed. */
@@ -89,7 +111,7 @@ static uint32_t ours(const struct ferry_sums *s,
 		     const struct ferry_map *still)
 {
 	if (!still)
-		return noted(s, b->index, page);
+		return ferry_sums_placed(s, b->index, page);
 	return ferry_map_is_here(still, b->index, page) ?
 	       ferry_page_sum(b->host + page * FERRY_PAGE_BYTES) :
 	       FERRY_PAGE_SUM_ZERO;
@@ -111,22 +133,27 @@ static int differs(const struct ferry_sums *s,
 		   const struct ferry_mem_block *b, uint64_t page,
 		   uint32_t theirs, uint32_t mine, struct ferry_err *e)
 {
-	uint32_t way = atomic_load(&s->way[b->index][page]);
-	uint32_t pass = way >> CHANNEL_BITS & PASS_MAX;
+	uint64_t note = note_of(s, b->index, page);
+	uint32_t pass = note >> CHANNEL_BITS & PASS_MAX;
 	char from[32], when[40];
 
-	name_channel(from, sizeof(from), way & ((1u << CHANNEL_BITS) - 1));
+	name_channel(from, sizeof(from), note & ((1u << CHANNEL_BITS) - 1));
 	snprintf(when, sizeof(when), pass ? "in pass %" PRIu32 :
 		 "after the switchover", pass);
-	if (!(way & NOTED))
+	if (!(note & NOTED))
 		return ferry_err_set(e, FERRY_E_MISMATCH, 0, "verify: block %s "
 				     "page %" PRIu64 " never came, and is not "
 				     "zero at the source", b->name, page);
+	if (note & UNEQUAL)
+		return ferry_err_set(e, FERRY_E_MISMATCH, 0, "verify: block %s "
+				     "page %" PRIu64 " has come twice, not the "
+				     "same; the first came %s over %s",
+				     b->name, page, when, from);
 	return ferry_err_set(e, FERRY_E_MISMATCH, 0, "verify: block %s page %"
 			     PRIu64 " has the sum %08" PRIx32 " here and %08"
 			     PRIx32 " at the source; it came %s over %s%s",
 			     b->name, page, mine, theirs, when, from,
-			     noted(s, b->index, page) == theirs ?
+			     sum_of(note) == theirs ?
 			     " as it should, and was changed here" : "");
 }
 
@@ -138,7 +165,7 @@ static int compare_page(struct ferry_sums *s, const struct ferry_mem_block *b,
 
 	if (mine != theirs)
 		return differs(s, b, page, theirs, mine, e);
-	if (atomic_fetch_or(&s->way[b->index][page], COMPARED) & COMPARED)
+	if (atomic_fetch_or(&s->note[b->index][page], COMPARED) & COMPARED)
 		return ferry_err_set(e, FERRY_E_PROTO, 0, "VERIFY: block %s "
 				     "page %" PRIu64 " came twice", b->name,
 				     page);
@@ -166,7 +193,8 @@ void ferry_sums_restart(struct ferry_sums *s)
 	s->compared = 0;
 	for (uint32_t i = 0; i < s->mem->blocks; i++)
 		for (uint64_t page = 0; page < s->mem->block[i].pages; page++)
-			atomic_fetch_and_explicit(&s->way[i][page], ~COMPARED,
+			atomic_fetch_and_explicit(&s->note[i][page],
+						  ~(uint64_t)COMPARED,
 						  memory_order_relaxed);
 }
 
@@ -177,7 +205,7 @@ int ferry_sums_end(struct ferry_sums *s, const struct ferry_map *still,
 		const struct ferry_mem_block *b = &s->mem->block[i];
 
 		for (uint64_t page = 0; page < b->pages; page++)
-			if (!(atomic_load(&s->way[i][page]) & COMPARED) &&
+			if (!(note_of(s, i, page) & COMPARED) &&
 			    compare_page(s, b, page, FERRY_PAGE_SUM_ZERO,
 					 still, e))
 				return -1;

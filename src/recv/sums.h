@@ -3,8 +3,8 @@
  * Verify mode: what was placed last on each page, as a sum, and how it came;
  * compared in the end with what the source has.  8 octets a page.
  *
- * Threads: note by any receiver (of one page, one at a time, but for the equal
- *          copies of postcopy); the rest by the main thread.
+ * Threads: note by any receiver (of one page, one at a time, but for the copies
+ *          of postcopy, which are to be equal); the rest by the main thread.
  */
 #ifndef FERRY_RECV_SUMS_H
 #define FERRY_RECV_SUMS_H
@@ -14,8 +14,8 @@
 
 struct ferry_sums {
 	const struct ferry_mem *mem;
-	_Atomic uint32_t **sum;		/* per block, per page */
-	_Atomic uint32_t **way;		/* see ferry_sums_way() */
+	_Atomic uint64_t **note;	/* per block, per page: the sum, then
+					 * ferry_sums_way() */
 	uint64_t compared;		/* pages */
 };
 
@@ -33,7 +33,8 @@ void ferry_sums_fini(struct ferry_sums *s);
 
 uint32_t ferry_sums_way(unsigned channel, uint32_t pass);
 
-/* n pages were placed; data NULL: zeroes. */
+/* n pages were placed; data NULL: zeroes.  After the switchover the first copy
+ * of a page is placed, and any other must be the same. */
 void ferry_sums_note(struct ferry_sums *s, const struct ferry_mem_block *b,
 		     uint64_t first, uint64_t n, const uint8_t *data,
 		     uint32_t way);
@@ -48,6 +49,11 @@ FERRY_CHECKED int ferry_sums_compare(struct ferry_sums *s,
 				     struct ferry_verify *theirs,
 				     const struct ferry_map *still,
 				     struct ferry_err *e);
+
+/* The sum of what was placed; where it is not known which of two copies that
+ * differ was, that of neither. */
+uint32_t ferry_sums_placed(const struct ferry_sums *s, uint32_t block,
+			   uint64_t page);
 
 /* It will say all of it again. */
 void ferry_sums_restart(struct ferry_sums *s);

@@ -55,8 +55,19 @@ bool ferry_encoder_is_zero(const struct ferry_encoder *x,
 	return ferry_is_zero(ferry_encoder_page(x, b, i), FERRY_PAGE_BYTES);
 }
 
+void ferry_encoder_count(struct ferry_encoder *x, uint64_t bytes)
+{
+	x->sent_bytes += bytes;
+	ferry_count(&x->count->bytes, bytes);
+	if (x->flow)
+		ferry_count(&x->flow->bytes, bytes);
+}
+
 void ferry_encoder_fini(struct ferry_encoder *x)
 {
 	free(x->copy);
 	x->copy = NULL;
+	ferry_squeeze_close(x->squeeze);
+	x->squeeze = NULL;
+	ferry_packer_fini(&x->packer);
 }

@@ -38,8 +38,26 @@ static int record_pages(struct ferry_encoder *x, const struct ferry_batch *b,
 		n = add_page(x, b, i, &w, n);
 	for (int i = 0; i < n; i++)
 		bytes += x->iov[i].iov_len;
-	ferry_count(&x->count->bytes, bytes);
+	ferry_encoder_count(x, bytes);
 	return ferry_chan_writev(x->chan, x->iov, n, e);
+}
+
+int ferry_encoder_tell_zero(struct ferry_encoder *x,
+			    const struct ferry_batch *zero,
+			    struct ferry_err *e)
+{
+	struct ferry_wr w = ferry_wr_over(x->head, sizeof(x->head));
+
+	for (uint32_t i = 0; i < zero->n; i++) {
+		ferry_ram_page_encode(&w, FERRY_RAM_ZERO,
+				      x->last == zero->block ? NULL :
+				      zero->block->name,
+				      zero->page[i] * FERRY_PAGE_BYTES, 0);
+		x->last = zero->block;
+	}
+	ferry_count(&x->count->zero_pages, zero->n);
+	ferry_encoder_count(x, ferry_wr_used(&w));
+	return ferry_chan_write(x->chan, x->head, ferry_wr_used(&w), e);
 }
 
 /* One channel carries all: order is the mark. */

@@ -35,6 +35,17 @@ void ferry_lane_enter_bulk(struct ferry_lane *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
+bool ferry_lane_try_bulk(struct ferry_lane *l)
+{
+	bool mine;
+
+	pthread_mutex_lock(&l->lock);
+	mine = !l->busy && !l->wanted;
+	l->busy = l->busy || mine;
+	pthread_mutex_unlock(&l->lock);
+	return mine;
+}
+
 void ferry_lane_enter_urgent(struct ferry_lane *l)
 {
 	pthread_mutex_lock(&l->lock);

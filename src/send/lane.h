@@ -35,6 +35,7 @@ void ferry_lane_fini(struct ferry_lane *l);
 
 /* Take the turn; bulk lets urgent go first. */
 void ferry_lane_enter_bulk(struct ferry_lane *l);
+bool ferry_lane_try_bulk(struct ferry_lane *l);
 void ferry_lane_enter_urgent(struct ferry_lane *l);
 void ferry_lane_leave(struct ferry_lane *l);
 

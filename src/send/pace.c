@@ -48,15 +48,18 @@ void ferry_pace_go(struct ferry_pace *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
-void ferry_pace_take(struct ferry_pace *p, uint64_t bytes)
+uint64_t ferry_pace_take(struct ferry_pace *p, uint64_t bytes)
 {
 	uint64_t now = ferry_now_ns(), rate, wait;
+	bool waits;
 
 	pthread_mutex_lock(&p->lock);
 	rate = p->rate;
 	wait = ferry_bucket_take(&p->bucket, now, bytes, rate, BURST_NS);
+	waits = wait;
 	while (wait && !p->stopped && p->rate == rate)
 		if (!ferry_cond_wait_until(&p->changed, &p->lock, now + wait))
 			break;
 	pthread_mutex_unlock(&p->lock);
+	return waits ? ferry_now_ns() - now : 0;
 }

@@ -30,7 +30,7 @@ void ferry_pace_set(struct ferry_pace *p, uint64_t rate);
 void ferry_pace_stop(struct ferry_pace *p);
 void ferry_pace_go(struct ferry_pace *p);
 
-/* Wait until `bytes` may pass. */
-void ferry_pace_take(struct ferry_pace *p, uint64_t bytes);
+/* Wait until `bytes` may pass; returns for how long. */
+uint64_t ferry_pace_take(struct ferry_pace *p, uint64_t bytes);
 
 #endif

@@ -157,6 +157,64 @@ void ferry_select_restart(struct ferry_select *s)
 	atomic_store(&s->near, 0);
 }
 
+/* The bits of word w that stand for pages that were not received. */
+static uint64_t missing(const struct ferry_mem_block *b,
+			const struct ferry_bitmap *received, uint64_t w)
+{
+	uint64_t left = b->pages - w * WORD_PAGES;
+	uint64_t valid = left >= WORD_PAGES ? ~0ull : (1ull << left) - 1;
+
+	return ~atomic_load(&received->word[w]) & valid;
+}
+
+static void drain_host_page(struct ferry_select *s, struct ferry_mem_block *b,
+			    uint64_t host)
+{
+	uint64_t w = host * stripe_words(b);
+
+	for (uint64_t end = w + stripe_words(b); w < end; w++)
+		ferry_owed_drain_word(s->owed, b->index, w, ~0ull);
+}
+
+static uint64_t owe_stripe(struct ferry_select *s, struct ferry_mem_block *b,
+			   const struct ferry_bitmap *received, uint64_t w,
+			   uint64_t end)
+{
+	uint64_t pages, host = w / stripe_words(b);
+
+	if (b->host_pages == 1)
+		return ferry_owed_mark_word(s->owed, b->index, w,
+					    missing(b, received, w));
+	for (uint64_t i = w; i < end; i++) {
+		if (!missing(b, received, i))
+			continue;
+		/* In this order: who finds it free finds it owed. */
+		pages = ferry_owed_mark(s->owed, b->index, w * WORD_PAGES,
+					b->host_pages);
+		ferry_bitmap_clear_range(&s->claimed[b->index], host, 1);
+		return pages;
+	}
+	/* Who had claimed it may be lost half way, and it was asked for: what
+	 * is left of its bits is nobody's to send. */
+	drain_host_page(s, b, host);
+	return 0;
+}
+
+uint64_t ferry_select_owe_again(struct ferry_select *s,
+				const struct ferry_bitmap *received)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < s->mem->blocks; i++) {
+		struct ferry_mem_block *b = &s->mem->block[i];
+		uint64_t per = stripe_words(b);
+
+		for (uint64_t w = 0; w < block_words(b); w += per)
+			pages += owe_stripe(s, b, &received[i], w, w + per);
+	}
+	return pages;
+}
+
 void ferry_select_later(struct ferry_select *s,
 			const struct ferry_bitmap *pages)
 {
@@ -196,6 +254,12 @@ static uint32_t block_of(const struct ferry_select *s, uint64_t stripe)
 	return lo;
 }
 
+static bool is_mine(const struct ferry_select *s, const struct ferry_cursor *c,
+		    uint64_t stripe)
+{
+	return ferry_deal_share(&s->deal, stripe, c->shares) == c->share;
+}
+
 /* The next stripe of this share in the push's order, or UINT64_MAX.  Bits
  * only vanish after the switchover, so one lap over the order is enough;
  * stripes near a request are sent on top of it. */
@@ -209,7 +273,7 @@ static uint64_t next_stripe(struct ferry_select *s, struct ferry_cursor *c)
 		c->near_next = near - 1;
 	}
 	for (; c->near_next < total; c->near_next++)
-		if (c->near_next % c->shares == c->share)
+		if (is_mine(s, c, c->near_next))
 			return c->near_next++;
 	c->near_next = UINT64_MAX;
 
@@ -217,7 +281,7 @@ static uint64_t next_stripe(struct ferry_select *s, struct ferry_cursor *c)
 		uint64_t stripe = s->still && s->by_heat ?
 				  s->by_heat[c->next] : c->next;
 
-		if (stripe % c->shares == c->share) {
+		if (is_mine(s, c, stripe)) {
 			c->next++;
 			return stripe;
 		}
@@ -355,15 +419,6 @@ static bool claim_page(struct ferry_select *s, struct ferry_mem_block *b,
 
 	return ferry_owed_drain_word(s->owed, b->index, page / WORD_PAGES, m) ||
 	       again;
-}
-
-static void drain_host_page(struct ferry_select *s, struct ferry_mem_block *b,
-			    uint64_t host)
-{
-	uint64_t w = host * stripe_words(b);
-
-	for (uint64_t end = w + stripe_words(b); w < end; w++)
-		ferry_owed_drain_word(s->owed, b->index, w, ~0ull);
 }
 
 /* Owed, and nobody's so far: from now on ours, as a whole. */

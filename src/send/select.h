@@ -3,8 +3,9 @@
  * Selection: which pages go next, on which channel.
  *
  * Memory is cut into stripes: 64 pages (one word of the pages owed), or one
- * host page where that is larger.  Before the switchover stripe s belongs to
- * channel s % n: two copies of a page ride one channel, in order.  After it
+ * host page where that is larger.  Before the switchover a stripe belongs to
+ * one channel, s % n or as it was dealt (send/deal.h), and to another one only
+ * behind a barrier: two copies of a page ride one channel, in order.  After it
  * the source is still; draining a page's bit (for huge pages: setting the host
  * page's claim bit) decides who sends it.
  *
@@ -17,6 +18,7 @@
 
 #include "mem/dirty.h"
 #include "mem/owed.h"
+#include "send/deal.h"
 
 /* Pages of one block that leave together, ascending within each stripe. */
 struct ferry_batch {
@@ -38,6 +40,7 @@ struct ferry_select {
 					 * blocks only, after switchover */
 	const struct ferry_bitmap *later;	/* per block: passes leave them
 					 * out, or NULL */
+	struct ferry_deal deal;		/* set between passes */
 	bool		 stopped;	/* the VM is: no write to be noticed */
 	bool		 still;		/* for good: claims decide */
 
@@ -49,7 +52,7 @@ struct ferry_select {
 
 /* One sender's place. */
 struct ferry_cursor {
-	unsigned	 share, shares;	/* stripes s % shares == share */
+	unsigned	 share, shares;	/* whose stripes */
 	uint64_t	 next;		/* position in the order */
 	uint64_t	 near_next;	/* stripe after the last request */
 	uint64_t	 near_seen;	/* value of near when it was set */
@@ -88,6 +91,16 @@ void ferry_select_later(struct ferry_select *s,
 
 /* The pages owed were made anew after a lost link: nothing is claimed. */
 void ferry_select_restart(struct ferry_select *s);
+
+/*
+ * What was on its way on a channel that was lost is not known: all that was
+ * taken and has not been received is owed again, as whole host pages, and
+ * nobody has claimed it.  Some of it may be on its way elsewhere.  received:
+ * one bitmap per block.  Caller: conductor, no sender at work; requests may
+ * be.  Returns how many pages.
+ */
+uint64_t ferry_select_owe_again(struct ferry_select *s,
+				const struct ferry_bitmap *received);
 
 /* Begin a pass. */
 void ferry_cursor_rewind(struct ferry_cursor *c, unsigned share,

@@ -17,6 +17,8 @@
 #include "wire/ramlist.h"
 #include "wire/ranges.h"
 
+#define RAM_END_WIRE	(2 * FERRY_RAM_MARK_WIRE + FERRY_FOOTER_WIRE)
+
 void ferry_speaker_init(struct ferry_speaker *s, const struct ferry_mem *mem)
 {
 	*s = (struct ferry_speaker){ .mem = mem };
@@ -180,6 +182,14 @@ static void encode_list(struct ferry_wr *w, const struct ferry_mem *mem,
 	}
 }
 
+static void encode_ram_end(const struct ferry_speaker *s, struct ferry_wr *w)
+{
+	if (s->flush)
+		ferry_ram_mark_encode(w, FERRY_RAM_MULTIFD_FLUSH, 0);
+	ferry_ram_mark_encode(w, FERRY_RAM_EOS, 0);
+	ferry_footer_encode(w, FERRY_RAM_SECTION_ID);
+}
+
 int ferry_speak_ram_start(struct ferry_speaker *s, struct ferry_err *e)
 {
 	struct ferry_section start = {
@@ -187,8 +197,8 @@ int ferry_speak_ram_start(struct ferry_speaker *s, struct ferry_err *e)
 		.version = FERRY_RAM_SECTION_VERSION,
 		.name = FERRY_RAM_SECTION_NAME,
 	};
-	size_t size = FERRY_SECTION_HEAD_MAX + 2 * FERRY_RAM_MARK_WIRE +
-		      FERRY_FOOTER_WIRE +
+	size_t size = FERRY_SECTION_HEAD_MAX + FERRY_RAM_MARK_WIRE +
+		      RAM_END_WIRE +
 		      s->mem->blocks * (1 + FERRY_NAME_MAX + 3 * 8);
 	FERRY_AUTO_FREE uint8_t *octets = malloc(size);
 	struct ferry_wr w = ferry_wr_over(octets, size);
@@ -199,8 +209,7 @@ int ferry_speak_ram_start(struct ferry_speaker *s, struct ferry_err *e)
 	ferry_ram_mark_encode(&w, FERRY_RAM_MEM_SIZE,
 			      s->mem->pages * FERRY_PAGE_BYTES);
 	encode_list(&w, s->mem, s->advised);
-	ferry_ram_mark_encode(&w, FERRY_RAM_EOS, 0);
-	ferry_footer_encode(&w, FERRY_RAM_SECTION_ID);
+	encode_ram_end(s, &w);
 	return say(s, &w, e);
 }
 
@@ -220,11 +229,10 @@ int ferry_speak_ram_open(struct ferry_speaker *s, bool last,
 
 int ferry_speak_ram_close(struct ferry_speaker *s, struct ferry_err *e)
 {
-	uint8_t octets[FERRY_RAM_MARK_WIRE + FERRY_FOOTER_WIRE];
+	uint8_t octets[RAM_END_WIRE];
 	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
 
-	ferry_ram_mark_encode(&w, FERRY_RAM_EOS, 0);
-	ferry_footer_encode(&w, FERRY_RAM_SECTION_ID);
+	encode_ram_end(s, &w);
 	return say(s, &w, e);
 }
 
@@ -363,17 +371,29 @@ void ferry_speak_abort(struct ferry_speaker *s, const char *reason)
 		(void)!say(s, &w, NULL);
 }
 
-void ferry_speak_beat(struct ferry_speaker *s)
+int ferry_speak_void(struct ferry_speaker *s, const char *reason,
+		     struct ferry_err *e)
+{
+	uint8_t octets[FERRY_COMMAND_HEAD_WIRE + 2 + FERRY_REASON_BYTES_MAX];
+	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
+
+	ferry_void_encode(&w, reason);
+	return say(s, &w, e);
+}
+
+bool ferry_speak_beat(struct ferry_speaker *s, enum ferry_command command,
+		      uint32_t value)
 {
 	uint8_t octets[FERRY_COMMAND_U32_WIRE];
 	struct ferry_wr w = ferry_wr_over(octets, sizeof(octets));
 	struct iovec iov;
+	bool said;
 
 	if (pthread_mutex_trylock(&s->lock))
-		return;
-	ferry_command_u32_encode(&w, FERRY_COMMAND_PING, 0);
+		return false;
+	ferry_command_u32_encode(&w, command, value);
 	iov = (struct iovec){ octets, ferry_wr_used(&w) };
-	if (!s->torn && has_room(s))
-		(void)!write_all(s, &iov, 1, NULL);
+	said = !s->torn && has_room(s) && !write_all(s, &iov, 1, NULL);
 	pthread_mutex_unlock(&s->lock);
+	return said;
 }

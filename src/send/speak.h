@@ -23,6 +23,7 @@ struct ferry_speaker {
 	const struct ferry_mem *mem;
 	enum ferry_dialect dialect;
 	bool		 advised;	/* postcopy may follow */
+	bool		 flush;		/* MULTIFD_FLUSH goes before EOS */
 
 	/* Before each write: wait until the channel takes something; -1: it
 	 * shall not be waited for any longer.  NULL: the write waits. */
@@ -102,8 +103,14 @@ FERRY_CHECKED int ferry_speak_eof(struct ferry_speaker *s,
 /* ABORT, if there is room for it; errors do not matter any more. */
 void ferry_speak_abort(struct ferry_speaker *s, const char *reason);
 
-/* PING 0 as a sign of life, unless something is being said already or there is
- * no room: then the channel is not silent, or nobody listens. */
-void ferry_speak_beat(struct ferry_speaker *s);
+/* VOID, after a rollback. */
+FERRY_CHECKED int ferry_speak_void(struct ferry_speaker *s,
+				   const char *reason, struct ferry_err *e);
+
+/* A sign of life (PING 0, or what else is due), unless something is being said
+ * already or there is no room: then the channel is not silent, or nobody
+ * listens.  True when it was said. */
+bool ferry_speak_beat(struct ferry_speaker *s, enum ferry_command command,
+		      uint32_t value);
 
 #endif

@@ -12,6 +12,7 @@ struct telling {
 	struct ferry_speaker *speak;
 	const struct ferry_mem_block *block;
 	struct ferry_err *e;
+	bool		 told;
 	uint32_t	*sum;
 	uint8_t		*octets;
 	size_t		 room;
@@ -25,6 +26,7 @@ static int tell(struct telling *t, uint64_t first, uint32_t n)
 	for (uint32_t i = 0; i < n; i++)
 		t->sum[i] = ferry_page_sum(at + (size_t)i * FERRY_PAGE_BYTES);
 	ferry_verify_encode(&w, t->block->name, first, t->sum, n);
+	t->told = true;
 	return ferry_speak_octets(t->speak, &w, t->e);
 }
 
@@ -65,5 +67,6 @@ int ferry_tell_sums(struct ferry_speaker *s, struct ferry_err *e)
 		if (ferry_extent_walk(&s->mem->block[i], tell_run, &t, e))
 			return -1;
 	}
-	return 0;
+	/* That all is zero is to be compared, too. */
+	return t.told || !t.block ? 0 : tell(&t, 0, 1);
 }

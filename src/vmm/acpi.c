@@ -4,20 +4,22 @@
  * guest finds them that was not told the address.
  *
  * Ordinary, not "hardware-reduced" ACPI: the guest keeps PIC and PIT, which
- * KVM emulates and an older kernel wants.  Limits: no devices in the DSDT but
- * the S5 package; the serial port and the clock are at their ISA places, and
- * what is missing (8042, VGA, PM timer) the FADT says.
+ * KVM emulates and an older kernel wants.  Limits: nothing in the DSDT but the
+ * S5 package and virtio devices; the serial port and the clock are at their ISA
+ * places, and what is missing (8042, VGA, PM timer) the FADT says.
  */
 #include "vmm/acpi.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/cursor.h"
 #include "vmm/layout.h"
 #include "vmm/machine.h"
+#include "vmm/virtio_bus.h"
 
 #define TABLES_MAX	(FERRY_GPA_KERNEL - FERRY_GPA_ACPI)
-#define BUFFER_BYTES	2048u
+#define BUFFER_BYTES	4096u
 
 #define OFFSET_RSDP	0u
 #define OFFSET_FACS	64u	/* aligned to 64 */
@@ -29,6 +31,8 @@
 #define MADT_LAPIC_NMI	4u
 #define ACTIVE_HIGH_LEVEL	0x0du
 #define PCAT_COMPAT	1u	/* there are two 8259s */
+
+#define VIRTIO_AML_BYTES	61
 
 #define FADT_BYTES	244u	/* revision 4 */
 /* WBINVD, C1, no fixed buttons, RTC cannot wake, reset register */
@@ -96,11 +100,61 @@ static uint64_t end_table(struct ferry_wr *w, uint8_t *start)
 	return FERRY_GPA_ACPI + (uint64_t)(start - w->start);
 }
 
-static uint64_t put_dsdt(struct ferry_wr *w)
+/*
+ *	Device (VRnn) {
+ *		Name (_HID, "LNRO0005")
+ *		Name (_UID, nn)
+ *		Name (_CRS, ResourceTemplate () {
+ *			Memory32Fixed (ReadWrite, gpa, 0x1000)
+ *			Interrupt (ResourceConsumer, Edge, ActiveHigh,
+ *				   Exclusive) { gsi } })
+ *	}
+ */
+static void put_virtio(struct ferry_wr *w, unsigned slot)
+{
+	static const uint8_t crs[] = {
+		0x08, '_', 'C', 'R', 'S', 0x11, 0x1a, 0x0a, 0x17,
+		0x86, 0x09, 0x00, 0x01,
+	};
+	static const uint8_t line[] = { 0x89, 0x06, 0x00, 0x03, 0x01 };
+	uint8_t *start = w->p;
+
+	ferry_wr_bytes(w, "\x5b\x82\x3bVR", 5);
+	ferry_wr_u8(w, (uint8_t)('0' + slot / 10));
+	ferry_wr_u8(w, (uint8_t)('0' + slot % 10));
+	ferry_wr_bytes(w, "\x08_HID\x0dLNRO0005", 15);
+	ferry_wr_bytes(w, "\x08_UID\x0a", 6);
+	ferry_wr_u8(w, (uint8_t)slot);
+	ferry_wr_bytes(w, crs, sizeof(crs));
+	le(w, ferry_virtio_bus_gpa(slot), 4);
+	le(w, FERRY_VIRTIO_MMIO_BYTES, 4);
+	ferry_wr_bytes(w, line, sizeof(line));
+	le(w, ferry_virtio_bus_gsi(slot), 4);
+	le(w, 0x0079, 2);		/* end, checksum unused */
+	assert(w->bad || w->p - start == VIRTIO_AML_BYTES);
+}
+
+/* Scope (\_SB) { ... } */
+static void put_devices(struct ferry_wr *w, unsigned n)
+{
+	const unsigned bytes = 2 + 5 + n * VIRTIO_AML_BYTES;
+
+	if (!n)
+		return;
+	ferry_wr_u8(w, 0x10);
+	ferry_wr_u8(w, (uint8_t)(0x40 | (bytes & 0xf)));
+	ferry_wr_u8(w, (uint8_t)(bytes >> 4));
+	ferry_wr_bytes(w, "\\_SB_", 5);
+	for (unsigned i = 0; i < n; i++)
+		put_virtio(w, i);
+}
+
+static uint64_t put_dsdt(struct ferry_wr *w, unsigned virtio)
 {
 	uint8_t *t = begin_table(w, "DSDT", 2);
 
 	ferry_wr_bytes(w, dsdt_aml, sizeof(dsdt_aml));
+	put_devices(w, virtio);
 	return end_table(w, t);
 }
 
@@ -231,7 +285,7 @@ static void put_facs(uint8_t *at)
 	le(&w, 2, 1);			/* version */
 }
 
-int ferry_acpi_write(struct ferry_ram *ram, unsigned vcpus,
+int ferry_acpi_write(struct ferry_ram *ram, unsigned vcpus, unsigned virtio,
 		     struct ferry_err *e)
 {
 	uint8_t buf[BUFFER_BYTES] = { 0 };
@@ -240,9 +294,10 @@ int ferry_acpi_write(struct ferry_ram *ram, unsigned vcpus,
 
 	_Static_assert(BUFFER_BYTES <= TABLES_MAX, "room below 1 MiB");
 	_Static_assert(OFFSET_FIRST + 36 + 6 * 36 + 8 * FERRY_VMM_VCPUS_MAX +
+		       VIRTIO_AML_BYTES * FERRY_VIRTIO_DEVICES_MAX +
 		       FADT_BYTES + 256 <= BUFFER_BYTES, "room in buffer");
 	ferry_wr_zeroes(&w, OFFSET_FIRST);
-	dsdt = put_dsdt(&w);
+	dsdt = put_dsdt(&w, virtio);
 	fadt = put_fadt(&w, dsdt);
 	madt = put_madt(&w, vcpus);
 	put_rsdp(buf + OFFSET_RSDP, put_xsdt(&w, fadt, madt));

@@ -19,13 +19,14 @@ static const struct ferry_boot_format *const formats[] = {
 
 int ferry_boot_open(struct ferry_boot *b, const char *kernel,
 		    const char *initrd, const char *cmdline, unsigned vcpus,
-		    struct ferry_err *e)
+		    unsigned virtio, struct ferry_err *e)
 {
 	*b = (struct ferry_boot){
 		.kernel = FERRY_FILE_NONE,
 		.initrd = FERRY_FILE_NONE,
 		.cmdline = cmdline ? cmdline : "",
 		.vcpus = vcpus,
+		.virtio = virtio,
 	};
 	if (ferry_file_open(&b->kernel, kernel, e))
 		return ferry_err_wrap(e, "kernel");
@@ -130,7 +131,7 @@ int ferry_boot_load(const struct ferry_boot *b, struct ferry_ram *ram,
 				      b->kernel.path);
 	if (place_initrd(b, ram, &image, e) ||
 	    place_cmdline(b, ram, &image, e) || place_gdt(ram, e) ||
-	    ferry_acpi_write(ram, b->vcpus, e))
+	    ferry_acpi_write(ram, b->vcpus, b->virtio, e))
 		return -1;
 	return format->hand_over(b, ram, &image, entry, e);
 }

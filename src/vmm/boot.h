@@ -22,6 +22,7 @@ struct ferry_boot {
 	struct ferry_file	 initrd;	/* fd -1: none */
 	const char		*cmdline;	/* "" if none */
 	unsigned		 vcpus;
+	unsigned		 virtio;	/* devices */
 };
 
 /* How the first vCPU starts. */
@@ -65,7 +66,8 @@ extern const struct ferry_boot_format ferry_boot_bzimage;
 /* The paths must outlive *b.  On failure nothing is left open. */
 FERRY_CHECKED int ferry_boot_open(struct ferry_boot *b, const char *kernel,
 				  const char *initrd, const char *cmdline,
-				  unsigned vcpus, struct ferry_err *e);
+				  unsigned vcpus, unsigned virtio,
+				  struct ferry_err *e);
 void ferry_boot_close(struct ferry_boot *b);
 
 /* Is it a kernel at all? */

@@ -31,6 +31,7 @@ struct ferry_console {
 	struct ferry_thread	 thread;
 	int			 wake_fd;
 	_Atomic bool		 quit;
+	_Atomic uint64_t	 limit_ns;	/* of CLOCK_BOOTTIME */
 
 	pthread_mutex_t		 lock;
 	uint8_t			*ring;
@@ -73,6 +74,12 @@ void ferry_console_send(void *console, uint8_t octet)
 		ferry_console_wake(c);
 }
 
+void ferry_console_limit(struct ferry_console *c, uint64_t boot_ns)
+{
+	atomic_store(&c->limit_ns, boot_ns);
+	ferry_console_wake(c);
+}
+
 bool ferry_console_can_send(void *console)
 {
 	struct ferry_console *c = console;
@@ -98,6 +105,14 @@ static size_t peek(struct ferry_console *c, const uint8_t **at)
 		n = RING_BYTES - first;
 	*at = c->ring + first;
 	return n > WRITE_BYTES ? WRITE_BYTES : (size_t)n;
+}
+
+/* There are octets, and they may go out. */
+static bool has_output(struct ferry_console *c)
+{
+	const uint8_t *at;
+
+	return peek(c, &at) && ferry_boot_ns() < atomic_load(&c->limit_ns);
 }
 
 /* While connected nobody else moves `taken`. */
@@ -135,7 +150,7 @@ static void write_out(struct ferry_console *c)
 	size_t n = peek(c, &at);
 	ssize_t done;
 
-	if (!n)
+	if (!has_output(c))
 		return;
 	done = ferry_console_end_write(&c->end, at, n);
 	if (done > 0)
@@ -174,7 +189,6 @@ static void fill_polls(struct ferry_console *c, struct pollfd p[POLLS])
 {
 	const struct ferry_console_end *end = &c->end;
 	bool wants_in = !c->input_used && ferry_uart_room(c->uart);
-	const uint8_t *at;
 
 	p[POLL_WAKE] = (struct pollfd){ c->wake_fd, POLLIN, 0 };
 	p[POLL_LISTEN] = (struct pollfd){
@@ -182,7 +196,7 @@ static void fill_polls(struct ferry_console *c, struct pollfd p[POLLS])
 	p[POLL_IN] = (struct pollfd){
 		wants_in ? end->in_fd : -1, POLLIN, 0 };
 	p[POLL_OUT] = (struct pollfd){
-		peek(c, &at) ? end->out_fd : -1, POLLOUT, 0 };
+		has_output(c) ? end->out_fd : -1, POLLOUT, 0 };
 }
 
 static void serve(struct ferry_console *c, int timeout_ms)
@@ -209,13 +223,12 @@ static void serve(struct ferry_console *c, int timeout_ms)
 static void console_main(void *arg)
 {
 	struct ferry_console *c = arg;
-	const uint8_t *at;
 	uint64_t end_ns;
 
 	while (!atomic_load(&c->quit))
 		serve(c, -1);
 	end_ns = ferry_now_ns() + FAREWELL_NS;
-	while (c->end.out_fd >= 0 && peek(c, &at) && ferry_now_ns() < end_ns)
+	while (c->end.out_fd >= 0 && has_output(c) && ferry_now_ns() < end_ns)
 		serve(c, 20);
 }
 
@@ -237,6 +250,7 @@ struct ferry_console *ferry_console_open(const char *where,
 		return NULL;
 	}
 	pthread_mutex_init(&c->lock, NULL);
+	atomic_init(&c->limit_ns, UINT64_MAX);
 	c->end = (struct ferry_console_end)FERRY_CONSOLE_END_NONE;
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->wake_fd < 0) {

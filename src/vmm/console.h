@@ -8,6 +8,11 @@
  *	unix:PATH	a listening socket; one client at a time, the others
  *			wait.  Without a client the last 64 KiB are kept
  *
+ * Of a VM that may run until some moment (limit) nothing goes out behind it,
+ * what it has said before neither: its source may have it back by then, and
+ * whoever reads would hear two.  A process that was stopped looks at the clock
+ * first when it goes on.
+ *
  * Threads: a vCPU puts octets into a ring; the console's own thread writes
  *          them out, reads input and gives it to the UART, accepts clients.
  * Limits:  a reader that does not read fills the ring; then the guest sees a
@@ -37,7 +42,12 @@ FERRY_CHECKED int ferry_console_start(struct ferry_console *c,
 				      struct ferry_uart *uart,
 				      struct ferry_err *e);
 
-/* Writes what is left for up to half a second, then ends thread and files. */
+/* Nothing goes out behind this moment of CLOCK_BOOTTIME, until it is moved;
+ * UINT64_MAX, as in the beginning: it always may.  Any thread. */
+void ferry_console_limit(struct ferry_console *c, uint64_t boot_ns);
+
+/* Writes what is left for up to half a second, if that may go out, then ends
+ * thread and files. */
 void ferry_console_close(struct ferry_console *c);
 
 /* For the UART, with its lock held. */

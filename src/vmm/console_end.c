@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/stale.h"
 
 static int open_null(struct ferry_console_end *end, const char *rest,
 		     struct ferry_err *e)
@@ -58,15 +59,6 @@ static int open_file(struct ferry_console_end *end, const char *path,
 	return 0;
 }
 
-/* A socket that nobody listens on was left behind and may be replaced. */
-static bool is_stale(const struct sockaddr_un *sa)
-{
-	FERRY_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	return connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) &&
-	       errno == ECONNREFUSED;
-}
-
 static int open_unix(struct ferry_console_end *end, const char *path,
 		     struct ferry_err *e)
 {
@@ -79,7 +71,7 @@ static int open_unix(struct ferry_console_end *end, const char *path,
 		return ferry_err_set(e, FERRY_E_IO, errno, "socket");
 	strcpy(sa.sun_path, path);
 	err = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
-	if (err && errno == EADDRINUSE && is_stale(&sa)) {
+	if (err && errno == EADDRINUSE && ferry_is_stale_socket(path)) {
 		unlink(path);
 		err = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
 	}

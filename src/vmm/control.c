@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "ctl/qmp_socket.h"
+#include "vmm/bulk_state.h"
 #include "vmm/control_priv.h"
 
 #define TEXT_(x)	#x
@@ -26,7 +27,7 @@
 #define PACKAGE		"ferry-" TEXT(FERRY_VERSION_MAJOR) "." \
 			TEXT(FERRY_VERSION_MINOR) "." TEXT(FERRY_VERSION_MICRO)
 
-/* ---- begin ------------------------------------------------------------------ */
+/* ---- begin -------------------------------------------------------------- */
 
 static int open_fds(struct ferry_control *c, struct ferry_err *e)
 {
@@ -75,7 +76,8 @@ int ferry_control_check_words(const struct ferry_control_config *config,
 	struct ferry_params *p = new_params(config, e);
 
 	ferry_params_free(p);
-	if (!p)
+	if (!p || ferry_bulk_states_check(config->bulk, config->n_bulk, e) ||
+	    ferry_vhost_devices_check(config->vhost, config->n_vhost, e))
 		return -1;
 	return config->qmp_path ? ferry_qmp_check_path(config->qmp_path, e) :
 				  0;
@@ -115,17 +117,54 @@ static int make_machine(struct ferry_control *c,
 			const struct ferry_machine_config *config,
 			struct ferry_err *e)
 {
+	const struct ferry_virtio_device *virtio[FERRY_VIRTIO_DEVICES_MAX];
 	struct ferry_machine_config hooked = *config;
 
 	ferry_control_hook(c, &hooked);
+	hooked.virtio = virtio;
+	if (c->vhost)
+		hooked.n_virtio = ferry_vhost_devices_list(c->vhost, virtio);
 	c->machine = ferry_machine_new(&hooked, e);
 	if (!c->machine)
 		return -1;
+	if (c->vhost)
+		ferry_vhost_devices_attach(c->vhost, c->machine);
 	c->vm = ferry_vm_new(FERRY_MACHINE_TYPE, &ferry_control_vm_ops, c, e);
-	if (!c->vm || ferry_machine_describe(c->machine, c->vm, e))
+	if (!c->vm || ferry_machine_describe(c->machine, c->vm, e) ||
+	    (c->bulk && ferry_bulk_states_describe(c->bulk, c->vm, e)) ||
+	    (c->vhost && ferry_vhost_devices_describe(c->vhost, c->vm, e)))
 		return -1;
 	ferry_machine_set_vm(c->machine, c->vm);
 	return 0;
+}
+
+/* Before there are vCPUs and guest memory, for they are forked. */
+static int make_bulk(struct ferry_control *c, struct ferry_err *e)
+{
+	const struct ferry_control_config *cfg = c->config;
+
+	if (!cfg->n_bulk)
+		return 0;
+	c->bulk = ferry_bulk_states_new(cfg->bulk, cfg->n_bulk, cfg->incoming,
+					e);
+	return c->bulk ? 0 : -1;
+}
+
+static void say_of_device(void *opaque, const char *text)
+{
+	ferry_control_say(opaque, "%s", text);
+}
+
+/* Their backends say what they are, so before the machine. */
+static int make_vhost(struct ferry_control *c, struct ferry_err *e)
+{
+	const struct ferry_control_config *cfg = c->config;
+
+	if (!cfg->n_vhost)
+		return 0;
+	c->vhost = ferry_vhost_devices_new(cfg->vhost, cfg->n_vhost,
+					   say_of_device, c, e);
+	return c->vhost ? 0 : -1;
 }
 
 /* Boot, or wait for the VM to come. */
@@ -150,12 +189,13 @@ static int start(struct ferry_control *c,
 		 struct ferry_err *e)
 {
 	if (open_fds(c, e) || make_params(c, e) || make_qmp(c, e) ||
+	    make_bulk(c, e) || make_vhost(c, e) ||
 	    make_machine(c, machine, e))
 		return -1;
 	return launch(c, e);
 }
 
-/* ---- loop ------------------------------------------------------------------- */
+/* ---- loop --------------------------------------------------------------- */
 
 static void take_signal(struct ferry_control *c)
 {
@@ -188,7 +228,7 @@ static void loop(struct ferry_control *c)
 	}
 }
 
-/* ---- end -------------------------------------------------------------------- */
+/* ---- end ---------------------------------------------------------------- */
 
 /* In this order: the engine uses the VM and tells QMP; QMP commands use all. */
 static void release(struct ferry_control *c)
@@ -201,9 +241,12 @@ static void release(struct ferry_control *c)
 		ferry_vm_free(c->vm);
 	if (c->machine)
 		ferry_machine_free(c->machine);
+	ferry_vhost_devices_free(c->vhost);
+	ferry_bulk_states_free(c->bulk);
 	ferry_params_free(c->params);
 	ferry_cleanup_fd(&c->wake_fd);
 	ferry_cleanup_fd(&c->signal_fd);
+	ferry_control_forget_dump(c);
 	pthread_cond_destroy(&c->mig.unused);
 	pthread_mutex_destroy(&c->lock);
 	pthread_mutex_destroy(&c->run_lock);

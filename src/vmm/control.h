@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "vmm/inherited.h"
 #include "vmm/machine.h"
+#include "vmm/vhost_device.h"
 
 /* How the process of a VM ends. */
 #define FERRY_CONTROL_EXIT_OK		0	/* power-off, quit, signal */
@@ -30,6 +31,10 @@ struct ferry_control_config {
 	struct ferry_inherited inherited;	/* what fd:N may name */
 	const char *const *params;	/* "name=value" */
 	size_t		 n_params;
+	const char *const *bulk;	/* words of --bulk-state */
+	size_t		 n_bulk;
+	const struct ferry_vhost_words *vhost;	/* --vhost-user-... */
+	size_t		 n_vhost;
 };
 
 /* What can be said of the words alone, on whatever host; nothing is opened. */

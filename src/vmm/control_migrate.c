@@ -4,11 +4,13 @@
  * makes and frees sources and targets; one that has ended stays, for
  * query-migrate, until the next begins.
  */
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "vmm/control_priv.h"
 
-/* ---- which one, and who uses it --------------------------------------------- */
+/* ---- which one, and who uses it ----------------------------------------- */
 
 /* Pinned, they are not freed.  Both may be NULL. */
 void ferry_control_pin(struct ferry_control *c, struct ferry_source **source,
@@ -83,7 +85,7 @@ int ferry_control_check(struct ferry_control *c, enum ferry_ask ask,
 	return 0;
 }
 
-/* ---- events, on the engine's threads ---------------------------------------- */
+/* ---- events, on the engine's threads ------------------------------------ */
 
 /* Take over the news; true when the state's name has changed. */
 static bool take_state_locked(struct ferry_control *c,
@@ -94,6 +96,14 @@ static bool take_state_locked(struct ferry_control *c,
 
 	c->mig.told = c->mig.state = ev->state;
 	c->mig.where = ev->where;
+	/* It has been here, and its source has it again: what is left of it
+	 * here is good for nothing. */
+	if (ev->state == FERRY_STATE_FAILED && c->mig.target &&
+	    (c->runstate == FERRY_RUN_RUNNING ||
+	     c->runstate == FERRY_RUN_PAUSED)) {
+		c->runstate = FERRY_RUN_POSTMIGRATE;
+		c->mig.exit_on_error = true;
+	}
 	if (completed)
 		c->has_vm = c->mig.target != NULL;
 	if (completed && c->mig.source)
@@ -141,6 +151,16 @@ static void on_event(void *opaque, const struct ferry_event *ev)
 		ferry_json_add_u64(data, "pass", ev->pass);
 		ferry_qmp_server_event(c->qmp, "MIGRATION_PASS", data);
 		break;
+	case FERRY_EVENT_BULK:
+		data = json_object_new_object();
+		ferry_json_add_str(data, "device", ev->text);
+		ferry_qmp_server_event(c->qmp, "MIGRATION_BULK", data);
+		break;
+	case FERRY_EVENT_LEASE:
+		data = json_object_new_object();
+		ferry_json_add_bool(data, "out", ev->text[0] != '\0');
+		ferry_qmp_server_event(c->qmp, "X_FERRY_LEASE", data);
+		break;
 	case FERRY_EVENT_LISTENING:
 		ferry_control_say(c, "waiting for the VM at %s", ev->text);
 		break;
@@ -164,7 +184,13 @@ static struct ferry_callbacks callbacks(struct ferry_control *c)
 	};
 }
 
-/* ---- begin ------------------------------------------------------------------ */
+/* ---- begin -------------------------------------------------------------- */
+
+void ferry_control_forget_dump(struct ferry_control *c)
+{
+	free(c->mig.dump.file);
+	c->mig.dump = (struct ferry_control_dump){ 0 };
+}
 
 /* Known to events from here on. */
 static void adopt(struct ferry_control *c, struct ferry_source *source,
@@ -178,6 +204,7 @@ static void adopt(struct ferry_control *c, struct ferry_source *source,
 	c->mig.where = FERRY_WHERE_SOURCE;
 	c->mig.cancel_sent = c->mig.cancel_refused = false;
 	c->mig.rescued = c->mig.rescue_ran = false;
+	ferry_control_forget_dump(c);
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -262,6 +289,8 @@ int ferry_control_incoming(struct ferry_control *c, const char *uri,
 	    ferry_inherited_check(&c->config->inherited, uri, e))
 		return -1;
 	ferry_control_retire(c);
+	if (c->vhost && ferry_vhost_devices_arriving(c->vhost, e))
+		return -1;
 	target = ferry_target_new(c->vm, c->params, &cb, e);
 	if (!target)
 		return -1;
@@ -274,7 +303,7 @@ int ferry_control_incoming(struct ferry_control *c, const char *uri,
 	return -1;
 }
 
-/* ---- orders, from the control or the qmp thread ------------------------------ */
+/* ---- orders, from the control or the qmp thread ------------------------- */
 
 static int cancel_pinned(struct ferry_control *c, struct ferry_source *source,
 			 struct ferry_target *target, struct ferry_err *e)
@@ -401,6 +430,72 @@ int ferry_control_resume(struct ferry_control *c, const char *uri,
 	return rc;
 }
 
+/* At the source: it is not found again, and the VM goes on here. */
+int ferry_control_rollback(struct ferry_control *c, bool target_is_dead,
+			   struct ferry_err *e)
+{
+	if (!c->mig.source)
+		return ferry_err_set(e, FERRY_E_STATE, 0, "there is no "
+				     "migration from here that could be "
+				     "rolled back");
+	if (!target_is_dead)
+		return ferry_err_set(e, FERRY_E_INVALID, 0, "a rollback needs "
+				     "\"target-is-dead\": true: what the "
+				     "guest did there is lost");
+	if (c->vhost && ferry_vhost_devices_check_rollback(c->vhost, e))
+		return -1;
+	return ferry_source_rollback(c->mig.source, e);
+}
+
+/* Of either side; the other is NULL. */
+static void add_channels(struct json_object *o, struct ferry_source *source,
+			 struct ferry_target *target)
+{
+	struct json_object *list = json_object_new_array();
+	struct ferry_channel_stats st = FERRY_CHANNEL_STATS_INIT;
+
+	for (unsigned i = 0; source ? !ferry_source_channel(source, i, &st) :
+				      !ferry_target_channel(target, i, &st);
+	     i++)
+		ferry_control_add_channel(list, &st);
+	json_object_object_add(o, "x-ferry-channels", list);
+}
+
+/* The engine's word may be ahead of its event: who reads of an end that moves
+ * the VM finds that it is not here, too. */
+static void catch_up(struct ferry_control *c, const struct ferry_stats *st)
+{
+	const struct ferry_event ev = {
+		.state = st->state, .where = st->where,
+	};
+	bool told;
+
+	pthread_mutex_lock(&c->lock);
+	told = c->mig.told == st->state;
+	pthread_mutex_unlock(&c->lock);
+	if (st->state == FERRY_STATE_COMPLETED && !told)
+		tell_state(c, &ev);
+}
+
+/* Nobody comes back to what was dumped. */
+static void add_dumped(struct json_object *o, struct ferry_control *c)
+{
+	const struct ferry_control_dump *d = &c->mig.dump;
+	struct json_object *said = NULL;
+
+	pthread_mutex_lock(&c->lock);
+	if (d->file) {
+		said = json_object_new_object();
+		ferry_json_add_str(said, "file", d->file);
+		ferry_json_add_bool(said, "written", d->written);
+		ferry_json_add_u64(said, "ms-ago", (ferry_now_ns() -
+				   d->at_ns) / FERRY_NS_PER_MS);
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (said)
+		json_object_object_add(o, "x-ferry-dumped", said);
+}
+
 /* {} when there never was one. */
 struct json_object *ferry_control_query_migrate(struct ferry_control *c)
 {
@@ -413,12 +508,19 @@ struct json_object *ferry_control_query_migrate(struct ferry_control *c)
 	ferry_control_pin(c, &source, &target);
 	if (source) {
 		ferry_source_stats(source, &st);
+		catch_up(c, &st);
 		o = ferry_control_stats(&st, false, "");
 	} else if (target) {
 		ferry_target_stats(target, &st);
+		catch_up(c, &st);
 		if (ferry_target_uri(target, uri, sizeof(uri), NULL))
 			uri[0] = '\0';
 		o = ferry_control_stats(&st, true, uri);
+	}
+	if (o) {
+		ferry_control_add_bulk(o, source, target, st.state);
+		add_channels(o, source, target);
+		add_dumped(o, c);
 	}
 	ferry_control_unpin(c);
 	return o ? o : json_object_new_object();

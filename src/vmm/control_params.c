@@ -10,6 +10,8 @@
 #include "vmm/control_priv.h"
 
 /* What clients of QEMU switch on, and what is never off here. */
+#define FERRY_TEXT_MAX	1024	/* of any value */
+
 static const char *const always[] = { "events", "return-path" };
 
 /* ---- out --------------------------------------------------------------------- */
@@ -17,15 +19,21 @@ static const char *const always[] = { "events", "return-path" };
 static struct json_object *value_of(const struct ferry_params *p,
 				    const struct ferry_param_info *row)
 {
+	char text[FERRY_TEXT_MAX] = "";
 	uint64_t v = row->def;
 
 	/* Cannot fail for a name out of the table. */
-	ferry_params_get(p, row->name, &v, NULL);
+	if (row->type == FERRY_PARAM_TEXT)
+		ferry_params_get_text(p, row->name, text, sizeof(text), NULL);
+	else
+		ferry_params_get(p, row->name, &v, NULL);
 	switch (row->type) {
 	case FERRY_PARAM_BOOL:
 		return json_object_new_boolean(v != 0);
 	case FERRY_PARAM_CHOICE:
 		return json_object_new_string(row->choices[v]);
+	case FERRY_PARAM_TEXT:
+		return json_object_new_string(text);
 	case FERRY_PARAM_UINT:
 		break;
 	}
@@ -75,15 +83,16 @@ static struct ferry_params *copy_params(const struct ferry_params *from,
 {
 	struct ferry_params *p = ferry_params_new();
 	const struct ferry_param_info *row;
-	uint64_t v;
+	char text[FERRY_TEXT_MAX];
 
 	if (!p) {
 		ferry_err_set(e, FERRY_E_NOMEM, 0, "parameters");
 		return NULL;
 	}
 	for (size_t i = 0; (row = ferry_param_info(i)); i++) {
-		if (ferry_params_get(from, row->name, &v, e) ||
-		    ferry_params_set_uint(p, row->name, v, e)) {
+		if (ferry_params_get_text(from, row->name, text, sizeof(text),
+					  e) ||
+		    ferry_params_set(p, row->name, text, e)) {
 			ferry_params_free(p);
 			return NULL;
 		}
@@ -109,6 +118,7 @@ static const struct {
 	[FERRY_PARAM_BOOL]	= { json_type_boolean,	"boolean" },
 	[FERRY_PARAM_UINT]	= { json_type_int,	"uint64" },
 	[FERRY_PARAM_CHOICE]	= { json_type_string,	"string" },
+	[FERRY_PARAM_TEXT]	= { json_type_string,	"string" },
 };
 
 /* One value into a copy, and into a running migration's own. */

@@ -52,6 +52,13 @@
 #define FERRY_CONTROL_AGAIN_NS	5000000000ull	/* two signals: now */
 #define FERRY_CONTROL_STOP_NS	2000000000ull	/* for missing pages */
 
+/* Its half was to be dumped; once at least. */
+struct ferry_control_dump {
+	char		*file;		/* the last one; NULL: never */
+	uint64_t	at_ns;		/* when it was done */
+	bool		written;	/* whole */
+};
+
 /* The migration that is under way, or was last.  At most one pointer is set. */
 struct ferry_control_mig {
 	struct ferry_source *source;
@@ -61,6 +68,7 @@ struct ferry_control_mig {
 	bool		cancel_refused;	/* it was too late */
 	bool		rescued;	/* its half was dumped */
 	bool		rescue_ran;	/* target: the VM ran before */
+	struct ferry_control_dump dump;
 	unsigned	users;		/* who pinned them */
 	pthread_cond_t	unused;		/* users is 0 */
 	enum ferry_state state;		/* as last told by an event; `setup`
@@ -79,6 +87,8 @@ struct ferry_control_end {
 struct ferry_control {
 	const struct ferry_control_config *config;
 	struct ferry_machine	*machine;
+	struct ferry_bulk_states *bulk;	/* NULL: there are none */
+	struct ferry_vhost_devices *vhost;	/* NULL: there are none */
 	struct ferry_vm		*vm;
 	struct ferry_params	*params;
 	struct ferry_qmp_server	*qmp;
@@ -150,6 +160,9 @@ FERRY_CHECKED int ferry_control_recover(struct ferry_control *c,
 					const char *uri, struct ferry_err *e);
 FERRY_CHECKED int ferry_control_resume(struct ferry_control *c,
 				       const char *uri, struct ferry_err *e);
+FERRY_CHECKED int ferry_control_rollback(struct ferry_control *c,
+					 bool target_is_dead,
+					 struct ferry_err *e);
 FERRY_CHECKED int ferry_control_incoming(struct ferry_control *c,
 					 const char *uri, bool exit_on_error,
 					 struct ferry_err *e);
@@ -161,6 +174,7 @@ FERRY_CHECKED int ferry_control_postcopy(struct ferry_control *c,
 struct json_object *ferry_control_query_migrate(struct ferry_control *c);
 
 /* control_rescue.c */
+void ferry_control_forget_dump(struct ferry_control *c);
 FERRY_CHECKED int ferry_control_rescue(struct ferry_control *c,
 				       const char *path,
 				       struct json_object **ret,
@@ -180,8 +194,14 @@ FERRY_CHECKED int ferry_control_set_params(struct ferry_control *c,
 					   struct ferry_err *e);
 
 /* control_stats.c */
+/* Of bulk devices, if there are any; state is the migration's. */
+void ferry_control_add_bulk(struct json_object *o, struct ferry_source *source,
+			    struct ferry_target *target,
+			    enum ferry_state state);
 struct json_object *ferry_control_stats(const struct ferry_stats *st,
 					bool target, const char *uri);
+void ferry_control_add_channel(struct json_object *list,
+			       const struct ferry_channel_stats *st);
 
 /* control_qmp.c */
 extern const struct ferry_qmp_command ferry_control_commands[];

@@ -11,12 +11,20 @@ static int run_query_status(void *opaque, struct json_object *args,
 			    struct json_object **ret, struct ferry_err *e)
 {
 	enum ferry_runstate now = ferry_control_runstate(opaque);
+	struct ferry_control *c = opaque;
+	bool out;
 
 	(void)args, (void)e;
+	/* Nobody has paused it; but run it does not. */
+	out = now == FERRY_RUN_RUNNING && ferry_machine_is_limited(c->machine);
+	if (out)
+		now = FERRY_RUN_PAUSED;
 	*ret = json_object_new_object();
 	ferry_json_add_str(*ret, "status", ferry_runstate_name(now));
 	ferry_json_add_bool(*ret, "singlestep", false);
 	ferry_json_add_bool(*ret, "running", now == FERRY_RUN_RUNNING);
+	if (out)
+		ferry_json_add_str(*ret, "x-ferry-why", "the lease ran out");
 	return 0;
 }
 
@@ -135,6 +143,14 @@ static int run_rescue(void *opaque, struct json_object *args,
 				    ret, e);
 }
 
+static int run_rollback(void *opaque, struct json_object *args,
+			struct json_object **ret, struct ferry_err *e)
+{
+	(void)ret;
+	return ferry_control_rollback(opaque, ferry_json_bool(args,
+				      "target-is-dead", false), e);
+}
+
 static int run_query_migrate(void *opaque, struct json_object *args,
 			     struct json_object **ret, struct ferry_err *e)
 {
@@ -221,6 +237,8 @@ const struct ferry_qmp_command ferry_control_commands[] = {
 	{ "migrate-start-postcopy", run_start_postcopy, FERRY_QMP_OOB, {} },
 	{ "x-ferry-rescue", run_rescue, 0,
 	  { { "filename", FERRY_QMP_STR, false } } },
+	{ "x-ferry-rollback", run_rollback, 0,
+	  { { "target-is-dead", FERRY_QMP_BOOL, false } } },
 	{ "query-migrate", run_query_migrate, FERRY_QMP_OOB, {} },
 	{ "migrate-set-capabilities", run_set_caps, 0,
 	  { { "capabilities", FERRY_QMP_ARRAY, false } } },

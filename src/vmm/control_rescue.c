@@ -6,10 +6,12 @@
  * page.  Control thread.
  */
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "vmm/control_priv.h"
 
 /* There may be secrets in memory. */
@@ -66,6 +68,21 @@ static int finish(int fd, const char *path, struct stat *st,
 	return 0;
 }
 
+/* What was written once stays so, also when it was to be written elsewhere,
+ * and could not. */
+static void note_dump(struct ferry_control *c, const char *path, bool written)
+{
+	pthread_mutex_lock(&c->lock);
+	c->mig.rescued |= written;
+	if (written || !c->mig.dump.written) {
+		ferry_control_forget_dump(c);
+		c->mig.dump.file = strdup(path);
+		c->mig.dump.at_ns = ferry_now_ns();
+		c->mig.dump.written = written;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
 int ferry_control_rescue(struct ferry_control *c, const char *path,
 			 struct json_object **ret, struct ferry_err *e)
 {
@@ -79,11 +96,12 @@ int ferry_control_rescue(struct ferry_control *c, const char *path,
 		return -1;
 	if (dump(c, fd, e) || finish(fd, path, &st, e)) {
 		unlink(path);
+		/* Else it was refused, and nothing was given up. */
+		if (e->code == FERRY_E_IO)
+			note_dump(c, path, false);
 		return -1;
 	}
-	pthread_mutex_lock(&c->lock);
-	c->mig.rescued = true;
-	pthread_mutex_unlock(&c->lock);
+	note_dump(c, path, true);
 	*ret = json_object_new_object();
 	ferry_json_add_str(*ret, "side", c->mig.source ? "source" : "target");
 	ferry_json_add_u64(*ret, "bytes", (uint64_t)st.st_size);

@@ -52,6 +52,9 @@
 			"at the source"
 #define HERE_CUT	"the VM is here, but the connection to the source " \
 			"was lost: part of its memory may be missing"
+#define WAYS_OUT	"; `ferry recover`, `ferry rescue` and `ferry " \
+			"rollback` are the ways out"
+#define WAYS_HERE	"; `ferry recover` and `ferry rescue` are the ways out"
 #define DUMPED		"its half was dumped for a rescue: the VM goes on " \
 			"from the image that is made of both"
 #define BUSY		"a migration is in progress"
@@ -107,10 +110,10 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_WAITING]	= CANCEL_FIRST,
 		[FERRY_PHASE_LEAVING]	= CANCEL_FIRST,
 		[FERRY_PHASE_AWAY]	= NO(HALF_AWAY),
-		[FERRY_PHASE_DOUBT]	= NO(IN_DOUBT),
-		[FERRY_PHASE_CUT]	= NO(AWAY_CUT),
+		[FERRY_PHASE_DOUBT]	= NO(IN_DOUBT WAYS_OUT),
+		[FERRY_PHASE_CUT]	= NO(AWAY_CUT WAYS_OUT),
 		[FERRY_PHASE_ARRIVING]	= NO(HALF_HERE),
-		[FERRY_PHASE_STRANDED]	= NO(HERE_CUT),
+		[FERRY_PHASE_STRANDED]	= NO(HERE_CUT WAYS_HERE),
 		[FERRY_PHASE_RESCUED]	= DO,
 	},
 	[FERRY_ASK_SIGNAL] = {
@@ -191,10 +194,10 @@ static const struct ferry_rule rules[FERRY_ASKS][FERRY_PHASES] = {
 		[FERRY_PHASE_WAITING]	= DO,
 		[FERRY_PHASE_LEAVING]	= DO,
 		[FERRY_PHASE_AWAY]	= NO(HALF_AWAY),
-		[FERRY_PHASE_DOUBT]	= NO(IN_DOUBT),
-		[FERRY_PHASE_CUT]	= NO(AWAY_CUT),
+		[FERRY_PHASE_DOUBT]	= NO(IN_DOUBT WAYS_OUT),
+		[FERRY_PHASE_CUT]	= NO(AWAY_CUT WAYS_OUT),
 		[FERRY_PHASE_ARRIVING]	= NO(HALF_HERE),
-		[FERRY_PHASE_STRANDED]	= NO(HERE_CUT),
+		[FERRY_PHASE_STRANDED]	= NO(HERE_CUT WAYS_HERE),
 		[FERRY_PHASE_RESCUED]	= NO(DUMPED),
 	},
 	[FERRY_ASK_SETTINGS] = {	/* that a migration starts with: its source's */
@@ -262,6 +265,17 @@ enum ferry_phase ferry_phase_of(enum ferry_side side, int has_vm,
 		break;
 	}
 	return has_vm ? FERRY_PHASE_HOME : FERRY_PHASE_ABSENT;
+}
+
+const char *ferry_phase_ways(enum ferry_phase phase)
+{
+	static const char *const ways[FERRY_PHASES] = {
+		[FERRY_PHASE_DOUBT] = WAYS_OUT, [FERRY_PHASE_CUT] = WAYS_OUT,
+		[FERRY_PHASE_STRANDED] = WAYS_HERE,
+		[FERRY_PHASE_RESCUED] = "; " DUMPED,
+	};
+
+	return ways[phase] ? ways[phase] : "";
 }
 
 struct ferry_rule ferry_rule_for(enum ferry_phase phase, enum ferry_ask ask)

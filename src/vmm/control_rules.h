@@ -74,6 +74,9 @@ enum ferry_phase ferry_phase_of(enum ferry_side side, int has_vm,
 				enum ferry_state state,
 				enum ferry_where where);
 
+/* What a refusal goes on with where the link is lost; else "". */
+const char *ferry_phase_ways(enum ferry_phase phase);
+
 struct ferry_rule ferry_rule_for(enum ferry_phase phase, enum ferry_ask ask);
 
 #endif

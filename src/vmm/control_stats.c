@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <ferry/bulk.h>
+
 #include "base/clock.h"
 #include "base/limits.h"
 #include "vmm/control_priv.h"
@@ -63,6 +65,8 @@ static void add_waits(struct json_object *o, const struct ferry_stats *st)
 	add_us(o, "p50-us", ferry_hist_percentile_ns(st->fault_hist, 50));
 	add_us(o, "p99-us", ferry_hist_percentile_ns(st->fault_hist, 99));
 	add_us(o, "max-us", st->fault_max_ns);
+	ferry_json_add_u64(o, "waiting", st->waiting);
+	add_us(o, "waiting-us", st->waiting_ns);
 	json_object_object_add(o, "hist", hist);
 }
 
@@ -76,6 +80,10 @@ static struct json_object *faults(const struct ferry_stats *st, bool target)
 		ferry_json_add_u64(o, "dropped", st->dropped_pages);
 		add_waits(o, st);
 	}
+	if (st->fault_p99_ns)
+		add_us(o, "target-p99-us", st->fault_p99_ns);
+	if (st->push_limit)
+		ferry_json_add_u64(o, "push-limit", st->push_limit);
 	return o;
 }
 
@@ -159,6 +167,81 @@ static void add_recovery(struct json_object *o, const struct ferry_stats *st)
 	json_object_object_add(o, "x-ferry-recovery", r);
 }
 
+/* How long the VM may run at the target, or until it is known not to. */
+static void add_lease(struct json_object *o, const struct ferry_stats *st)
+{
+	struct json_object *l;
+
+	if (!st->lease_ns)
+		return;
+	l = json_object_new_object();
+	add_ms(l, "length-ms", st->lease_ns);
+	add_ms(l, "left-ms", st->lease_left_ns);
+	ferry_json_add_bool(l, "out", st->lease_out);
+	json_object_object_add(o, "x-ferry-lease", l);
+}
+
+static void add_verified(struct json_object *o, enum ferry_verified is)
+{
+	static const char *const names[] = {
+		[FERRY_VERIFIED_RIGHT] = "right",
+		[FERRY_VERIFIED_WRONG] = "wrong",
+	};
+
+	if (is == FERRY_VERIFIED_RIGHT || is == FERRY_VERIFIED_WRONG)
+		ferry_json_add_str(o, "x-ferry-verified", names[is]);
+}
+
+static struct json_object *bulk_device(const struct ferry_bulk_stats *st)
+{
+	struct json_object *o = json_object_new_object();
+
+	ferry_json_add_str(o, "name", st->name);
+	ferry_json_add_u64(o, "instance", st->instance);
+	ferry_json_add_str(o, "state", ferry_bulk_state_name(st->state));
+	ferry_json_add_bool(o, "ready", st->ready);
+	ferry_json_add_u64(o, "precopy-bytes", st->precopy_bytes);
+	ferry_json_add_u64(o, "downtime-bytes", st->pause_bytes);
+	ferry_json_add_u64(o, "pending-bytes", st->pending_bytes);
+	add_us(o, "save-us", st->save_ns);
+	add_us(o, "send-us", st->send_ns);
+	add_us(o, "load-us", st->load_ns);
+	add_us(o, "path-us", st->path_ns);
+	ferry_json_add_bool(o, "longest", st->longest);
+	return o;
+}
+
+/* The first that keeps the VM from being stopped. */
+static void add_held(struct json_object *o, const struct ferry_bulk_stats *st)
+{
+	char name[sizeof(st->name) + 12];
+
+	if (st->ready || json_object_object_get_ex(o, "x-ferry-waits-for",
+						   NULL))
+		return;
+	snprintf(name, sizeof(name), "%s/%u", st->name, st->instance);
+	ferry_json_add_str(o, "x-ferry-waits-for", name);
+}
+
+void ferry_control_add_bulk(struct json_object *o, struct ferry_source *source,
+			    struct ferry_target *target,
+			    enum ferry_state state)
+{
+	struct ferry_bulk_stats st = FERRY_BULK_STATS_INIT;
+	struct json_object *list = json_object_new_array();
+
+	for (unsigned i = 0; !(source ? ferry_source_bulk(source, i, &st) :
+			       ferry_target_bulk(target, i, &st)); i++) {
+		json_object_array_add(list, bulk_device(&st));
+		if (source && state == FERRY_STATE_ACTIVE)
+			add_held(o, &st);
+	}
+	if (json_object_array_length(list))
+		json_object_object_add(o, "x-ferry-bulk", list);
+	else
+		json_object_put(list);
+}
+
 struct json_object *ferry_control_stats(const struct ferry_stats *st,
 					bool target, const char *uri)
 {
@@ -180,8 +263,40 @@ struct json_object *ferry_control_stats(const struct ferry_stats *st,
 	ferry_json_add_str(o, "x-ferry-role", target ? "target" : "source");
 	ferry_json_add_str(o, "x-ferry-where", ferry_where_name(st->where));
 	ferry_json_add_str(o, "x-ferry-safe", ferry_safe_name(st->safe));
+	if (!target)
+		ferry_json_add_str(o, "x-ferry-rollback",
+				   ferry_rollback_name(st->rollback));
+	if (st->freed)
+		ferry_json_add_bool(o, "x-ferry-freed", true);
+	add_verified(o, st->verified);
+	add_lease(o, st);
 	add_recovery(o, st);
+	if (st->lost_channels)
+		ferry_json_add_u64(o, "x-ferry-lost-channels",
+				   st->lost_channels);
 	if (target || st->requests)
 		json_object_object_add(o, "x-ferry-faults", faults(st, target));
 	return o;
+}
+
+void ferry_control_add_channel(struct json_object *list,
+			       const struct ferry_channel_stats *st)
+{
+	static const char *const packing[] = {
+		[FERRY_PACKING_NONE] = "none", [FERRY_PACKING_ZLIB] = "zlib",
+		[FERRY_PACKING_ZSTD] = "zstd",
+	};
+	struct json_object *o = json_object_new_object();
+
+	ferry_json_add_str(o, "type", st->kind == FERRY_CHANNEL_KIND_URGENT ?
+			   "urgent" : "data");
+	ferry_json_add_u64(o, "index", st->index);
+	ferry_json_add_u64(o, "bytes", st->bytes);
+	ferry_json_add_u64(o, "normal", st->normal_pages);
+	ferry_json_add_u64(o, "duplicate", st->zero_pages);
+	add_us(o, "blocked-us", st->blocked_ns);
+	ferry_json_add_str(o, "compression", packing[st->packing]);
+	ferry_json_add_u64(o, "compressed-from", st->packed_from_bytes);
+	ferry_json_add_u64(o, "compressed-to", st->packed_to_bytes);
+	json_object_array_add(list, o);
 }

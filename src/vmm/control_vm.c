@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "vmm/bulk_state.h"
 #include "vmm/control_priv.h"
 
 /* A vCPU that asked for these is parked; running it on would be wrong. */
@@ -32,6 +33,7 @@ static enum ferry_runstate set_runstate(struct ferry_control *c,
 	pthread_mutex_lock(&c->lock);
 	old = c->runstate;
 	c->runstate = next;
+	ferry_bulk_states_run(c->bulk, next == FERRY_RUN_RUNNING);
 	pthread_mutex_unlock(&c->lock);
 	return old;
 }
@@ -61,7 +63,7 @@ static int refuse_asked(struct ferry_control *c, unsigned bits,
 	return 0;
 }
 
-/* ---- vCPU threads --------------------------------------------------------- */
+/* ---- vCPU threads ------------------------------------------------------- */
 
 void ferry_control_ask(struct ferry_control *c, enum ferry_ask ask)
 {
@@ -102,7 +104,7 @@ void ferry_control_hook(struct ferry_control *c,
 	machine->opaque = c;
 }
 
-/* ---- control thread ------------------------------------------------------- */
+/* ---- control thread ----------------------------------------------------- */
 
 static int run_machine(struct ferry_control *c, struct ferry_err *e)
 {
@@ -208,11 +210,13 @@ static int cont_run_locked(struct ferry_control *c, struct ferry_err *e)
 /* The engine's word first: it knows of the commit before its event tells. */
 static int engine_lets_run(struct ferry_control *c, struct ferry_err *e)
 {
-	if (c->mig.source)
-		return ferry_source_may_run(c->mig.source, e);
-	if (c->mig.target)
-		return ferry_target_may_run(c->mig.target, e);
-	return 0;
+	const char *ways = ferry_phase_ways(ferry_control_phase(c));
+	struct ferry_err why = { 0 };
+
+	if (c->mig.source ? !ferry_source_may_run(c->mig.source, &why) :
+	    !c->mig.target || !ferry_target_may_run(c->mig.target, &why))
+		return 0;
+	return ferry_err_set(e, why.code, 0, "%.160s%s", why.msg, ways);
 }
 
 int ferry_control_cont(struct ferry_control *c, struct ferry_err *e)
@@ -334,7 +338,7 @@ void ferry_control_halt(struct ferry_control *c, enum ferry_runstate why)
 	pthread_mutex_unlock(&c->run_lock);
 }
 
-/* ---- engine threads -------------------------------------------------------- */
+/* ---- engine threads ----------------------------------------------------- */
 
 /*
  * Stop for the switchover.  When pausing returns, every vCPU that had
@@ -355,6 +359,7 @@ static int vm_stop(void *opaque, struct ferry_err *e)
 	pthread_mutex_lock(&c->lock);
 	c->before = c->runstate;
 	c->runstate = FERRY_RUN_FINISH_MIGRATE;
+	ferry_bulk_states_run(c->bulk, false);
 	bits = c->asked & GUEST_ASKS;
 	pthread_mutex_unlock(&c->lock);
 
@@ -364,6 +369,8 @@ static int vm_stop(void *opaque, struct ferry_err *e)
 		rc = reset_paused(c, true, e);
 	else
 		rc = refuse_asked(c, bits, e);
+	if (!rc)
+		rc = ferry_machine_check_paused(c->machine, e);
 	pthread_mutex_unlock(&c->run_lock);
 	return rc;
 }
@@ -416,6 +423,8 @@ static int vm_start(void *opaque, int running, struct ferry_err *e)
 		rc = run_machine(c, e);
 	if (rc)
 		set_runstate(c, FERRY_RUN_INMIGRATE);
+	else if (c->vhost)
+		ferry_vhost_devices_announce(c->vhost);
 	pthread_mutex_unlock(&c->run_lock);
 	return rc;
 }
@@ -432,6 +441,14 @@ static int vm_running(void *opaque)
 	return ferry_control_runstate(opaque) == FERRY_RUN_RUNNING;
 }
 
+/* `running` stays what it is: nobody has paused the VM. */
+static void vm_run_until(void *opaque, uint64_t boottime_ns)
+{
+	struct ferry_control *c = opaque;
+
+	ferry_machine_run_until(c->machine, boottime_ns);
+}
+
 const struct ferry_vm_ops ferry_control_vm_ops = {
 	.size		= sizeof(struct ferry_vm_ops),
 	.stop		= vm_stop,
@@ -439,4 +456,5 @@ const struct ferry_vm_ops ferry_control_vm_ops = {
 	.start		= vm_start,
 	.throttle	= vm_throttle,
 	.running	= vm_running,
+	.run_until	= vm_run_until,
 };

@@ -6,10 +6,17 @@
  * begun (an I/O exit to complete) is finished by then.  A throttled VM is held
  * at the gate for part of the time.
  *
+ * A VM with a lease may run until some moment (limit).  Nothing waits for the
+ * vCPUs then: one may be waiting for a page.  Each has a timer that kicks it at
+ * that moment, and looks at the clock on its way in, so that none runs the guest
+ * behind it: not when a page comes then, and not when the process or its host
+ * was stopped, and goes on.
+ *
  * Threads: enter and sit_out are the vCPU's own; the others anyone's.
  * Kick:    immediate_exit is set and the signal sent under the gate's lock,
  *          and a vCPU clears immediate_exit under it on its way in: no kick
- *          falls between looking and running.
+ *          falls between looking and running.  The timer's kick sets it in the
+ *          signal's handler, on the vCPU's own thread.
  */
 #ifndef FERRY_VMM_GATE_H
 #define FERRY_VMM_GATE_H
@@ -17,6 +24,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "vmm/machine.h"
@@ -27,6 +35,8 @@ struct ferry_seat {
 	uint8_t		*immediate_exit;	/* in struct kvm_run */
 	bool		 inside;		/* may be in KVM_RUN */
 	bool		 sits_out;		/* until the next opening */
+	bool		 timed;			/* there is a timer */
+	timer_t		 timer;			/* of CLOCK_BOOTTIME */
 };
 
 struct ferry_gate {
@@ -38,9 +48,10 @@ struct ferry_gate {
 	unsigned	 seats;
 	struct ferry_seat *seat[FERRY_VMM_VCPUS_MAX];
 	uint64_t	 hold_until_ns;
+	uint64_t	 limit_ns;	/* CLOCK_BOOTTIME; UINT64_MAX: none */
 };
 
-/* Installs the signal that kicks: SIGRTMIN, whose handler does nothing. */
+/* Installs the signal that kicks: SIGRTMIN. */
 void ferry_gate_init(struct ferry_gate *g);
 void ferry_gate_fini(struct ferry_gate *g);
 
@@ -57,6 +68,11 @@ bool ferry_gate_is_open(struct ferry_gate *g);
 
 /* Nobody runs before this moment; 0 lets them go at once.  Does not wait. */
 void ferry_gate_hold(struct ferry_gate *g, uint64_t until_ns);
+
+/* Nobody runs behind this moment of CLOCK_BOOTTIME, until it is moved.  Does
+ * not wait. */
+void ferry_gate_limit(struct ferry_gate *g, uint64_t boot_ns);
+bool ferry_gate_is_limited(struct ferry_gate *g);	/* it is past */
 
 /* Every enter returns false from now on. */
 void ferry_gate_quit(struct ferry_gate *g);

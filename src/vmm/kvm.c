@@ -36,6 +36,8 @@ static const struct {
 	{ KVM_CAP_PIT_STATE2,		"KVM_GET_PIT2" },
 	{ KVM_CAP_ADJUST_CLOCK,		"KVM_GET_CLOCK" },
 	{ KVM_CAP_GET_TSC_KHZ,		"KVM_GET_TSC_KHZ" },
+	{ KVM_CAP_IOEVENTFD,		"KVM_IOEVENTFD" },
+	{ KVM_CAP_IRQFD,		"KVM_IRQFD" },
 };
 
 static int open_device(struct ferry_err *e)
@@ -192,4 +194,25 @@ void ferry_kvm_set_irq(const struct ferry_kvm *kvm, unsigned gsi, bool level)
 	struct kvm_irq_level line = { .irq = gsi, .level = level };
 
 	(void)ioctl(kvm->vm_fd, KVM_IRQ_LINE, &line);
+}
+
+int ferry_kvm_ioeventfd(const struct ferry_kvm *kvm, uint64_t gpa,
+			uint32_t value, int fd, struct ferry_err *e)
+{
+	struct kvm_ioeventfd how = {
+		.addr = gpa, .len = 4, .fd = fd, .datamatch = value,
+		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+	};
+
+	return !ioctl(kvm->vm_fd, KVM_IOEVENTFD, &how) ? 0 :
+	       ferry_err_set(e, FERRY_E_IO, errno, "KVM_IOEVENTFD");
+}
+
+int ferry_kvm_irqfd(const struct ferry_kvm *kvm, unsigned gsi, int fd,
+		    struct ferry_err *e)
+{
+	struct kvm_irqfd how = { .fd = (uint32_t)fd, .gsi = gsi };
+
+	return !ioctl(kvm->vm_fd, KVM_IRQFD, &how) ? 0 :
+	       ferry_err_set(e, FERRY_E_IO, errno, "KVM_IRQFD");
 }

@@ -33,4 +33,15 @@ FERRY_CHECKED int ferry_kvm_map_ram(const struct ferry_kvm *kvm,
 /* Any thread.  Cannot fail on a line that kvm.c has wired. */
 void ferry_kvm_set_irq(const struct ferry_kvm *kvm, unsigned gsi, bool level);
 
+/* A 32-bit write of this value there is told to the eventfd, and to nobody
+ * else. */
+FERRY_CHECKED int ferry_kvm_ioeventfd(const struct ferry_kvm *kvm,
+				      uint64_t gpa, uint32_t value, int fd,
+				      struct ferry_err *e);
+
+/* What is written to the eventfd is an edge on that line; several may share
+ * it. */
+FERRY_CHECKED int ferry_kvm_irqfd(const struct ferry_kvm *kvm, unsigned gsi,
+				  int fd, struct ferry_err *e);
+
 #endif

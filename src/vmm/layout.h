@@ -10,7 +10,8 @@
  *	0x000e0000	ACPI tables, up to 1 MiB
  *	0x00100000	kernel: from 1 MiB on
  *	(top)		initrd, as high as it may, below 3 GiB
- *	0xc0000000	hole: IOAPIC, LAPIC, KVM's own pages; to 4 GiB
+ *	0xc0000000	hole: virtio devices, IOAPIC, LAPIC, KVM's own pages;
+ *			to 4 GiB
  *
  * All of this is part of FERRY_MACHINE_TYPE.
  */
@@ -29,6 +30,7 @@
 #define FERRY_GPA_LOW_END	0x0009fc00ull
 #define FERRY_GPA_ACPI		0x000e0000ull
 #define FERRY_GPA_KERNEL	0x00100000ull
+#define FERRY_GPA_VIRTIO	0xfe000000ull	/* 16 pages */
 #define FERRY_GPA_KVM_IDENTITY	0xfffbc000ull	/* one page */
 #define FERRY_GPA_KVM_TSS	0xfffbd000ull	/* three pages */
 #define FERRY_GPA_IOAPIC	0xfec00000u

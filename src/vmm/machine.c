@@ -29,8 +29,10 @@
 #include "vmm/throttle.h"
 #include "vmm/uart.h"
 #include "vmm/vcpu.h"
+#include "vmm/virtio_bus.h"
 
-#define PIECES_MAX (FERRY_VMM_VCPUS_MAX * FERRY_VCPU_SECTIONS_MAX + 5)
+#define PIECES_MAX (FERRY_VMM_VCPUS_MAX * FERRY_VCPU_SECTIONS_MAX + 5 + \
+		    FERRY_VIRTIO_DEVICES_MAX)
 
 struct ferry_machine {
 	pthread_mutex_t			 lock;
@@ -46,6 +48,9 @@ struct ferry_machine {
 	struct ferry_platform		 platform;
 	struct ferry_uart		 uart;
 	struct ferry_console		*console;
+	struct ferry_virtio_bus		 virtio;
+	int				 stopped_badly;	/* a device; why: */
+	struct ferry_err		 why;
 	unsigned			 vcpus;		/* made so far */
 	struct ferry_vcpu		 vcpu[FERRY_VMM_VCPUS_MAX];
 	struct ferry_vcpu_state		 vcpu_state[FERRY_VMM_VCPUS_MAX];
@@ -199,6 +204,10 @@ static int stage_devices(struct ferry_machine *m, struct ferry_err *e)
 	m->uart.host = host;
 	ferry_ports_add(&m->ports, &serial);
 	ferry_platform_add_ports(&m->platform, &m->ports);
+	m->virtio.kvm = &m->kvm;
+	for (unsigned i = 0; i < m->config.n_virtio; i++)
+		if (ferry_virtio_bus_add(&m->virtio, m->config.virtio[i], e))
+			return -1;
 	return 0;
 }
 
@@ -210,7 +219,8 @@ static void add_piece(struct ferry_machine *m,
 		.section = section, .object = object, .instance = instance };
 }
 
-/* In loading order: vCPUs, chips, what drives their lines, the clock. */
+/* In loading order: vCPUs, chips, what drives their lines, the clock.  The
+ * devices, which nobody had before, come last. */
 static int stage_pieces(struct ferry_machine *m, struct ferry_err *e)
 {
 	for (unsigned i = 0; i < m->vcpus; i++)
@@ -222,6 +232,8 @@ static int stage_pieces(struct ferry_machine *m, struct ferry_err *e)
 	add_piece(m, &ferry_section_serial, &m->uart, 0);
 	add_piece(m, &ferry_section_platform, &m->platform, 0);
 	add_piece(m, &ferry_section_kvmclock, &m->kvm, 0);
+	for (unsigned i = 0; i < m->virtio.count; i++)
+		add_piece(m, &ferry_section_virtio, &m->virtio.slot[i], i);
 
 	for (size_t i = 0; i < m->pieces; i++)
 		if (ferry_piece_snapshot(&m->piece[i], e))
@@ -245,7 +257,7 @@ static int stage_kernel(struct ferry_machine *m, struct ferry_err *e)
 	if (!c->kernel)
 		return 0;
 	if (ferry_boot_open(&m->boot, c->kernel, c->initrd, c->cmdline,
-			    c->vcpus, e))
+			    c->vcpus, c->n_virtio, e))
 		return -1;
 	return c->arrives ? ferry_boot_check(&m->boot, e) : load_kernel(m, e);
 }
@@ -258,8 +270,8 @@ static int stage_threads(struct ferry_machine *m, struct ferry_err *e)
 	    ferry_throttle_start(&m->throttle, &m->gate, e))
 		return -1;
 	for (unsigned i = 0; i < m->vcpus; i++)
-		if (ferry_vcpu_start(&m->vcpu[i], &m->gate, &m->ports, &hooks,
-				     e))
+		if (ferry_vcpu_start(&m->vcpu[i], &m->gate, &m->ports,
+				     &m->virtio, &hooks, e))
 			return -1;
 	return 0;
 }
@@ -317,6 +329,7 @@ void ferry_machine_free(struct ferry_machine *m)
 	for (unsigned i = 0; i < m->vcpus; i++)
 		ferry_thread_join(&m->vcpu[i].thread);
 	ferry_console_close(m->console);	/* its thread uses the UART */
+	ferry_virtio_bus_pause(&m->virtio, NULL);
 	for (size_t i = 0; i < m->pieces; i++)
 		ferry_piece_fini(&m->piece[i]);
 	for (unsigned i = 0; i < m->vcpus; i++)
@@ -324,6 +337,7 @@ void ferry_machine_free(struct ferry_machine *m)
 	ferry_msrs_fini(&m->msrs);
 	free(m->cpuid);
 	ferry_boot_close(&m->boot);
+	ferry_virtio_bus_fini(&m->virtio);
 	ferry_kvm_close(&m->kvm);
 	ferry_ram_fini(&m->ram);
 	ferry_gate_fini(&m->gate);
@@ -380,6 +394,16 @@ int ferry_machine_describe(struct ferry_machine *m, struct ferry_vm *vm,
 	return 0;
 }
 
+struct ferry_virtio *ferry_machine_virtio(struct ferry_machine *m, unsigned i)
+{
+	return &m->virtio.slot[i];
+}
+
+const struct ferry_ram *ferry_machine_ram(const struct ferry_machine *m)
+{
+	return &m->ram;
+}
+
 void ferry_machine_set_vm(struct ferry_machine *m, struct ferry_vm *vm)
 {
 	pthread_mutex_lock(&m->lock);
@@ -405,6 +429,7 @@ int ferry_machine_run(struct ferry_machine *m, struct ferry_err *e)
 		tell_of_pause(m);
 		ferry_uart_set_still(&m->uart, false);
 		ferry_console_wake(m->console);
+		ferry_virtio_bus_run(&m->virtio);
 		ferry_gate_open(&m->gate);
 	}
 	pthread_mutex_unlock(&m->lock);
@@ -413,12 +438,15 @@ int ferry_machine_run(struct ferry_machine *m, struct ferry_err *e)
 
 bool ferry_machine_pause_until(struct ferry_machine *m, uint64_t until_ns)
 {
-	bool paused;
+	bool paused, was;
 
 	pthread_mutex_lock(&m->lock);
+	was = ferry_gate_is_open(&m->gate);
 	paused = ferry_gate_close_until(&m->gate, until_ns);
-	if (paused)
+	if (paused && was) {
+		m->stopped_badly = ferry_virtio_bus_pause(&m->virtio, &m->why);
 		ferry_uart_set_still(&m->uart, true);
+	}
 	pthread_mutex_unlock(&m->lock);
 	return paused;
 }
@@ -426,6 +454,29 @@ bool ferry_machine_pause_until(struct ferry_machine *m, uint64_t until_ns)
 void ferry_machine_pause(struct ferry_machine *m)
 {
 	(void)ferry_machine_pause_until(m, UINT64_MAX);
+}
+
+int ferry_machine_check_paused(struct ferry_machine *m, struct ferry_err *e)
+{
+	int rc;
+
+	pthread_mutex_lock(&m->lock);
+	rc = m->stopped_badly;
+	if (rc && e)
+		*e = m->why;
+	pthread_mutex_unlock(&m->lock);
+	return rc;
+}
+
+void ferry_machine_run_until(struct ferry_machine *m, uint64_t boot_ns)
+{
+	ferry_gate_limit(&m->gate, boot_ns);
+	ferry_console_limit(m->console, boot_ns);
+}
+
+bool ferry_machine_is_limited(struct ferry_machine *m)
+{
+	return ferry_gate_is_limited(&m->gate);
 }
 
 bool ferry_machine_running(struct ferry_machine *m)

@@ -18,6 +18,7 @@
 
 #include "base/err.h"
 #include "vmm/ram.h"
+#include "vmm/virtio_mmio.h"
 
 #define FERRY_VMM_VCPUS_MAX	16u
 #define FERRY_VMM_RAM_MAX	(64ull << 30)
@@ -48,6 +49,8 @@ struct ferry_machine_config {
 	const char	*cpu_mask;	/* CPU features to keep from the guest,
 					 * as in the fact "cpu-features",
 					 * separated by commas; or NULL */
+	const struct ferry_virtio_device *const *virtio;
+	unsigned	 n_virtio;	/* 0 to 16; they outlive the machine */
 
 	/*
 	 * From a vCPU thread, without the machine's lock: the guest asked for
@@ -86,6 +89,10 @@ FERRY_CHECKED int ferry_machine_describe(struct ferry_machine *m,
 					 struct ferry_vm *vm,
 					 struct ferry_err *e);
 
+/* Of the i-th virtio device; and where guest memory is, for those. */
+struct ferry_virtio *ferry_machine_virtio(struct ferry_machine *m, unsigned i);
+const struct ferry_ram *ferry_machine_ram(const struct ferry_machine *m);
+
 /* The engine is told of the monitor's own writes to guest memory through this
  * VM (NULL: nobody is told). */
 void ferry_machine_set_vm(struct ferry_machine *m, struct ferry_vm *vm);
@@ -94,12 +101,22 @@ void ferry_machine_set_vm(struct ferry_machine *m, struct ferry_vm *vm);
 FERRY_CHECKED int ferry_machine_run(struct ferry_machine *m,
 				    struct ferry_err *e);
 
-/* On return no vCPU runs and the serial port is still: nothing writes guest
- * memory.  No-op when stopped.  Works while a vCPU waits for a missing page
- * only after that page came: callers in postcopy must expect to wait, or use
- * the second, which is false when that moment came first: the VM runs on. */
+/* On return no vCPU runs, the serial port is still, and devices have finished
+ * what they had begun: nothing writes guest memory.  No-op when stopped.  Works
+ * while a vCPU waits for a missing page only after that page came: callers in
+ * postcopy must expect to wait, or use the second, which is false when that
+ * moment came first: the VM runs on. */
 void ferry_machine_pause(struct ferry_machine *m);
 bool ferry_machine_pause_until(struct ferry_machine *m, uint64_t until_ns);
+
+/* Of a machine that is paused: did all of its devices stop in order?  -1: one
+ * did not, and the state of its queues is not to be trusted. */
+FERRY_CHECKED int ferry_machine_check_paused(struct ferry_machine *m,
+					     struct ferry_err *e);
+
+/* See ferry_vm_ops.run_until. */
+void ferry_machine_run_until(struct ferry_machine *m, uint64_t boot_ns);
+bool ferry_machine_is_limited(struct ferry_machine *m);	/* that is past */
 
 bool ferry_machine_running(struct ferry_machine *m);
 

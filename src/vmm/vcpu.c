@@ -64,11 +64,16 @@ static enum ferry_act exit_io(struct ferry_vcpu *v)
 	return act;
 }
 
-/* No device is memory mapped: an empty bus. */
 static enum ferry_act exit_mmio(struct ferry_vcpu *v)
 {
-	if (!v->run->mmio.is_write)
-		memset(v->run->mmio.data, 0xff, sizeof(v->run->mmio.data));
+	struct kvm_run *run = v->run;
+
+	if (run->mmio.is_write)
+		ferry_virtio_bus_write(v->virtio, run->mmio.phys_addr,
+				       run->mmio.data, run->mmio.len);
+	else
+		ferry_virtio_bus_read(v->virtio, run->mmio.phys_addr,
+				      run->mmio.data, run->mmio.len);
 	return FERRY_ACT_GO_ON;
 }
 
@@ -288,12 +293,14 @@ int ferry_vcpu_set_entry(struct ferry_vcpu *v, const struct ferry_entry *entry,
 
 int ferry_vcpu_start(struct ferry_vcpu *v, struct ferry_gate *gate,
 		     const struct ferry_ports *ports,
+		     struct ferry_virtio_bus *virtio,
 		     const struct ferry_vcpu_hooks *hooks, struct ferry_err *e)
 {
 	char name[16];
 
 	v->gate = gate;
 	v->ports = ports;
+	v->virtio = virtio;
 	v->hooks = *hooks;
 	snprintf(name, sizeof(name), "vcpu%u", v->id);
 	ferry_gate_seat(gate, &v->seat);

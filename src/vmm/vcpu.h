@@ -15,6 +15,7 @@
 #include "vmm/boot.h"
 #include "vmm/gate.h"
 #include "vmm/ports.h"
+#include "vmm/virtio_bus.h"
 
 struct kvm_run;
 struct kvm_cpuid2;
@@ -34,6 +35,7 @@ struct ferry_vcpu {
 	struct ferry_seat		 seat;
 	struct ferry_gate		*gate;
 	const struct ferry_ports	*ports;
+	struct ferry_virtio_bus		*virtio;
 	struct ferry_vcpu_hooks		 hooks;
 	struct ferry_thread		 thread;
 };
@@ -55,6 +57,7 @@ FERRY_CHECKED int ferry_vcpu_set_entry(struct ferry_vcpu *v,
 FERRY_CHECKED int ferry_vcpu_start(struct ferry_vcpu *v,
 				   struct ferry_gate *gate,
 				   const struct ferry_ports *ports,
+				   struct ferry_virtio_bus *virtio,
 				   const struct ferry_vcpu_hooks *hooks,
 				   struct ferry_err *e);
 

@@ -7,6 +7,7 @@
  *   |                               |
  *   | features offered (taken)      |
  *   | features mandatory            |
+ *   | MAC, 32 octets                |     bound, and no answer
  */
 #include "wire/channel.h"
 
@@ -14,7 +15,9 @@
 
 static const char *const features[] = {
 	"commit", "zero-ranges", "postcopy-data", "urgent", "resend",
-	"heartbeat", "reasons", "postcopy", "recover", "verify",
+	"heartbeat", "reasons", "postcopy", "recover", "verify", "bound",
+	"bulk", "fence", "compress",
+	[15] = "survive",
 };
 
 static const struct {
@@ -34,21 +37,51 @@ const char *ferry_channel_type_name(uint16_t type)
 	return type < TYPES && types[type].name ? types[type].name : "unknown";
 }
 
+bool ferry_channel_of_number(uint32_t number, enum ferry_channel_type *type,
+			     unsigned *index)
+{
+	*type = (enum ferry_channel_type)(number >> 16);
+	*index = number & 0xffff;
+	return (*type == FERRY_CHANNEL_DATA || *type == FERRY_CHANNEL_URGENT) &&
+	       *index < types[*type].most;
+}
+
 const char *ferry_feature_name(unsigned bit)
 {
 	return bit < sizeof(features) / sizeof(features[0]) ? features[bit]
 							     : NULL;
 }
 
+static bool same(const volatile uint8_t *a, const volatile uint8_t *b,
+		 unsigned bytes)
+{
+	uint8_t differs = 0;
+
+	for (unsigned i = 0; i < bytes; i++)
+		differs = (uint8_t)(differs | (a[i] ^ b[i]));
+	return !differs;
+}
+
 bool ferry_session_same(const uint8_t a[FERRY_SESSION_BYTES],
 			const uint8_t b[FERRY_SESSION_BYTES])
 {
-	const volatile uint8_t *x = a, *y = b;
-	uint8_t differs = 0;
+	return same(a, b, FERRY_SESSION_BYTES);
+}
 
-	for (unsigned i = 0; i < FERRY_SESSION_BYTES; i++)
-		differs = (uint8_t)(differs | (x[i] ^ y[i]));
-	return !differs;
+bool ferry_mac_same(const uint8_t a[FERRY_MAC_BYTES],
+		    const uint8_t b[FERRY_MAC_BYTES])
+{
+	return same(a, b, FERRY_MAC_BYTES);
+}
+
+static bool has_mac(const struct ferry_channel_head *h)
+{
+	return !h->answer && (h->features & FERRY_FEATURE_BOUND);
+}
+
+size_t ferry_channel_bytes(const struct ferry_channel_head *h)
+{
+	return has_mac(h) ? FERRY_CHANNEL_BOUND_WIRE : FERRY_CHANNEL_WIRE;
 }
 
 /* Magic, version, size: what says how to read the rest. */
@@ -129,6 +162,28 @@ static int features_decode(struct ferry_rd *r, struct ferry_channel_head *h,
 	return 0;
 }
 
+/* What stands behind the 48 octets; what nobody knows here is skipped. */
+static int rest_decode(struct ferry_rd *r, size_t bytes,
+		       struct ferry_channel_head *h, struct ferry_err *e)
+{
+	const uint8_t *mac;
+
+	if (r->bad)
+		return 0;
+	if (bytes < ferry_channel_bytes(h))
+		return ferry_err_set(e, FERRY_E_PROTO, 0, "channel header: "
+				     "bound, and no MAC in %zu octets",
+				     bytes);
+	if (has_mac(h)) {
+		mac = ferry_rd_bytes(r, sizeof(h->mac));
+		if (mac)
+			memcpy(h->mac, mac, sizeof(h->mac));
+	}
+	if (!r->bad)
+		ferry_rd_bytes(r, bytes - ferry_channel_bytes(h));
+	return 0;
+}
+
 int ferry_channel_decode(struct ferry_rd *r, bool answer,
 			 struct ferry_channel_head *h, struct ferry_err *e)
 {
@@ -138,9 +193,8 @@ int ferry_channel_decode(struct ferry_rd *r, bool answer,
 
 	*h = (struct ferry_channel_head){ .answer = answer };
 	rc = shape_decode(r, answer, &bytes, e) || place_decode(r, h, e) ||
-	     session_decode(r, h, e) || features_decode(r, h, e) ? -1 : 0;
-	if (!rc && !r->bad)
-		ferry_rd_bytes(r, bytes - FERRY_CHANNEL_WIRE);
+	     session_decode(r, h, e) || features_decode(r, h, e) ||
+	     rest_decode(r, bytes, h, e) ? -1 : 0;
 	return ferry_decode_end(r, from, rc);
 }
 
@@ -150,13 +204,15 @@ void ferry_channel_encode(struct ferry_wr *w,
 	ferry_wr_be32(w, h->answer ? FERRY_CHANNEL_ANSWER_MAGIC
 				   : FERRY_CHANNEL_MAGIC);
 	ferry_wr_be16(w, FERRY_CHANNEL_VERSION);
-	ferry_wr_be16(w, FERRY_CHANNEL_WIRE);
+	ferry_wr_be16(w, (uint16_t)ferry_channel_bytes(h));
 	ferry_wr_be16(w, h->type);
 	ferry_wr_be16(w, h->index);
 	ferry_wr_be32(w, 0);
 	ferry_wr_bytes(w, h->session, sizeof(h->session));
 	ferry_wr_be64(w, h->features);
 	ferry_wr_be64(w, h->mandatory);
+	if (has_mac(h))
+		ferry_wr_bytes(w, h->mac, sizeof(h->mac));
 }
 
 static int refuse(uint64_t bits, const char *why, struct ferry_err *e)

@@ -14,7 +14,9 @@
 #define FERRY_CHANNEL_VERSION		1u
 #define FERRY_CHANNEL_WIRE		48
 #define FERRY_CHANNEL_HEADER_MAX	4096u
+#define FERRY_CHANNEL_BOUND_WIRE	80	/* with a MAC */
 #define FERRY_SESSION_BYTES		16
+#define FERRY_MAC_BYTES			32
 
 enum ferry_channel_type {
 	FERRY_CHANNEL_MAIN	= 1,
@@ -36,9 +38,15 @@ enum ferry_feature {
 	FERRY_FEATURE_RECOVER		= 1 << 8,	/* on main, mandatory:
 							 * comes back */
 	FERRY_FEATURE_VERIFY		= 1 << 9,	/* VERIFY, DIFFERS */
+	FERRY_FEATURE_BOUND		= 1 << 10,	/* with TLS: a MAC in
+							 * each header */
+	FERRY_FEATURE_BULK		= 1 << 11,	/* bulk devices */
+	FERRY_FEATURE_FENCE		= 1 << 12,	/* LEASE, VOID */
+	FERRY_FEATURE_COMPRESS		= 1 << 13,	/* packets of pages */
+	FERRY_FEATURE_SURVIVE		= 1 << 15,	/* LOST, WATCH, FAULTS */
 };
 
-#define FERRY_FEATURES_KNOWN	0x3ffull
+#define FERRY_FEATURES_KNOWN	0xbfffull
 
 struct ferry_channel_head {
 	bool		answer;		/* the target's */
@@ -47,7 +55,12 @@ struct ferry_channel_head {
 	uint8_t		session[FERRY_SESSION_BYTES];
 	uint64_t	features;	/* offered; in an answer: taken */
 	uint64_t	mandatory;	/* subset of features */
+	uint8_t		mac[FERRY_MAC_BYTES];	/* BOUND, and no answer */
 };
+
+/* Octets of this one. */
+size_t ferry_channel_bytes(const struct ferry_channel_head *h);
+
 
 /*
  * Stream decoder.  answer: which of the two is expected here.  What a later
@@ -72,9 +85,22 @@ FERRY_CHECKED int ferry_channel_check(const struct ferry_channel_head *offer,
 				      const struct ferry_channel_head *answer,
 				      struct ferry_err *e);
 
+/* A data or urgent channel in one be32, as LOST names it. */
+static inline uint32_t ferry_channel_number(enum ferry_channel_type type,
+					    unsigned index)
+{
+	return (uint32_t)type << 16 | index;
+}
+
+/* False when there can be no such data or urgent channel. */
+bool ferry_channel_of_number(uint32_t number, enum ferry_channel_type *type,
+			     unsigned *index);
+
 /* In a time that tells nothing about either: who tries ids learns nothing. */
 bool ferry_session_same(const uint8_t a[FERRY_SESSION_BYTES],
 			const uint8_t b[FERRY_SESSION_BYTES]);
+bool ferry_mac_same(const uint8_t a[FERRY_MAC_BYTES],
+		    const uint8_t b[FERRY_MAC_BYTES]);
 
 /* "main", "data", "urgent", "device"; "unknown".  Static. */
 const char *ferry_channel_type_name(uint16_t type);

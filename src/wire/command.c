@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 
+#include "wire/channel.h"
 #include "wire/text.h"
 
 #define BOTH	(FERRY_DIALECT_QEMU | FERRY_DIALECT_FERRY)
@@ -46,6 +47,17 @@ static const struct ferry_command_row rows[] = {
 	ROW_U32(FINISH,						FERRY,
 		1, UINT32_MAX),
 	ROW(VERIFY,		VERIFY_MIN, UINT16_MAX,		FERRY),
+	ROW(HEARD,		0, 0,				FERRY),
+	ROW_U32(LEASE,						FERRY,
+		FERRY_LEASE_MS_MIN, FERRY_LEASE_MS_MAX),
+	ROW_U32(RENEW,						FERRY,
+		1, UINT32_MAX),
+	ROW(VOID,		2, REASON_MAX,			FERRY),
+	ROW_U32(LOST,						FERRY,
+		FERRY_CHANNEL_DATA << 16,
+		FERRY_CHANNEL_URGENT << 16 | (FERRY_URGENT_CHANNELS_MAX - 1)),
+	ROW_U32(WATCH,						FERRY,
+		0, 1),
 };
 
 const struct ferry_command_row *ferry_command_find(uint16_t command)
@@ -176,12 +188,28 @@ int ferry_recv_bitmap_decode(struct ferry_rd *r,
 	return 0;
 }
 
-void ferry_abort_encode(struct ferry_wr *w, const char *reason)
+static void prose_encode(struct ferry_wr *w, enum ferry_command command,
+			 const char *reason)
 {
 	size_t n = ferry_text_prose_bytes(reason, FERRY_REASON_BYTES_MAX);
 
-	ferry_command_head_encode(w, FERRY_COMMAND_ABORT, (uint16_t)n);
+	ferry_command_head_encode(w, (uint16_t)command, (uint16_t)n);
 	ferry_text_write_prose(w, reason, FERRY_REASON_BYTES_MAX);
+}
+
+static int prose_decode(struct ferry_rd *r, const char *command,
+			char reason[FERRY_REASON_BYTES_MAX + 1],
+			struct ferry_err *e)
+{
+	if (!ferry_text_read_prose(r, reason, FERRY_REASON_BYTES_MAX))
+		return ferry_err_set(e, FERRY_E_PROTO, 0,
+				     "%s: the reason is too long", command);
+	return ferry_decode_whole(r, command, e);
+}
+
+void ferry_abort_encode(struct ferry_wr *w, const char *reason)
+{
+	prose_encode(w, FERRY_COMMAND_ABORT, reason);
 }
 
 size_t ferry_abort_bytes(const char *reason)
@@ -194,8 +222,17 @@ int ferry_abort_decode(struct ferry_rd *r,
 		       char reason[FERRY_REASON_BYTES_MAX + 1],
 		       struct ferry_err *e)
 {
-	if (!ferry_text_read_prose(r, reason, FERRY_REASON_BYTES_MAX))
-		return ferry_err_set(e, FERRY_E_PROTO, 0,
-				     "ABORT: the reason is too long");
-	return ferry_decode_whole(r, "ABORT", e);
+	return prose_decode(r, "ABORT", reason, e);
+}
+
+void ferry_void_encode(struct ferry_wr *w, const char *reason)
+{
+	prose_encode(w, FERRY_COMMAND_VOID, reason);
+}
+
+int ferry_void_decode(struct ferry_rd *r,
+		      char reason[FERRY_REASON_BYTES_MAX + 1],
+		      struct ferry_err *e)
+{
+	return prose_decode(r, "VOID", reason, e);
 }

@@ -34,6 +34,13 @@ enum ferry_command {
 	FERRY_COMMAND_ABORT		= 0x4603,
 	FERRY_COMMAND_FINISH		= 0x4604,
 	FERRY_COMMAND_VERIFY		= 0x4605,
+	FERRY_COMMAND_HEARD		= 0x4606,
+
+	FERRY_COMMAND_LEASE		= 0x4620,	/* ms */
+	FERRY_COMMAND_RENEW		= 0x4621,	/* an ASK_LEASE's */
+	FERRY_COMMAND_VOID		= 0x4622,
+	FERRY_COMMAND_LOST		= 0x4640,	/* a channel's number */
+	FERRY_COMMAND_WATCH		= 0x4641,	/* 0, or 1: FAULTS */
 };
 
 /* PING values that QEMU gives a meaning. */
@@ -71,7 +78,7 @@ void ferry_command_head_encode(struct ferry_wr *w, uint16_t command,
 
 void ferry_command_encode(struct ferry_wr *w, enum ferry_command command);
 
-/* PING, PACKAGED, BARRIER, FINISH: one be32.  PACKAGED is followed by that
+/* PING, PACKAGED, BARRIER, FINISH, LEASE, RENEW: one be32.  PACKAGED is followed by that
  * many octets, at most FERRY_PACKAGE_BYTES_MAX. */
 #define FERRY_COMMAND_U32_WIRE	(FERRY_COMMAND_HEAD_WIRE + 4)
 
@@ -108,5 +115,11 @@ size_t ferry_abort_bytes(const char *reason);
 FERRY_CHECKED int ferry_abort_decode(struct ferry_rd *r,
 				     char reason[FERRY_REASON_BYTES_MAX + 1],
 				     struct ferry_err *e);
+
+/* VOID: the same. */
+void ferry_void_encode(struct ferry_wr *w, const char *reason);
+FERRY_CHECKED int ferry_void_decode(struct ferry_rd *r,
+				    char reason[FERRY_REASON_BYTES_MAX + 1],
+				    struct ferry_err *e);
 
 #endif

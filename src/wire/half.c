@@ -69,30 +69,48 @@ void ferry_half_record_encode(struct ferry_wr *w, uint32_t type,
 	ferry_wr_be32(w, bytes);
 }
 
+unsigned ferry_half_rank(uint32_t type)
+{
+	static const uint8_t rank[FERRY_HALF_TYPES] = {
+		[FERRY_HALF_HEAD] = 1, [FERRY_HALF_HAS] = 2,
+		[FERRY_HALF_SUMS] = 3, [FERRY_HALF_STATE] = 4,
+		[FERRY_HALF_PAGES] = 5, [FERRY_HALF_END] = 6,
+	};
+
+	return type < FERRY_HALF_TYPES ? rank[type] : 0;
+}
+
 static bool is_possible(uint32_t type, uint32_t bytes)
 {
-	static const struct { uint32_t least, most; } rows[] = {
+	/* `step`: of what is behind the place; 0: it has none. */
+	static const struct { uint32_t least, most, step; } rows[] = {
 		[FERRY_HALF_HEAD] = { FERRY_HALF_HEAD_WIRE + 5,
 				      FERRY_HALF_PAYLOAD_MAX },
 		[FERRY_HALF_HAS] = {
 			FERRY_HALF_PLACE_WIRE + FERRY_HALF_RUN_WIRE,
 			FERRY_HALF_PLACE_WIRE +
-			FERRY_HALF_RUNS_MAX * FERRY_HALF_RUN_WIRE },
+			FERRY_HALF_RUNS_MAX * FERRY_HALF_RUN_WIRE,
+			FERRY_HALF_RUN_WIRE },
 		[FERRY_HALF_STATE] = { 1, FERRY_HALF_PAYLOAD_MAX },
 		[FERRY_HALF_PAGES] = {
 			FERRY_HALF_PLACE_WIRE + FERRY_PAGE_BYTES,
 			FERRY_HALF_PLACE_WIRE +
-			FERRY_HALF_PAGES_MAX * FERRY_PAGE_BYTES },
+			FERRY_HALF_PAGES_MAX * FERRY_PAGE_BYTES,
+			FERRY_PAGE_BYTES },
 		[FERRY_HALF_END] = { FERRY_HALF_END_WIRE,
 				     FERRY_HALF_END_WIRE },
+		[FERRY_HALF_SUMS] = {
+			FERRY_HALF_PLACE_WIRE + sizeof(uint32_t),
+			FERRY_HALF_PLACE_WIRE +
+			FERRY_HALF_SUMS_MAX * sizeof(uint32_t),
+			sizeof(uint32_t) },
 	};
 
 	if (!type || type >= FERRY_HALF_TYPES || bytes < rows[type].least ||
 	    bytes > rows[type].most)
 		return false;
-	bytes -= FERRY_HALF_PLACE_WIRE;
-	return type == FERRY_HALF_HAS ? bytes % FERRY_HALF_RUN_WIRE == 0 :
-	       type != FERRY_HALF_PAGES || bytes % FERRY_PAGE_BYTES == 0;
+	return !rows[type].step ||
+	       (bytes - FERRY_HALF_PLACE_WIRE) % rows[type].step == 0;
 }
 
 int ferry_half_record_decode(struct ferry_rd *r, uint32_t *type,
@@ -140,7 +158,7 @@ int ferry_half_head_decode(struct ferry_rd *r, struct ferry_half_head *h,
 }
 
 /*   0          4          8               16
- *   | block    | 0        | first page    | runs, or pages
+ *   | block    | 0        | first page    | runs, sums, or pages
  */
 void ferry_half_place_encode(struct ferry_wr *w,
 			     const struct ferry_half_place *p)

@@ -16,25 +16,27 @@
 
 enum ferry_half_side { FERRY_HALF_SOURCE = 1, FERRY_HALF_TARGET = 2 };
 
-/* In this order; all but HEAD and END any number of times. */
+/* In the order of their ranks; all but HEAD and END any number of times. */
 enum ferry_half_type {
 	FERRY_HALF_HEAD		= 1,	/* whose half, of what */
 	FERRY_HALF_HAS		= 2,	/* runs of pages it has */
 	FERRY_HALF_STATE	= 3,	/* of devices, a piece */
 	FERRY_HALF_PAGES	= 4,	/* what they hold, unless zero */
 	FERRY_HALF_END		= 5,
+	FERRY_HALF_SUMS		= 6,	/* of pages, as they came */
 	FERRY_HALF_TYPES
 };
 
 #define FERRY_HALF_RECORD_WIRE	8	/* type, octets of the payload */
 #define FERRY_HALF_DIGEST_WIRE	8	/* behind the payload */
 #define FERRY_HALF_HEAD_WIRE	32	/* before the hello */
-#define FERRY_HALF_PLACE_WIRE	16	/* before runs, or pages */
+#define FERRY_HALF_PLACE_WIRE	16	/* before runs, sums, or pages */
 #define FERRY_HALF_RUN_WIRE	16
 #define FERRY_HALF_END_WIRE	16
 
 #define FERRY_HALF_PAGES_MAX	256u	/* in a record */
 #define FERRY_HALF_RUNS_MAX	4096u
+#define FERRY_HALF_SUMS_MAX	65536u
 #define FERRY_HALF_PAYLOAD_MAX \
 	(FERRY_HALF_HEAD_WIRE + FERRY_HELLO_BYTES_MAX + 4096u)
 
@@ -44,7 +46,7 @@ struct ferry_half_head {
 	uint8_t		session[FERRY_SESSION_BYTES];
 };
 
-/* Where runs or pages belong; `first` is 0 for runs. */
+/* Where runs, sums or pages belong; `first` is 0 for runs. */
 struct ferry_half_place {
 	uint32_t	block;
 	uint64_t	first;
@@ -68,6 +70,9 @@ FERRY_CHECKED int ferry_half_start_decode(struct ferry_rd *r,
 
 void ferry_half_record_encode(struct ferry_wr *w, uint32_t type,
 			      uint32_t bytes);
+/* What comes before what. */
+unsigned ferry_half_rank(uint32_t type);
+
 /* Type and length are possible. */
 FERRY_CHECKED int ferry_half_record_decode(struct ferry_rd *r, uint32_t *type,
 					   uint32_t *bytes,

@@ -187,6 +187,48 @@ static int facts_check(const struct ferry_hello *source,
 	return 0;
 }
 
+static const struct ferry_hello_bulk *
+bulk_like(const struct ferry_hello *h, const struct ferry_hello_bulk *b)
+{
+	for (size_t i = 0; i < h->bulks; i++)
+		if (h->bulk[i].instance == b->instance &&
+		    !strcmp(h->bulk[i].name, b->name))
+			return &h->bulk[i];
+	return NULL;
+}
+
+static int bulk_lacks(const struct ferry_hello_bulk *b, const char *only,
+		      struct ferry_err *e)
+{
+	return ferry_err_set(e, FERRY_E_MISMATCH, 0, "bulk device \"%s\"/%"
+			     PRIu32 " exists on the %s only",
+			     FERRY_SHOW(b->name), b->instance, only);
+}
+
+static int bulks_check(const struct ferry_hello *source,
+		       const struct ferry_hello *target, struct ferry_err *e)
+{
+	for (size_t i = 0; i < source->bulks; i++) {
+		const struct ferry_hello_bulk *s = &source->bulk[i];
+		const struct ferry_hello_bulk *t = bulk_like(target, s);
+
+		if (!t)
+			return bulk_lacks(s, "source", e);
+		if (s->version > t->version)
+			return ferry_err_set(e, FERRY_E_MISMATCH, 0,
+					     "bulk device \"%s\"/%" PRIu32
+					     ": version %" PRIu32 " of the "
+					     "source is newer than the "
+					     "target's %" PRIu32,
+					     FERRY_SHOW(s->name), s->instance,
+					     s->version, t->version);
+	}
+	for (size_t i = 0; i < target->bulks; i++)
+		if (!bulk_like(source, &target->bulk[i]))
+			return bulk_lacks(&target->bulk[i], "target", e);
+	return 0;
+}
+
 int ferry_hello_check(const struct ferry_hello *source,
 		      const struct ferry_hello *target, struct ferry_err *e)
 {
@@ -195,7 +237,7 @@ int ferry_hello_check(const struct ferry_hello *source,
 				     "the source is \"%s\", the target is made"
 				     " for \"%s\"", FERRY_SHOW(source->name),
 				     FERRY_SHOW(target->name));
-	if (blocks_check(source, target, e))
+	if (blocks_check(source, target, e) || bulks_check(source, target, e))
 		return -1;
 	return facts_check(source, target, e);
 }

@@ -56,6 +56,16 @@ static void fact_encode(struct ferry_wr *w, const struct ferry_hello_fact *f)
 	item_end(w, at);
 }
 
+static void bulk_encode(struct ferry_wr *w, const struct ferry_hello_bulk *b)
+{
+	uint8_t *at = item_begin(w, FERRY_HELLO_BULK);
+
+	ferry_wr_be32(w, b->instance);
+	ferry_wr_be32(w, b->version);
+	ferry_wr_str8(w, b->name);
+	item_end(w, at);
+}
+
 static void channels_encode(struct ferry_wr *w, const struct ferry_hello *h)
 {
 	uint8_t *at = item_begin(w, FERRY_HELLO_CHANNELS);
@@ -88,6 +98,8 @@ void ferry_hello_encode(struct ferry_wr *w, const struct ferry_hello *h)
 		block_encode(w, &h->block[i]);
 	for (size_t i = 0; i < h->facts; i++)
 		fact_encode(w, &h->fact[i]);
+	for (size_t i = 0; i < h->bulks; i++)
+		bulk_encode(w, &h->bulk[i]);
 	if (h->software[0])
 		text_encode(w, FERRY_HELLO_SOFTWARE, h->software);
 }
@@ -106,6 +118,8 @@ size_t ferry_hello_bytes(const struct ferry_hello *h)
 	for (size_t i = 0; i < h->facts; i++)
 		n += 8 + 1 + 1 + strlen(h->fact[i].name) + 2 +
 		     strnlen(h->fact[i].value, FERRY_FACT_BYTES_MAX);
+	for (size_t i = 0; i < h->bulks; i++)
+		n += 8 + 4 + 4 + 1 + strlen(h->bulk[i].name);
 	if (h->software[0])
 		n += 8 + strlen(h->software);
 	return n;

@@ -26,6 +26,7 @@ void ferry_hello_fini(struct ferry_hello *h)
 	for (size_t i = 0; i < h->facts; i++)
 		free(h->fact[i].value);
 	free(h->fact);
+	free(h->bulk);
 	free(h->block);
 	*h = (struct ferry_hello){ 0 };
 }
@@ -92,6 +93,33 @@ int ferry_hello_add_fact(struct ferry_hello *h, const char *name, uint8_t rule,
 	return 0;
 }
 
+int ferry_hello_add_bulk(struct ferry_hello *h, const char *name,
+			 uint32_t instance, uint32_t version,
+			 struct ferry_err *e)
+{
+	struct ferry_hello_bulk *b;
+
+	if (h->bulks == FERRY_BULK_DEVICES_MAX)
+		return wrong(e, "too many bulk devices");
+	for (size_t i = 0; i < h->bulks; i++)
+		if (h->bulk[i].instance == instance &&
+		    !strcmp(h->bulk[i].name, name))
+			return ferry_err_set(e, FERRY_E_PROTO, 0,
+					     "hello: two bulk devices \"%s\"/%"
+					     PRIu32, FERRY_SHOW(name),
+					     instance);
+	b = grown(h->bulk, h->bulks, sizeof(*b), e);
+	if (!b)
+		return -1;
+	h->bulk = b;
+	b += h->bulks++;
+	*b = (struct ferry_hello_bulk){
+		.instance = instance, .version = version,
+	};
+	memcpy(b->name, name, strnlen(name, FERRY_NAME_MAX));
+	return 0;
+}
+
 static int name_decode(struct ferry_rd *r, struct ferry_hello *h,
 		       struct ferry_err *e)
 {
@@ -147,6 +175,19 @@ static int fact_decode(struct ferry_rd *r, struct ferry_hello *h,
 				     "hello: fact \"%s\" of %zu octets is"
 				     " malformed", FERRY_SHOW(name), n);
 	return ferry_hello_add_fact(h, name, rule, at, n, e);
+}
+
+/* | be32 instance | be32 version | str8 name | */
+static int bulk_decode(struct ferry_rd *r, struct ferry_hello *h,
+		       struct ferry_err *e)
+{
+	char name[FERRY_NAME_MAX + 1];
+	uint32_t instance = ferry_rd_be32(r);
+	uint32_t version = ferry_rd_be32(r);
+
+	if (!ferry_text_read_name(r, name) || r->bad)
+		return wrong(e, "bulk device without a name");
+	return ferry_hello_add_bulk(h, name, instance, version, e);
 }
 
 /* | be16 data | be16 urgent | be16 device | */
@@ -211,6 +252,7 @@ static const struct {
 	{ FERRY_HELLO_CHANNELS, channels_decode },
 	{ FERRY_HELLO_VERDICT, verdict_decode },
 	{ FERRY_HELLO_SOFTWARE, software_decode },
+	{ FERRY_HELLO_BULK, bulk_decode },
 };
 
 /* The octets of an item's payload, all of them there. */

@@ -17,6 +17,7 @@ enum ferry_hello_kind {
 	FERRY_HELLO_CHANNELS	= 4,
 	FERRY_HELLO_VERDICT	= 5,
 	FERRY_HELLO_SOFTWARE	= 0x8006,
+	FERRY_HELLO_BULK	= 0x8010,
 };
 
 /* Kinds with this bit may be skipped by who does not know them. */
@@ -35,12 +36,20 @@ struct ferry_hello_fact {
 	char		*value;		/* heap; "" to 4096 octets */
 };
 
+struct ferry_hello_bulk {
+	char		name[FERRY_NAME_MAX + 1];
+	uint32_t	instance;
+	uint32_t	version;
+};
+
 struct ferry_hello {
 	char		name[FERRY_NAME_MAX + 1];	/* of the VM */
 	struct ferry_hello_block *block;		/* heap */
 	size_t		blocks;
 	struct ferry_hello_fact	*fact;			/* heap */
 	size_t		facts;
+	struct ferry_hello_bulk *bulk;			/* heap; devices */
+	size_t		bulks;
 	bool		has_channels;
 	uint16_t	data, urgent, device;
 	bool		has_verdict;	/* answers, and only they */
@@ -62,6 +71,10 @@ FERRY_CHECKED int ferry_hello_add_fact(struct ferry_hello *h,
 				       const char *name, uint8_t rule,
 				       const char *value, size_t value_bytes,
 				       struct ferry_err *e);
+
+FERRY_CHECKED int ferry_hello_add_bulk(struct ferry_hello *h,
+				       const char *name, uint32_t instance,
+				       uint32_t version, struct ferry_err *e);
 
 /* The be32 in front of the body. */
 #define FERRY_HELLO_HEAD_WIRE	4

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <inttypes.h>
 
+#include "wire/channel.h"
 #include "wire/text.h"
 
 static_assert(2 + FERRY_REASON_BYTES_MAX <= FERRY_RP_BYTES_MAX,
@@ -70,6 +71,27 @@ static void u32_encode(struct ferry_wr *w, const struct ferry_rp *m)
 	ferry_wr_be32(w, m->value);
 }
 
+static size_t pair_bytes(const struct ferry_rp *m)
+{
+	(void)m;
+	return 4 + 8;
+}
+
+static int pair_decode(struct ferry_rd *r, const struct row *row,
+		       struct ferry_rp *m)
+{
+	int rc = u32_decode(r, row, m);
+
+	m->wide = ferry_rd_be64(r);
+	return rc;
+}
+
+static void pair_encode(struct ferry_wr *w, const struct ferry_rp *m)
+{
+	ferry_wr_be32(w, m->value);
+	ferry_wr_be64(w, m->wide);
+}
+
 static size_t span_bytes(const struct ferry_rp *m)
 {
 	(void)m;
@@ -128,6 +150,40 @@ static void span_name_encode(struct ferry_wr *w, const struct ferry_rp *m)
 	name_encode(w, m);
 }
 
+static size_t faults_bytes(const struct ferry_rp *m)
+{
+	(void)m;
+	return (size_t)3 * 4;
+}
+
+static int faults_decode(struct ferry_rd *r, const struct row *row,
+			 struct ferry_rp *m)
+{
+	(void)row;
+	m->faults.waits = ferry_rd_be32(r);
+	m->faults.p99_us = ferry_rd_be32(r);
+	m->faults.oldest_us = ferry_rd_be32(r);
+	return 0;
+}
+
+static void faults_encode(struct ferry_wr *w, const struct ferry_rp *m)
+{
+	ferry_wr_be32(w, m->faults.waits);
+	ferry_wr_be32(w, m->faults.p99_us);
+	ferry_wr_be32(w, m->faults.oldest_us);
+}
+
+static int channel_decode(struct ferry_rd *r, const struct row *row,
+			  struct ferry_rp *m)
+{
+	enum ferry_channel_type type;
+	unsigned index;
+
+	(void)row;
+	m->value = ferry_rd_be32(r);
+	return ferry_channel_of_number(m->value, &type, &index) ? 0 : -1;
+}
+
 static size_t reason_bytes(const struct ferry_rp *m)
 {
 	return ferry_text_prose_bytes(m->reason, FERRY_REASON_BYTES_MAX);
@@ -148,14 +204,21 @@ static void reason_encode(struct ferry_wr *w, const struct ferry_rp *m)
 
 static const struct form none = { none_bytes, none_decode, none_encode };
 static const struct form u32 = { u32_bytes, u32_decode, u32_encode };
+static const struct form pair = { pair_bytes, pair_decode, pair_encode };
 static const struct form span = { span_bytes, span_decode, span_encode };
 static const struct form name = { name_bytes, name_decode, name_encode };
 static const struct form span_name = {
 	span_name_bytes, span_name_decode, span_name_encode
 };
+static const struct form faults = {
+	faults_bytes, faults_decode, faults_encode
+};
+static const struct form channel = { u32_bytes, channel_decode, u32_encode };
 static const struct form reason = {
 	reason_bytes, reason_decode, reason_encode
 };
+
+#define BULK_LAST	(FERRY_BULK_DEVICES_MAX - 1)
 
 #define BOTH	(FERRY_DIALECT_QEMU | FERRY_DIALECT_FERRY)
 #define QEMU	FERRY_DIALECT_QEMU
@@ -176,6 +239,12 @@ static const struct row rows[] = {
 	ROW(DIFFERS,		FERRY,	reason,		0, 0),
 	ROW(SYNCED,		FERRY,	u32,		1, UINT32_MAX),
 	ROW(RENOUNCED,		0,	u32,		0, 0),
+	ROW(BULK_CREDIT,	FERRY,	pair,		0, BULK_LAST),
+	ROW(BULK_READY,		FERRY,	u32,		0, BULK_LAST),
+	ROW(BULK_LOADED,	FERRY,	pair,		0, BULK_LAST),
+	ROW(ASK_LEASE,		FERRY,	u32,		1, UINT32_MAX),
+	ROW(LOST,		FERRY,	channel,	0, 0),
+	ROW(FAULTS,		FERRY,	faults,		0, 0),
 };
 
 static const struct row *row_of(uint16_t type)
@@ -233,7 +302,9 @@ int ferry_rp_decode(struct ferry_rd *r, enum ferry_dialect peer,
 	struct ferry_rd from = *r;
 
 	m->value = 0;
+	m->wide = 0;
 	m->span = (struct ferry_span){ 0 };
+	m->faults = (struct ferry_rp_faults){ 0 };
 	m->name[0] = m->reason[0] = '\0';
 	return ferry_decode_end(r, from, message_decode(r, peer, m, e));
 }

@@ -27,11 +27,27 @@ enum ferry_rp_type {
 	FERRY_RP_SYNCED		= 0x4604,	/* value: the BARRIER's */
 	FERRY_RP_DIFFERS	= 0x4606,	/* reason; verify, postcopy */
 	FERRY_RP_RENOUNCED	= 0x4605,	/* reserved for recovery */
+
+	FERRY_RP_BULK_CREDIT	= 0x4610,	/* value: device; wide: limit */
+	FERRY_RP_BULK_READY	= 0x4611,	/* value: device */
+	FERRY_RP_BULK_LOADED	= 0x4612,	/* value: device; wide: ns */
+	FERRY_RP_ASK_LEASE	= 0x4620,	/* value: to be told back */
+	FERRY_RP_LOST		= 0x4640,	/* value: a channel's number */
+	FERRY_RP_FAULTS		= 0x4641,	/* faults */
+};
+
+/* How long a guest has waited for pages since the last report. */
+struct ferry_rp_faults {
+	uint32_t	waits;		/* that have ended */
+	uint32_t	p99_us;		/* of those */
+	uint32_t	oldest_us;	/* of those that go on; 0: none */
 };
 
 struct ferry_rp {
 	uint16_t	type;			/* enum ferry_rp_type */
 	uint32_t	value;
+	uint64_t	wide;
+	struct ferry_rp_faults faults;
 	struct ferry_span span;			/* at most 1 GiB of pages */
 	char		name[FERRY_NAME_MAX + 1];	/* of a block */
 	char		reason[FERRY_REASON_BYTES_MAX + 1];	/* cleaned */

@@ -42,7 +42,7 @@ class House:
 
     def c_files(self):
         folders = ('include', 'src', 'tools', 'tests', 'bench', 'examples',
-                   'guest')
+                   'guest', 'backends')
         found = []
         for top in folders:
             for path in (self.root / top).rglob('*.[ch]'):

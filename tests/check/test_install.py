@@ -38,7 +38,7 @@ class Installed:
                            if line.startswith('prefix='))
         self.command = root / self.prefix.lstrip('/') / 'bin/ferry'
         self.env = os.environ | {
-            'PKG_CONFIG_LIBDIR': str(pc.parent),
+            'PKG_CONFIG_PATH': str(pc.parent),
             'PKG_CONFIG_SYSROOT_DIR': str(root),
             'LD_LIBRARY_PATH': str(self.find('libferry.so').parent),
         }
@@ -50,6 +50,12 @@ class Installed:
 
     def pkg_config(self, *options):
         return run('pkg-config', *options, 'ferry', env=self.env).split()
+
+    def static(self):
+        """The library itself, and what it needs."""
+        return [self.find('libferry.a'),
+                *(flag for flag in self.pkg_config('--static', '--libs')
+                  if flag != '-lferry')]
 
     def compile(self, source, out, *libraries):
         run('gcc', '-std=c11', '-Wall', '-Werror', *self.pkg_config('--cflags'),
@@ -95,7 +101,7 @@ def test_the_example_runs_on_the_shared_library(installed, tmp_path):
 
 def test_the_example_runs_on_the_static_library(installed, tmp_path):
     program = installed.compile(EXAMPLE, tmp_path / 'embed',
-                              installed.find('libferry.a'), '-pthread')
+                              *installed.static())
     run(program)
     for words in ['x'], ['0'], ['-1'], ['64', '64']:
         done = subprocess.run([program, *words], text=True, check=False,
@@ -107,7 +113,7 @@ def test_the_example_runs_on_the_static_library(installed, tmp_path):
 def test_the_example_leaves_no_child_behind(installed, tmp_path):
     """Its source goes before there was anything to wait for."""
     program = installed.compile(EXAMPLE, tmp_path / 'embed',
-                                installed.find('libferry.a'), '-pthread')
+                                *installed.static())
     with subprocess.Popen([program, '64'], stdout=subprocess.DEVNULL,
                           start_new_session=True) as source:
         time.sleep(0.15)        # it waits 0.3 s before it moves

@@ -28,6 +28,7 @@ def sizes(variable, usual):
 
 SIZES = sizes('FERRY_MODEL_SIZES', '2,0 1,1')
 CYCLES = sizes('FERRY_MODEL_CYCLES', '0,1')
+LEASES = sizes('FERRY_MODEL_LEASES', '1,0')
 MUTANTS = sorted(set(re.findall(r'MUTANT_(\w+)', TEXT)))
 
 # What the code does and the model does not, with the reason.
@@ -49,9 +50,12 @@ class Checked:
     """The model, built with some definitions and searched: for what must not
     be, or for runs without an end."""
 
-    def __init__(self, folder, cuts, deaths, mutant=None, cycles=False):
+    def __init__(self, folder, cuts, deaths, mutant=None, cycles=False,
+                 lease=False):
         folder.mkdir(parents=True)
         definitions = [f'-DCUTS={cuts}', f'-DDEATHS={deaths}']
+        if lease:
+            definitions.append('-DLEASE')
         if mutant:
             definitions.append(f'-DMUTANT_{mutant}')
         self.said = ''.join(self.run(folder, command) for command in (
@@ -91,7 +95,10 @@ def checked(tmp_path_factory):
     jobs = {size: (folder / f'{size[0]}-{size[1]}', *size)
             for size in SIZES}
     jobs['cycles'] = (folder / 'cycles', *CYCLES[0], None, True)
-    jobs |= {m: (folder / m, 1, 0, m) for m in MUTANTS}
+    jobs |= {('lease', *size): (folder / f'lease-{size[0]}-{size[1]}', *size,
+                               None, False, True) for size in LEASES}
+    jobs |= {m: (folder / m, 1, 0, m, False, m.startswith('lease'))
+             for m in MUTANTS}
     with ThreadPoolExecutor(2) as pool:
         running = {name: pool.submit(Checked, *job)
                    for name, job in jobs.items()}
@@ -103,6 +110,22 @@ def test_spin_finds_nothing(checked, size):
     assert checked[size].errors() == 0, checked[size].verdict()
     assert 'Search not completed' not in checked[size].said
     assert 'max search depth too small' not in checked[size].said
+
+
+@pytest.mark.parametrize('size', LEASES, ids=str)
+def test_spin_finds_nothing_under_a_lease(checked, size):
+    lease = checked['lease', *size]
+    assert lease.errors() == 0, lease.verdict()
+    assert 'Search not completed' not in lease.said
+    assert 'max search depth too small' not in lease.said
+
+
+def test_a_rollback_happens_and_is_told(checked):
+    never = checked['lease', *LEASES[0]].lines_never_reached()
+    lines = TEXT.splitlines()
+    for what in 'move(S, POSTCOPY_PAUSED, FAILED)', 'toward[tl]?VOID':
+        at = {n for n, line in enumerate(lines, 1) if what in line}
+        assert at and not at & never, what
 
 
 @pytest.mark.parametrize('mutant', MUTANTS)

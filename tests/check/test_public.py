@@ -14,6 +14,8 @@ SOURCE = Path(os.environ.get('FERRY_SOURCE',
                              Path(__file__).resolve().parents[2]))
 BUILD = Path(os.environ.get('FERRY_BUILD', SOURCE / 'build'))
 INCLUDE = SOURCE / 'include'
+# Not of libferry, but of a library of its own.
+OTHERS = {'ferry/vhost.h'}
 HEADERS = sorted(p.relative_to(INCLUDE).as_posix()
                  for p in INCLUDE.glob('ferry/*.h'))
 
@@ -30,15 +32,24 @@ def test_a_header_fits_80_columns(name):
     assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
-def declared():
-    """Functions of the public headers."""
-    return {name for header in HEADERS
+LIBRARIES = {
+    # its headers, its version script, what is built of it
+    'libferry': (set(HEADERS) - OTHERS, 'src/ferry.map', 'src/libferry'),
+    # the names of error codes are in both
+    'libferry-vhost': (OTHERS | {'ferry/err.h'}, 'src/vu/ferry-vhost.map',
+                       'src/vu/libferry-vhost'),
+}
+
+
+def declared(library):
+    """Functions of its public headers."""
+    return {name for header in LIBRARIES[library][0]
             for name in csource.read(INCLUDE / header).prototypes}
 
 
-def mapped():
-    """Names between global: and local: of the version script."""
-    text = (SOURCE / 'src/ferry.map').read_text(encoding='utf-8')
+def mapped(library):
+    """Names between global: and local: of its version script."""
+    text = (SOURCE / LIBRARIES[library][1]).read_text(encoding='utf-8')
     text = re.sub(r'/\*.*?\*/', '', text, flags=re.S)
     names = []
     for part in re.findall(r'global:(.*?)(?:local:|\})', text, re.S):
@@ -67,7 +78,8 @@ def test_each_header_compiles_alone(header, compiler):
 
 def test_each_header_is_in_the_one_that_includes_all():
     all_of_it = csource.read(INCLUDE / 'ferry/ferry.h').includes
-    assert {i.path for i in all_of_it} == set(HEADERS) - {'ferry/ferry.h'}
+    assert {i.path for i in all_of_it} == (
+        set(HEADERS) - {'ferry/ferry.h'} - OTHERS)
 
 
 def test_each_header_is_installed():
@@ -75,22 +87,27 @@ def test_each_header_is_installed():
     assert set(re.findall(r"'(ferry/\w+\.h)'", text)) == set(HEADERS)
 
 
-def test_the_map_names_what_the_headers_declare():
-    names = mapped()
-    assert sorted(names) == sorted(declared())
-    assert names == sorted(names), 'keep src/ferry.map in order'
+@pytest.mark.parametrize('library', LIBRARIES)
+def test_the_map_names_what_the_headers_declare(library):
+    names = mapped(library)
+    assert sorted(names) == sorted(declared(library))
+    assert names == sorted(names), 'keep the version script in order'
 
 
-def test_the_library_exports_what_the_map_names():
-    library = BUILD / 'src/libferry.so'
-    exported = {name.split('@')[0] for kind, name in nm(library, '-D')
-                if kind != 'A'}
-    assert exported == set(mapped())
+def built(library, suffix):
+    return BUILD / (LIBRARIES[library][2] + suffix)
 
 
-def test_names_in_the_static_library_are_ours():
-    library = BUILD / 'src/libferry.a'
-    strangers = {name for kind, name in nm(library, '-g')
+@pytest.mark.parametrize('library', LIBRARIES)
+def test_the_library_exports_what_the_map_names(library):
+    exported = {name.split('@')[0] for kind, name in
+                nm(built(library, '.so'), '-D') if kind != 'A'}
+    assert exported == set(mapped(library))
+
+
+@pytest.mark.parametrize('library', LIBRARIES)
+def test_names_in_the_static_library_are_ours(library):
+    strangers = {name for kind, name in nm(built(library, '.a'), '-g')
                  if not name.startswith('ferry_')}
     assert strangers == set()
 

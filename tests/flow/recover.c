@@ -46,16 +46,20 @@ static void cut_at(struct rig_fault *f, unsigned channel, bool write,
 }
 
 /* Before anything is pushed: the VM runs at the target, which lacks most of
- * it. */
+ * it.  All channels for bulk of the first link: the last one is the link. */
 static void break_once(struct rig *r, enum rig_moment m, unsigned arg)
 {
-	struct ferry_chan *data;
+	struct ferry_stats st = FERRY_STATS_INIT;
 
 	if (m != RIG_SOURCE_EVENT || arg != FERRY_STATE_POSTCOPY_ACTIVE)
 		return;
-	data = r->counter[DATA].chan;	/* of the first link */
-	if (data)
-		data->ops->shutdown(data);
+	ferry_source_stats(r->source, &st);
+	for (unsigned i = DATA; i < DATA + st.data_channels; i++) {
+		struct ferry_chan *data = r->counter[i].chan;
+
+		if (data)
+			data->ops->shutdown(data);
+	}
 }
 
 static void expect_recovered(struct rig *r, const char *what, unsigned times)

@@ -120,12 +120,106 @@ static void page_sizes_that_differ_are_refused(void **state)
 	}
 }
 
+/* ---- what does not go together ------------------------------------------------- */
+
+#define QEMU	{ "x-ferry-peer", "qemu" }
+#define PLAIN	{ "channel-header", "off" }
+#define VERIFY	{ "x-ferry-verify", "on" }
+#define LEASE	{ "x-ferry-lease", "2000" }
+#define FREES	{ "release-ram", "on" }
+#define AT_ONCE	{ "x-ferry-precopy-passes", "0" }
+#define ANY	"unix:/tmp/ferry-nobody"
+#define DISK	"file:/tmp/ferry-nothing"
+
+static const struct {
+	const char *param[2][2];
+	unsigned    devices;		/* bulk */
+	const char *uri;
+	const char *says;
+} odd_ones[] = {
+	{ { AT_ONCE, { "postcopy-ram", "off" } }, 0, ANY,
+	  "postcopy-ram is off" },
+	{ { AT_ONCE }, 0, DISK, "needs a way back" },
+	{ { VERIFY, QEMU }, 0, ANY, "knows no checksums" },
+	{ { VERIFY, PLAIN }, 0, ANY, "knows no checksums" },
+	{ { VERIFY }, 0, DISK, "knows no checksums" },
+	{ { VERIFY, FREES }, 0, ANY, "frees what is to be compared" },
+	{ { LEASE, QEMU }, 0, ANY, "knows no lease" },
+	{ { LEASE, PLAIN }, 0, ANY, "knows no lease" },
+	{ { LEASE }, 0, DISK, "knows no lease" },
+	{ { LEASE, FREES }, 0, ANY, "frees what would be rolled back" },
+	{ { { "x-ferry-lease", "999" } }, 0, ANY, "less than 1000 ms" },
+	{ { QEMU }, 1, ANY, "bulk device bulk" },
+	{ { PLAIN }, 1, ANY, "bulk device bulk" },
+	{ { { "" } }, 1, DISK, "bulk device bulk" },
+	{ { { "tls-creds", "/nowhere" } }, 0, ANY, "/nowhere" },
+	{ { { "tls-hostname", "host" } }, 0, ANY, "tls-creds is not" },
+};
+
+static void what_does_not_go_together_is_refused_at_once(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(odd_ones); i++) {
+		struct rig_config cfg = {
+			.block = { RAM(1 << 20) }, .blocks = 1,
+			.bulk = { .devices = odd_ones[i].devices,
+				  .blocks = 2 },
+		};
+		struct ferry_stats st = FERRY_STATS_INIT;
+		struct ferry_err err = { 0 };
+		struct rig r;
+
+		for (unsigned k = 0; k < 2 && odd_ones[i].param[k][0]; k++)
+			if (*odd_ones[i].param[k][0])
+				memcpy(cfg.param[k], odd_ones[i].param[k],
+				       sizeof(cfg.param[k]));
+		rig_init(&r, &cfg);
+		assert_int_equal(ferry_source_start(r.source, odd_ones[i].uri,
+						    &err), -1);
+		if (!strstr(err.msg, odd_ones[i].says))
+			fail_msg("'%s' is not in '%s'", odd_ones[i].says,
+				 err.msg);
+		ferry_source_stats(r.source, &st);
+		assert_int_equal(st.state, FERRY_STATE_NONE);
+		assert_true(rig_side_runs(&r.src));
+		rig_fini(&r);
+	}
+}
+
+static void a_target_lets_nobody_in_who_was_not_asked_who_it_is(void **state)
+{
+	static const char *const rows[][3] = {
+		{ "tls-authz", "host1", "tls-creds is not" },
+		{ "tls-creds", "/nowhere", "/nowhere" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(rows); i++) {
+		struct rig_config cfg = {
+			.block = { RAM(1 << 20) }, .blocks = 1,
+			.target_param = { { rows[i][0], rows[i][1] } },
+		};
+		struct ferry_err err = { 0 };
+		struct rig r;
+
+		rig_init(&r, &cfg);
+		assert_int_equal(ferry_target_listen(r.target, rig_unix_uri(),
+						     &err), -1);
+		if (!strstr(err.msg, rows[i][2]))
+			fail_msg("'%s' is not in '%s'", rows[i][2], err.msg);
+		rig_fini(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(
 		    what_does_not_fit_is_refused_before_memory_is_copied),
 		cmocka_unit_test(page_sizes_that_differ_are_refused),
+		cmocka_unit_test(what_does_not_go_together_is_refused_at_once),
+		cmocka_unit_test(
+		    a_target_lets_nobody_in_who_was_not_asked_who_it_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

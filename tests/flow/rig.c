@@ -48,9 +48,11 @@ static void counting_close(struct ferry_chan *c)
 	struct rig_counter *k = counter_of(c);
 
 	note_hang_up(k->rig);
+	pthread_mutex_lock(&k->rig->closing);
 	k->written = atomic_load(&c->written_bytes);
 	k->read = atomic_load(&c->read_bytes);
 	k->chan = NULL;
+	pthread_mutex_unlock(&k->rig->closing);
 	k->close(c);
 }
 
@@ -114,10 +116,20 @@ static struct ferry_chan *rig_dial(void *arg, enum ferry_channel_type type,
 	struct rig *r = arg;
 	struct ferry_chan *end[2], *mine;
 	struct offer *o = malloc(sizeof(*o));
-	unsigned n = r->channels;
+	unsigned n;
 
 	(void)type;
 	(void)index;
+	if (r->cfg.hook)
+		r->cfg.hook(r, RIG_DIAL, r->channels);
+	if (atomic_load(&r->apart)) {
+		free(o);
+		e->code = FERRY_E_IO;
+		snprintf(e->msg, sizeof(e->msg), "the network is gone");
+		return NULL;
+	}
+	pthread_mutex_lock(&r->dialling);
+	n = r->channels;
 	assert(o && n < RIG_CHANNELS_MAX);
 	if (ferry_chan_pair(end, e))
 		abort();
@@ -130,6 +142,7 @@ static struct ferry_chan *rig_dial(void *arg, enum ferry_channel_type type,
 	count(r, mine, n);
 	r->channels++;
 	assert(!pthread_create(&r->offer[n], NULL, offer_main, o));
+	pthread_mutex_unlock(&r->dialling);
 	return mine;
 }
 
@@ -155,6 +168,10 @@ static void source_event(void *opaque, const struct ferry_event *ev)
 	on_event(r, RIG_SOURCE_EVENT, ev);
 	/* A pass begins: this is owed after it, fast or slow as the writer's
 	 * thread may be. */
+	if (ev->type == FERRY_EVENT_PASS)
+		rig_bulk_touch(&r->src, ev->pass);
+	if (r->cfg.pass && ev->type == FERRY_EVENT_PASS)
+		r->cfg.pass(r, ev->pass);
 	if (r->cfg.restless && ev->type == FERRY_EVENT_PASS)
 		rig_write_some(&r->src);
 }
@@ -175,12 +192,15 @@ static void must(int rc, const struct ferry_err *err)
 }
 
 static struct ferry_params *params(const char *const (*list)[2], size_t n,
-				   bool recovers)
+				   bool recovers, const char *looks)
 {
 	struct ferry_params *p = ferry_params_new();
 
-	must(ferry_params_set(p, "x-ferry-recover", recovers ? "30000" : "0",
+	must(ferry_params_set(p, "multifd-channels", "1", NULL), NULL);
+	must(ferry_params_set(p, "x-ferry-recover", recovers ? looks : "0",
 			      NULL), NULL);
+	/* A machine that stands still for seconds is no silent peer. */
+	must(ferry_params_set(p, "x-ferry-timeout", "30000", NULL), NULL);
 	for (size_t i = 0; i < n && list[i][0]; i++) {
 		struct ferry_err err;
 
@@ -208,7 +228,7 @@ static void make_engines(struct rig *r)
 {
 	struct ferry_callbacks cb = FERRY_CALLBACKS_INIT;
 	struct ferry_params *p = params(r->cfg.param, RIG_PARAMS_MAX,
-				       r->cfg.recovers);
+				       r->cfg.recovers, "30000");
 
 	cb.opaque = r;
 	cb.event = source_event;
@@ -216,12 +236,14 @@ static void make_engines(struct rig *r)
 	r->source = ferry_source_new(r->src.vm, p, &cb, NULL);
 	ferry_params_free(p);
 	cb.event = target_event;
-	p = params(r->cfg.target_param, 4, r->cfg.recovers);
+	/* Longer than anybody waits for a test: one that has said LOADED is
+	 * told when RUN will not come. */
+	p = params(r->cfg.target_param, RIG_PARAMS_MAX, r->cfg.recovers, "3600000");
 	r->target = ferry_target_new(r->dst.vm, p, &cb, NULL);
 	ferry_params_free(p);
 	assert(r->source && r->target);
 	r->source->last_word_ns = r->target->last_word_ns =
-		r->cfg.hasty ? 1000000 : 5000000000;
+		r->cfg.hasty ? 1000000 : 30000000000;
 	if (r->cfg.recovers)	/* a target that heard ABORT does not wait */
 		r->target->last_word_ns = 100000000;
 }
@@ -229,6 +251,8 @@ static void make_engines(struct rig *r)
 void rig_init(struct rig *r, const struct rig_config *cfg)
 {
 	memset(r, 0, sizeof(*r));
+	pthread_mutex_init(&r->dialling, NULL);
+	pthread_mutex_init(&r->closing, NULL);
 	r->cfg = *cfg;
 	r->to = r;
 	r->src.rig = r->dst.rig = r;
@@ -293,8 +317,15 @@ static bool hangs(int rc, const struct ferry_err *e)
 /* Who is still on the way in has to be inside before the door goes. */
 static void join_offers(struct rig *r)
 {
-	for (; r->joined < r->channels; r->joined++)
-		pthread_join(r->offer[r->joined], NULL);
+	pthread_mutex_lock(&r->dialling);
+	while (r->joined < r->channels) {
+		pthread_t offer = r->offer[r->joined++];
+
+		pthread_mutex_unlock(&r->dialling);
+		pthread_join(offer, NULL);
+		pthread_mutex_lock(&r->dialling);
+	}
+	pthread_mutex_unlock(&r->dialling);
 }
 
 void rig_finish_source(struct rig *r)
@@ -343,6 +374,27 @@ void rig_finish(struct rig *r)
 	rig_finish_target(r);
 }
 
+void rig_again(struct rig *r)
+{
+	rig_free_source(r);
+	ferry_target_free(r->target);
+	memset(r->counter, 0, sizeof(r->counter));
+	r->channels = r->joined = 0;
+	r->cfg.has_fault = r->cfg.has_again = false;
+	r->cfg.hook = NULL;
+	atomic_store(&r->apart, false);
+	atomic_store(&r->src.quit, false);
+	atomic_store(&r->dst.quit, false);
+	r->has_sum = r->dst.saw_torn = false;
+	r->source_err = r->target_err = (struct ferry_err){ 0 };
+	rig_bulk_again(r);
+	make_engines(r);
+	if (r->cfg.writer)
+		rig_begin_writer(&r->src);
+	rig_start(r);
+	rig_finish(r);
+}
+
 void rig_run(struct rig *r, const struct rig_config *cfg)
 {
 	rig_init(r, cfg);
@@ -374,6 +426,24 @@ void rig_fini(struct rig *r)
 	rig_end_guest(&r->src);
 	rig_side_fini(&r->src);
 	rig_side_fini(&r->dst);
+}
+
+void rig_cut(struct rig *r)
+{
+	atomic_store(&r->apart, true);
+	for (unsigned i = 0; i < r->channels; i++)
+		rig_break(r, i);
+}
+
+void rig_break(struct rig *r, unsigned channel)
+{
+	struct ferry_chan *c;
+
+	pthread_mutex_lock(&r->closing);
+	c = r->counter[channel].chan;
+	if (c)
+		c->ops->shutdown(c);
+	pthread_mutex_unlock(&r->closing);
 }
 
 const char *rig_unix_uri(void)
@@ -441,6 +511,8 @@ static const char *verdict_of_end(struct rig *r)
 	if (!r->source_rc && memcmp(r->src.device_state, r->dst.device_state,
 				    sizeof(r->src.device_state)))
 		return "device state differs";
+	if (rig_bulk_verdict(r)[0])
+		return rig_bulk_verdict(r);
 	if (at_source && dst)
 		return "it runs at the target, the source says it has it";
 	if (at_source && !src && !r->cfg.stopped)

@@ -23,14 +23,38 @@
 #define RIG_CHANNELS_MAX	64
 #define RIG_BLOCKS_MAX		256
 #define RIG_PARAMS_MAX		12
+#define RIG_BULK_MAX		8
 
 struct rig;
+struct rig_side;
 
 struct rig_block {
 	const char	*name;
 	uint64_t	 bytes;
 	uint32_t	 page_bytes;
 	bool		 shared;	/* memfd, not private */
+};
+
+/* Bulk devices; see rig_bulk.c. */
+struct rig_bulk_config {
+	unsigned	 devices;
+	unsigned	 blocks;	/* of state, in each */
+	unsigned	 slow_us;	/* device 0: so long to load a buffer */
+	unsigned	 hold_ms;	/* device 0: ready so late */
+	unsigned	 fails;		/* the last device, at this call: */
+#define RIG_BULK_FAIL_BEGIN	1
+#define RIG_BULK_FAIL_PENDING	2
+#define RIG_BULK_FAIL_ITERATE	3
+#define RIG_BULK_FAIL_STOP	4
+#define RIG_BULK_FAIL_SAVE	5
+#define RIG_BULK_FAIL_LOAD_BEGIN 6
+#define RIG_BULK_FAIL_LOAD	7
+#define RIG_BULK_FAIL_END	8
+#define RIG_BULK_FAIL_RUN	9
+#define RIG_BULK_FAILS		9
+	bool		 hangs;		/* the last one does not return from
+					 * save() before it is told to */
+	bool		 short_read;	/* ignores that writing failed */
 };
 
 struct rig_fault {
@@ -41,7 +65,9 @@ struct rig_fault {
 /* Where the engine is when it calls the test back. */
 enum rig_moment {
 	RIG_STOP, RIG_RESUME, RIG_SAVE, RIG_LOAD, RIG_START, RIG_THROTTLE,
+	RIG_UNTIL,		/* arg: 1: not now */
 	RIG_SOURCE_EVENT, RIG_TARGET_EVENT,
+	RIG_DIAL,		/* arg: this channel is about to be opened */
 };
 
 struct rig_config {
@@ -59,7 +85,11 @@ struct rig_config {
 	bool		 track_process;	/* the writer does not tell */
 	bool		 freed;		/* the source frees what it sent */
 	const char	*param[RIG_PARAMS_MAX][2];	/* ends with NULL */
-	const char	*target_param[4][2];
+	const char	*target_param[RIG_PARAMS_MAX][2];
+	struct rig_bulk_config bulk;
+	/* Of both sides; opaque: struct rig_side.  NULL: none. */
+	const struct ferry_foreign_ops *foreign;
+	const struct ferry_track_ops *log;
 	struct rig_fault fault;
 	bool		 has_fault;
 	struct rig_fault again;		/* of a channel of a later link */
@@ -75,6 +105,10 @@ struct rig_config {
 	 * percent of a throttle. */
 	void		(*hook)(struct rig *r, enum rig_moment m, unsigned arg);
 	void		*hook_arg;
+
+	/* What else belongs to the VM of a side; a pass begins. */
+	void		(*describe)(struct rig_side *s);
+	void		(*pass)(struct rig *r, uint64_t number);
 };
 
 /* What a channel of the source has carried; ops comes first. */
@@ -87,6 +121,20 @@ struct rig_counter {
 	uint64_t	 written, read;
 };
 
+struct rig_bulk {
+	struct rig_side	*side;
+	unsigned	 number;
+	pthread_mutex_t	 lock;		/* the guest writes while it iterates */
+	uint32_t	*generation;	/* of each block */
+	uint8_t		*dirty;
+	uint64_t	 next_index;	/* target */
+	uint64_t	 began_ns;
+	bool		 whole;
+	_Atomic unsigned inside;	/* callbacks at once */
+	unsigned	 steps;		/* bits 1 << step */
+	bool		 stands;	/* had STOP */
+};
+
 struct rig_side {
 	struct rig	*rig;
 	bool		 is_target;
@@ -95,11 +143,13 @@ struct rig_side {
 	uint64_t	 bytes[RIG_BLOCKS_MAX];
 	int		 fd[RIG_BLOCKS_MAX];
 	_Atomic bool	 running;
+	_Atomic uint64_t until;		/* CLOCK_BOOTTIME: it may run */
 	_Atomic bool	 quit;
 	pthread_t	 guest;
 	bool		 has_guest;
 	bool		 saw_torn;	/* while devices were loaded */
 	uint32_t	 device_state[64];
+	struct rig_bulk	 bulk[RIG_BULK_MAX];
 };
 
 struct rig {
@@ -109,8 +159,12 @@ struct rig {
 	struct ferry_source *source;
 	struct ferry_target *target;
 	pthread_t	 offer[RIG_CHANNELS_MAX];
-	unsigned	 channels, joined;
+	pthread_mutex_t	 dialling;	/* one that failed may still take its
+					 * leave of the target */
+	unsigned	 channels, joined;	/* dialling */
 	struct rig_counter counter[RIG_CHANNELS_MAX];
+	pthread_mutex_t	 closing;	/* who breaks a channel, or closes it */
+	_Atomic bool	 apart;		/* nothing can be dialled */
 	_Atomic uint64_t heard;		/* on main, + 1, when the source first
 					 * broke a channel off or closed it */
 	_Atomic unsigned both;		/* times both sides ran */
@@ -138,6 +192,9 @@ void rig_await(struct rig *r, enum ferry_state state);
 void rig_finish(struct rig *r);		/* both sides */
 void rig_finish_source(struct rig *r);
 void rig_finish_target(struct rig *r);	/* the source is gone, or has ended */
+/* It stayed, and is tried once more: by new engines, without faults, to the
+ * same memory. */
+void rig_again(struct rig *r);
 void rig_fini(struct rig *r);
 
 /* The target waits, and nobody is being let in. */
@@ -146,6 +203,12 @@ bool rig_is_waiting(struct rig *r);
 /* In the midst of it; rig_fini() frees the rest. */
 void rig_free_source(struct rig *r);
 void rig_free_target(struct rig *r);	/* needs a URI */
+
+/* The network goes: what there is breaks, and nothing can be dialled until it
+ * is mended (`apart`).  In a hook, or while no link is being made. */
+void rig_cut(struct rig *r);
+/* One channel; any thread. */
+void rig_break(struct rig *r, unsigned channel);
 
 /* A unix: address of this process. */
 const char *rig_unix_uri(void);
@@ -173,6 +236,8 @@ void rig_expect_stayed(struct rig *r, const char *what, const char *reason);
 
 /* ---- rig_vm.c ------------------------------------------------------------- */
 
+/* It does, and may. */
+bool rig_side_runs(struct rig_side *s);
 void rig_side_init(struct rig_side *s);
 void rig_side_fini(struct rig_side *s);
 void rig_side_fill(struct rig_side *s);
@@ -181,5 +246,16 @@ void rig_begin_writer(struct rig_side *s);
 void rig_write_some(struct rig_side *s);
 void rig_end_guest(struct rig_side *s);
 uint64_t rig_side_sum(struct rig_side *s);
+
+/* ---- rig_bulk.c ----------------------------------------------------------- */
+
+void rig_bulk_init(struct rig_side *s);
+void rig_bulk_fini(struct rig_side *s);
+/* Some of the state changes, as devices' does while their VM runs. */
+void rig_bulk_touch(struct rig_side *s, uint64_t turn);
+/* Before another try: all of it is to be handed out. */
+void rig_bulk_again(struct rig *r);
+/* "", or what is wrong with them. */
+const char *rig_bulk_verdict(struct rig *r);
 
 #endif

@@ -15,6 +15,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 #define HUGE_2MB	(MFD_HUGETLB | 21u << 26)	/* linux/memfd.h */
 
 /* ---- memory ---------------------------------------------------------------- */
@@ -116,6 +118,8 @@ static void *writer(void *arg)
 			if (tells)
 				ferry_vm_mark_dirty(s->vm, page, RIG_PAGE);
 		}
+		if (atomic_load(&s->running))
+			rig_bulk_touch(s, turn);
 		turn++;
 		usleep(20);
 	}
@@ -209,9 +213,15 @@ void rig_end_guest(struct rig_side *s)
 
 /* ---- VM ops -------------------------------------------------------------------- */
 
+bool rig_side_runs(struct rig_side *s)
+{
+	return atomic_load(&s->running) &&
+	       atomic_load(&s->until) > ferry_boot_ns();
+}
+
 static void look_for_two(struct rig *r)
 {
-	if (atomic_load(&r->src.running) && atomic_load(&r->dst.running))
+	if (rig_side_runs(&r->src) && rig_side_runs(&r->dst))
 		atomic_fetch_add(&r->both, 1);
 }
 
@@ -277,6 +287,15 @@ static void op_throttle(void *opaque, unsigned percent)
 	call_hook(opaque, RIG_THROTTLE, percent);
 }
 
+static void op_run_until(void *opaque, uint64_t boottime_ns)
+{
+	struct rig_side *s = opaque;
+
+	atomic_store(&s->until, boottime_ns);
+	look_for_two(s->rig);
+	call_hook(s, RIG_UNTIL, boottime_ns <= ferry_boot_ns());
+}
+
 static int op_running(void *opaque)
 {
 	struct rig_side *s = opaque;
@@ -333,23 +352,32 @@ void rig_side_init(struct rig_side *s)
 	struct ferry_vm_ops ops = {
 		.size = sizeof(ops), .stop = op_stop, .resume = op_resume,
 		.start = op_start, .throttle = op_throttle,
-		.running = op_running,
+		.running = op_running, .run_until = op_run_until,
 	};
 	const struct rig_config *c = &s->rig->cfg;
 
+	atomic_store(&s->until, UINT64_MAX);
 	s->vm = ferry_vm_new(c->vm_name ? c->vm_name : "rig", &ops, s, NULL);
 	assert(s->vm);
 	add_blocks(s);
 	assert(!ferry_vm_add_device(s->vm, "rig/device", 0, 3, &dev, s, NULL));
 	assert(!ferry_vm_add_fact(s->vm, "cpu", FERRY_FACT_EQUAL,
 				  c->fact ? c->fact : "same", NULL));
+	rig_bulk_init(s);
+	if (c->foreign)
+		assert(!ferry_vm_set_foreign(s->vm, c->foreign, s, NULL));
+	if (c->log)
+		assert(!ferry_vm_track_log(s->vm, c->log, s, NULL));
 	if (c->track_process)
 		assert(!ferry_vm_track_process(s->vm, NULL));
+	if (c->describe)
+		c->describe(s);
 }
 
 void rig_side_fini(struct rig_side *s)
 {
 	ferry_vm_free(s->vm);
+	rig_bulk_fini(s);
 	for (unsigned i = 0; i < s->rig->cfg.blocks; i++) {
 		munmap(s->mem[i], s->bytes[i]);
 		if (s->fd[i] >= 0)

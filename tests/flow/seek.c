@@ -39,13 +39,6 @@ static const char *other_uri(void)
 	return uri;
 }
 
-static void begin(struct rig *r, const struct rig_config *cfg)
-{
-	rig_init(r, cfg);
-	rig_start(r);
-	rig_await(r, FERRY_STATE_POSTCOPY_ACTIVE);
-}
-
 static struct ferry_stats source_now(struct rig *r)
 {
 	struct ferry_stats st = FERRY_STATS_INIT;
@@ -76,6 +69,13 @@ static void await_both(struct rig *r, enum ferry_state state)
 	fail_msg("awaiting %s: the source is %s, the target %s",
 		 ferry_state_name(state), ferry_state_name(s.state),
 		 ferry_state_name(t.state));
+}
+
+static void begin(struct rig *r, const struct rig_config *cfg)
+{
+	rig_init(r, cfg);
+	rig_start(r);
+	await_both(r, FERRY_STATE_POSTCOPY_ACTIVE);
 }
 
 /* Let it go on, to the end. */
@@ -186,7 +186,7 @@ static void a_further_address_is_tried_in_turn(void **state)
 				 "unix:/nowhere", &e), 0);
 	assert_int_equal(ferry_source_add_path(r.source, "unix:/a", &e), -1);
 	rig_start(&r);
-	rig_await(&r, FERRY_STATE_POSTCOPY_ACTIVE);
+	await_both(&r, FERRY_STATE_POSTCOPY_ACTIVE);
 	assert_int_equal(ferry_target_recover(r.target, other_uri(), &e), 0);
 	unlink(rig_unix_uri() + 5);
 	assert_int_equal(ferry_target_pause(r.target, &e), 0);

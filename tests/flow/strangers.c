@@ -26,6 +26,9 @@
 	.block = { { "ram", 256 << 10, 4096, false } }, .blocks = 1,	\
 	.zero_percent = 30
 
+/* A head with it is longer. */
+#define WITHOUT_BOND	(FERRY_FEATURES_CAN & ~(uint64_t)FERRY_FEATURE_BOUND)
+
 static int knock(void)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -80,7 +83,7 @@ static size_t valid_opening(struct rig *r, uint8_t *buf, size_t size)
 {
 	struct ferry_channel_head head = {
 		.type = FERRY_CHANNEL_MAIN, .session = { 7 },
-		.features = FERRY_FEATURES_CAN,
+		.features = WITHOUT_BOND,
 		.mandatory = FERRY_FEATURES_MUST,
 	};
 	struct ferry_wr w = ferry_wr_over(buf, size);
@@ -328,6 +331,33 @@ static void a_target_is_freed_while_someone_is_silent(void **state)
 		close(fd[i]);
 }
 
+/* Who has said a good hello has the target to itself, until it is known that no
+ * more comes: silent, or with signs of life and nothing else. */
+static void a_hello_without_channels_is_shown_out(void **state)
+{
+	static const uint8_t ping[] = { 8, 0, 2, 0, 4, 0, 0, 0, 0 };
+	struct rig r;
+
+	(void)state;
+	wait_for(&r, "500");
+	for (int drips = 0; drips < 2; drips++) {
+		uint8_t octets[4096];
+		size_t n = valid_opening(&r, octets, sizeof(octets));
+		int fd = knock();
+
+		assert_true(send(fd, octets, n, MSG_NOSIGNAL) > 0);
+		for (unsigned at = 0; drips && send(fd, &ping[at], 1,
+						    MSG_NOSIGNAL) > 0;
+		     at = (at + 1) % sizeof(ping))
+			usleep(5000);
+		await_hang_up(fd);
+		close(fd);
+		while (!rig_is_waiting(&r))
+			usleep(1000);
+	}
+	serve(&r, "a hello and no more");
+}
+
 /* ---- a migration is under way ----------------------------------------------------- */
 
 /* A migration that goes on for as long as its limit is not lifted. */
@@ -388,7 +418,7 @@ static void foreign_channels_are_turned_away(void **state)
 	for (size_t i = 0; i < FERRY_LEN(wrong); i++) {
 		struct ferry_channel_head head = {
 			.type = wrong[i].type, .index = wrong[i].index,
-			.session = { 7 }, .features = FERRY_FEATURES_CAN,
+			.session = { 7 }, .features = WITHOUT_BOND,
 			.mandatory = FERRY_FEATURES_MUST,
 		};
 		uint8_t octets[FERRY_CHANNEL_WIRE];
@@ -415,6 +445,7 @@ int main(void)
 		cmocka_unit_test(who_hangs_up_at_any_octet_changes_nothing),
 		cmocka_unit_test(who_leaves_behind_the_hello_changes_nothing),
 		cmocka_unit_test(random_octets_are_turned_away),
+		cmocka_unit_test(a_hello_without_channels_is_shown_out),
 		cmocka_unit_test(silent_ones_do_not_block_the_door),
 		cmocka_unit_test(a_target_is_freed_while_someone_is_silent),
 		cmocka_unit_test(a_second_source_is_refused),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- *	talk TARGET-URI SOURCE-URI [PARAMETER VALUE] ...
+ *	talk TARGET-URI SOURCE-URI [PARAMETER VALUE] ... [bulk DEVICES]
  *
  * One migration between two ferries in this process, through the public API:
  * the target waits at the first address, the source calls the second, where
@@ -19,6 +19,7 @@
 
 #define PAGE	4096u
 #define PAGES	1024u
+#define BULK_MAX	8u
 
 struct side {
 	struct ferry_vm		*vm;
@@ -26,6 +27,7 @@ struct side {
 	pthread_t		 writer;
 	atomic_bool		 run;
 	bool			 has_writer;
+	struct bulk { unsigned handed; } bulk[BULK_MAX];	/* buffers */
 };
 
 static struct ferry_err err;
@@ -110,6 +112,109 @@ static int on_load(void *opaque, uint32_t version, const void *data,
 	return bytes == 5 && !memcmp(data, "state", 5) ? 0 : -1;
 }
 
+/* ---- bulk devices: 100 buffers each, half of them while the VM runs -------- */
+
+#define BUFFERS	100u
+
+static int on_step(void *opaque, enum ferry_bulk_step step,
+		   struct ferry_err *e)
+{
+	(void)opaque;
+	(void)step;
+	(void)e;
+	return 0;
+}
+
+static int on_pending(void *opaque, struct ferry_bulk_pending *p,
+		      struct ferry_err *e)
+{
+	const struct bulk *b = opaque;
+
+	(void)e;
+	p->stop_bytes = BUFFERS - b->handed;
+	return 0;
+}
+
+static int hand_out(struct bulk *b, struct ferry_bulk *out, unsigned until,
+		    struct ferry_err *e)
+{
+	for (; b->handed < until; b->handed++)
+		if (ferry_bulk_write(out, &b->handed, sizeof(b->handed),
+				     b->handed % 2 ? FERRY_BULK_CONFIG : 0, e))
+			return -1;
+	return 0;
+}
+
+static int on_iterate(void *opaque, struct ferry_bulk *out,
+		      struct ferry_err *e)
+{
+	return hand_out(opaque, out, BUFFERS / 2, e);
+}
+
+static int on_bulk_save(void *opaque, struct ferry_bulk *out,
+			struct ferry_err *e)
+{
+	return hand_out(opaque, out, BUFFERS, e);
+}
+
+static int on_load_begin(void *opaque, struct ferry_bulk *in,
+			 uint32_t version, struct ferry_err *e)
+{
+	(void)opaque;
+	(void)in;
+	(void)version;
+	(void)e;
+	return 0;
+}
+
+static int on_load_buffer(void *opaque, struct ferry_bulk *in, uint64_t index,
+			  unsigned flags, const void *data, size_t bytes,
+			  struct ferry_err *e)
+{
+	struct bulk *b = opaque;
+
+	(void)in;
+	(void)e;
+	return index == b->handed && bytes == sizeof(b->handed) &&
+	       !memcmp(data, &b->handed, bytes) &&
+	       flags == (b->handed++ % 2 ? FERRY_BULK_CONFIG : 0) ? 0 : -1;
+}
+
+static int on_ready(void *opaque)
+{
+	const struct bulk *b = opaque;
+
+	return b->handed >= BUFFERS / 2;
+}
+
+static int on_load_end(void *opaque, struct ferry_bulk *in,
+		       struct ferry_err *e)
+{
+	const struct bulk *b = opaque;
+
+	(void)in;
+	(void)e;
+	return b->handed == BUFFERS ? 0 : -1;
+}
+
+static void add_bulk(struct side *s, unsigned devices)
+{
+	struct ferry_bulk_ops ops = FERRY_BULK_OPS_INIT;
+
+	ops.step = on_step;
+	ops.pending = on_pending;
+	ops.iterate = on_iterate;
+	ops.save = on_bulk_save;
+	ops.load_begin = on_load_begin;
+	ops.load_buffer = on_load_buffer;
+	ops.ready = on_ready;
+	ops.load_end = on_load_end;
+	for (unsigned i = 0; i < devices; i++)
+		if (ferry_vm_add_bulk(s->vm, "toybox", i, 1, &ops, &s->bulk[i],
+				      &err))
+			die("bulk");
+}
+
 static void describe(struct side *s)
 {
 	struct ferry_vm_ops ops = FERRY_VM_OPS_INIT;
@@ -152,6 +257,7 @@ int main(int argc, char **argv)
 {
 	struct ferry_params *params = ferry_params_new();
 	struct side src = { 0 }, dst = { 0 };
+	unsigned devices = 0;
 	struct ferry_source *s;
 	struct ferry_target *t;
 	int rc;
@@ -159,10 +265,14 @@ int main(int argc, char **argv)
 	if (argc < 3 || !params)
 		return 2;
 	for (int i = 3; i + 1 < argc; i += 2)
-		if (ferry_params_set(params, argv[i], argv[i + 1], &err))
+		if (!strcmp(argv[i], "bulk"))
+			devices = (unsigned)atoi(argv[i + 1]) % (BULK_MAX + 1);
+		else if (ferry_params_set(params, argv[i], argv[i + 1], &err))
 			die(argv[i]);
 	describe(&src);
 	describe(&dst);
+	add_bulk(&src, devices);
+	add_bulk(&dst, devices);
 	begin_writer(&src);
 
 	t = ferry_target_new(dst.vm, params, NULL, &err);

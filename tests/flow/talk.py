@@ -26,12 +26,20 @@ MODES = {
     "precopy": (False, ["postcopy-ram", "off"]),
     "precopy on 3 channels": (False, ["postcopy-ram", "off",
                                       "multifd-channels", "3"]),
+    "precopy, zlib": (False, ["postcopy-ram", "off",
+                              "multifd-channels", "2",
+                              "multifd-compression", "zlib"]),
     "the default policy": (None, []),
     "a pass, then postcopy": (True, ["x-ferry-precopy-passes", "1"]),
     "postcopy at once": (True, ["x-ferry-precopy-passes", "0",
                                 "multifd-channels", "2"]),
     "postcopy without urgent": (True, ["x-ferry-precopy-passes", "0",
                                        "postcopy-preempt", "off"]),
+    "a bulk device among pages": (False, ["postcopy-ram", "off",
+                                          "bulk", "1"]),
+    "bulk devices on 2 channels": (True, ["x-ferry-precopy-passes", "1",
+                                          "x-ferry-device-channels", "2",
+                                          "bulk", "3"]),
 }
 
 
@@ -114,16 +122,42 @@ def check_pages(packets, records, postcopy):
             for start, size in value[1]:
                 zeroed |= set(range(start // 4096, (start + size) // 4096))
     for channel, (_, said) in packets.items():
+        barriers = 0
         for p in said:
-            if p[0] == "SYNC":
+            if p[0] in ("SYNC", "STATE", "LAST"):
+                barriers += p[0] == "SYNC"
                 continue
             for offset in p[1] + p[2]:
-                known.setdefault(offset // 4096, set()).add(channel)
+                known.setdefault(offset // 4096, []).append(
+                    (barriers, channel))
     assert len(set(known) | zeroed) == PAGES, "pages are missing"
     if not postcopy:
-        data = [c for c in packets if c[0] == "data"]
-        for page, channels in known.items():
-            assert channels == {("data", page // 64 % len(data))}, page
+        # Between two barriers a page goes over one channel; which one, may
+        # change at a barrier (a slow one's are dealt anew).
+        for page, ways in known.items():
+            assert len({way[0] for way in ways}) == len(set(ways)), page
+
+
+def check_bulk(packets, messages, devices):
+    """2.6: each device's packets, without gaps, up to LAST; within what was
+    granted in the end; and what T says of them, in its place."""
+    sent = {}
+    for channel, (_, said) in packets.items():
+        for p in said:
+            if p[0] in ("STATE", "LAST"):
+                sent.setdefault(p[1], {})[p[3]] = p
+    assert set(sent) == set(range(devices))
+    for device, of in sent.items():
+        assert sorted(of) == list(range(len(of))), "gaps"
+        assert [p[0] for _, p in sorted(of.items())] == (
+            ["STATE"] * (len(of) - 1) + ["LAST"])
+        limits = [m[1][1] for m in messages
+                  if m[0] == "BULK_CREDIT" and m[1][0] == device]
+        assert limits == sorted(limits) and limits[-1] > max(of)
+    before = names(messages)[:names(messages).index("LOADED")]
+    for word in ("BULK_READY", "BULK_LOADED"):
+        assert before.count(word) == devices, word
+        assert names(messages).count(word) == devices, word
 
 
 def check_pongs(pings, pongs):
@@ -158,10 +192,14 @@ def check(what, wanted, heard):
     assert head["mandatory"] & 1, "commit is mandatory"
     assert theirs["verdict"][0] == 0
     assert theirs["blocks"] == hello["blocks"]
-    data, urgent, _ = hello["channels"]
+    assert theirs.get("bulk") == hello.get("bulk")
+    data, urgent, device = hello["channels"]
     assert set(packets) == ({("data", i) for i in range(data)} |
-                            {("urgent", i) for i in range(urgent)})
+                            {("urgent", i) for i in range(urgent)} |
+                            {("device", i) for i in range(device)})
 
+    assert answer["features"] & 1 << 8, "recover"
+    assert records.pop() == ("HEARD", None)
     while records[-1] == ("PING", 0):   # signs of life: T reads no more
         records.pop()
     said = names(records)
@@ -171,7 +209,8 @@ def check(what, wanted, heard):
 
     marks = [r[1] for r in records if r[0] in ("BARRIER", "FINISH")]
     for channel, (_, p) in packets.items():
-        assert [x[1] for x in p if x[0] == "SYNC"] == marks, channel
+        assert [x[1] for x in p if x[0] == "SYNC"] == (
+            [] if channel[0] == "device" else marks), channel
     synced = [m[1] for m in messages if m[0] == "SYNCED"]
     assert synced == [r[1] for r in records if r[0] == "BARRIER"]
     check_pongs([r[1] for r in records if r[0] == "PING"],
@@ -180,6 +219,8 @@ def check(what, wanted, heard):
     assert turns == ["LOADED", "RUNNING", "SHUT"], turns
     assert messages[-1] == ("SHUT", 0)
     check_pages(packets, records, postcopy)
+    check_bulk(packets, messages, len(hello.get("bulk", [])))
+    assert bool(head["features"] & 1 << 11) == ("bulk" in hello)
 
     devices = names(dict(records)["PACKAGED"])
     assert devices == ["POSTCOPY_LISTEN"] * postcopy + ["toy", "ferry.run"]

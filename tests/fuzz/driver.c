@@ -2,9 +2,15 @@
 /*
  * A fuzz target as a plain program:
  *
- *   fuzz-X --runs N [--seed S]	N mutations of its seeds, the same each time
- *   fuzz-X --write DIR		write its seeds there, for libFuzzer
- *   fuzz-X FILE|DIR ...		run these inputs (a corpus, a crash)
+ *   fuzz-X [--corpus FILE] --runs N [--seed S]
+ *				N mutations of its seeds, the same each time
+ *   fuzz-X [--corpus FILE] --write DIR
+ *				write its seeds there, for libFuzzer
+ *   fuzz-X --pack DIR FILE	what is in DIR becomes a corpus
+ *   fuzz-X FILE|DIR ...		run these inputs (a crash)
+ *
+ * A corpus is one file of inputs, | be32 octets | those |, that are seeds as
+ * well; the shortest come first.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -12,7 +18,8 @@
 
 #include "fuzz.h"
 
-#define SEEDS_MAX	256
+#define SEEDS_MAX	2048
+#define CORPUS_MAX	(64u << 10)	/* what is longer is not kept */
 #define INPUT_MAX	(256u * 1024)
 
 struct octets {
@@ -163,7 +170,27 @@ static int write_seeds(const char *dir)
 	return 0;
 }
 
-static int run_file(const char *path)
+static int read_corpus(const char *path)
+{
+	FERRY_AUTO_FREE uint8_t *buf = malloc(CORPUS_MAX);
+	FERRY_AUTO_FILE f = fopen(path, "rb");
+	struct ferry_rd r;
+
+	if (!f || !buf) {
+		perror(path);
+		return 1;
+	}
+	r = ferry_rd_over(buf, fread(buf, 1, CORPUS_MAX, f));
+	while (ferry_rd_left(&r)) {
+		size_t n = ferry_rd_be32(&r);
+
+		FUZZ_CHECK(n <= ferry_rd_left(&r));
+		keep(ferry_rd_bytes(&r, n), n);
+	}
+	return 0;
+}
+
+static int run_file(const char *path, void (*use)(const void *data, size_t n))
 {
 	FERRY_AUTO_FREE uint8_t *buf = malloc(INPUT_MAX);
 	FERRY_AUTO_FILE f = fopen(path, "rb");
@@ -172,11 +199,11 @@ static int run_file(const char *path)
 		perror(path);
 		return 1;
 	}
-	one(buf, fread(buf, 1, INPUT_MAX, f));
+	use(buf, fread(buf, 1, INPUT_MAX, f));
 	return 0;
 }
 
-static int run_path(const char *path)
+static int run_path(const char *path, void (*use)(const void *data, size_t n))
 {
 	struct dirent *entry;
 	struct stat st;
@@ -184,7 +211,7 @@ static int run_path(const char *path)
 	DIR *dir;
 
 	if (stat(path, &st) || !S_ISDIR(st.st_mode))
-		return run_file(path);
+		return run_file(path, use);
 	dir = opendir(path);
 	if (!dir) {
 		perror(path);
@@ -195,18 +222,67 @@ static int run_path(const char *path)
 
 		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
 		if (entry->d_name[0] != '.')
-			rc |= run_file(file);
+			rc |= run_file(file, use);
 	}
 	closedir(dir);
 	return rc;
+}
+
+static int shorter(const void *a, const void *b)
+{
+	const struct octets *x = a, *y = b;
+
+	if (x->bytes != y->bytes)
+		return x->bytes < y->bytes ? -1 : 1;
+	return x->bytes ? memcmp(x->data, y->data, x->bytes) : 0;
+}
+
+static int pack(const char *dir, const char *path)
+{
+	FERRY_AUTO_FILE f = fopen(path, "wb");
+	bool ok = f != NULL;
+	size_t all = 0;
+
+	if (run_path(dir, keep))
+		return 1;
+	qsort(seed, seeds, sizeof(seed[0]), shorter);
+	for (size_t i = 0; ok && i < seeds; i++) {
+		uint8_t head[4];
+		struct ferry_wr w = ferry_wr_over(head, sizeof(head));
+
+		all += sizeof(head) + seed[i].bytes;
+		if (all > CORPUS_MAX)
+			break;
+		ferry_wr_be32(&w, (uint32_t)seed[i].bytes);
+		ok = fwrite(head, 1, sizeof(head), f) == sizeof(head) &&
+		     fwrite(seed[i].data, 1, seed[i].bytes, f) ==
+			     seed[i].bytes;
+	}
+	if (!ok)
+		perror(path);
+	return !ok;
+}
+
+static void run_one(const void *data, size_t n)
+{
+	one(data, n);
 }
 
 int main(int argc, char **argv)
 {
 	int rc = 0;
 
+	if (argc == 4 && !strcmp(argv[1], "--pack"))
+		return pack(argv[2], argv[3]);
 	fuzz_seeds(keep);
-	if (argc == 3 && !strcmp(argv[1], "--write")) {
+	if (argc > 2 && !strcmp(argv[1], "--corpus")) {
+		rc = read_corpus(argv[2]);
+		argc -= 2;
+		argv += 2;
+	}
+	if (rc) {
+		/* it was said */
+	} else if (argc == 3 && !strcmp(argv[1], "--write")) {
 		rc = write_seeds(argv[2]);
 	} else if ((argc == 3 || (argc == 5 && !strcmp(argv[3], "--seed"))) &&
 		   !strcmp(argv[1], "--runs")) {
@@ -215,7 +291,7 @@ int main(int argc, char **argv)
 		rc = run_mutations(strtoul(argv[2], NULL, 0));
 	} else {
 		for (int i = 1; i < argc; i++)
-			rc |= run_path(argv[i]);
+			rc |= run_path(argv[i], run_one);
 	}
 	for (size_t i = 0; i < seeds; i++)
 		free(seed[i].data);

@@ -113,6 +113,10 @@ static int run(const uint8_t *data, size_t bytes, size_t piece,
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
+	static const uint8_t nothing[1];
+
+	if (!bytes)
+		data = nothing;		/* libFuzzer has NULL */
 	for (int k = FERRY_DUMP_AUTO; k <= FERRY_DUMP_CAPTURE; k++) {
 		enum ferry_dump_kind kind = (enum ferry_dump_kind)k;
 		struct ferry_err e1 = { 0 }, e2 = { 0 };

@@ -37,12 +37,14 @@ static void check_record(const struct ferry_half_file *h,
 {
 	uint64_t pages;
 
-	if (r->type != FERRY_HALF_HAS && r->type != FERRY_HALF_PAGES)
+	if (r->type == FERRY_HALF_STATE || r->type == FERRY_HALF_END)
 		return;
 	FUZZ_CHECK(r->place.block < h->vm.blocks);
 	pages = h->vm.block[r->place.block].bytes / FERRY_PAGE_BYTES;
-	if (r->type == FERRY_HALF_PAGES) {
-		FUZZ_CHECK(r->n && r->n <= FERRY_HALF_PAGES_MAX &&
+	if (r->type != FERRY_HALF_HAS) {
+		FUZZ_CHECK(r->n && r->n <= (r->type == FERRY_HALF_PAGES ?
+					    FERRY_HALF_PAGES_MAX :
+					    FERRY_HALF_SUMS_MAX) &&
 			   r->place.first < pages &&
 			   r->n <= pages - r->place.first);
 		return;
@@ -130,6 +132,11 @@ void fuzz_seeds(void (*emit)(const void *data, size_t bytes))
 	ferry_half_place_encode(&p, &runs);
 	ferry_half_run_encode(&p, &run);
 	record(&w, FERRY_HALF_HAS, &p);
+	p = ferry_wr_over(part, sizeof(part));
+	ferry_half_place_encode(&p, &runs);
+	for (unsigned i = 0; i < run.pages; i++)
+		ferry_wr_be32(&p, i);
+	record(&w, FERRY_HALF_SUMS, &p);
 	p = ferry_wr_over(part, sizeof(part));
 	ferry_wr_bytes(&p, "state", 5);
 	record(&w, FERRY_HALF_STATE, &p);

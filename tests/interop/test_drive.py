@@ -8,7 +8,9 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -163,6 +165,38 @@ def test_a_qemu_moves_to_a_qemu(two, ferry, mode):
         assert of(source) == of(target)
 
 
+class Hasty(Proxy):
+    """To the QMP socket of a source that has completed before it knows how
+    long that took."""
+
+    hidden = 3              # answers in which it does not
+    said = b""              # a line that has not ended
+
+    def passes(self, sock, data):
+        if sock in self.near or not data:
+            return data
+        *lines, self.said = (self.said + data).split(b"\n")
+        return b"".join(map(self.hide, lines))
+
+    def hide(self, line):
+        changed = re.sub(rb'"total-time": \d+', b'"total-time": 0', line)
+        if b'"completed"' not in line or changed == line or not self.hidden:
+            return line + b"\n"
+        self.hidden -= 1
+        return changed + b"\n"
+
+
+def test_how_long_it_took_is_waited_for(idle, ferry, folder):
+    source, target = idle()
+    way = Hasty(f"unix:{source.ctl}", f"{folder}/hasty.ctl")
+    done = ferry("migrate", f"{folder}/hasty.ctl", target.ctl)
+    assert done.returncode == 0, done.stderr
+    assert way.hidden == 0
+    took = source.qmp("query-migrate")["total-time"]
+    assert f"; {took} ms" in done.stdout
+    way.close()
+
+
 def test_precopy_that_gets_nowhere_becomes_postcopy(two, ferry):
     source, target = two(BUSY)
     done = ferry("migrate", "--limit", "20M", "--max-pause", "1ms",
@@ -186,6 +220,10 @@ def test_it_runs_there_by_the_deadline(two, ferry):
 
 
 # ---- what cannot work -------------------------------------------------------------
+
+def settings(*vms):
+    return [(caps(vm), vm.qmp("query-migrate-parameters")) for vm in vms]
+
 
 def refused(done, code, *sentences):
     assert done.returncode == code, done.stderr
@@ -237,8 +275,8 @@ WORDS = [
     (["--set", "multifd=yes"], 2, "on or off"),
     (["--set", "xbzrle-cache-size=big"], 2, "not a number"),
     (["--set", "pause-before-switchover=on"], 2, "nothing that"),
-    (["--set", "multifd=on", "--set", "multifd-compression=lzma"], 1,
-     QEMU_SAYS),
+    (["--set", "multifd=on", "--set", "multifd-compression=lzma"], 2,
+     "'lzma' is none of none, zlib, zstd"),
     (["--set", "xbzrle-cache-size=5000"], 1, QEMU_SAYS),
     (["--listen", "tcp:0.0.0.0:0"], 2, "say one by which it can be reached"),
     (["--listen", "pigeon:"], 1, QEMU_SAYS),
@@ -264,10 +302,12 @@ NEW_WORDS = [
 def test_words_that_cannot_be_obeyed_are_refused(idle, ferry):
     source, target = idle()
     more = OLD_WORDS if qemu.version() < 900 else NEW_WORDS
+    before = settings(source, target)
     for words, code, why in more + WORDS:
         why = why.replace("QEMU V.", f"QEMU {qemu.version_name()}.")
         refused(ferry("migrate", *words, source.ctl, target.ctl), code, why)
         assert runs(source) and status(source) is None, words
+        assert settings(source, target) == before, words
     # None of this stands in the way of the next.
     done = ferry("migrate", source.ctl, target.ctl)
     assert done.returncode == 0 and runs(target), done.stderr
@@ -277,9 +317,11 @@ def test_words_that_cannot_be_obeyed_are_refused(idle, ferry):
 def test_a_target_that_could_not_listen_says_so(idle, ferry):
     """In 10.0 it is of no use any more; in 7.2 it may try again."""
     source, target = idle()
+    before = settings(source, target)
     refused(ferry("migrate", "--listen", "unix:/nonexistent/socket",
                   source.ctl, target.ctl), 1,
             f"QEMU {qemu.version_name()}.", "says: ", "/nonexistent/socket")
+    assert settings(source, target) == before
     assert runs(source) and status(source) is None
     done = ferry("migrate", source.ctl, target.ctl)
     if qemu.version() < 1000:
@@ -299,7 +341,7 @@ def test_sides_that_are_not_what_they_should_be_are_refused(idle, ferry,
     refused(ferry("migrate", target.ctl, "tcp:127.0.0.1:1"), 5,
             "waits for one itself")
     refused(ferry("migrate", source.ctl, f"{folder}/c.ctl"), 5,
-            "there is no VM")
+            "there is no socket")
     refused(ferry("migrate", source.ctl, "tcp:127.0.0.1:1", "--listen",
                   "tcp:127.0.0.1:2"), 2, "--listen is for a target")
     assert ferry("migrate", source.ctl, target.ctl).returncode == 0
@@ -372,6 +414,18 @@ def test_multifd_left_on_is_not_sent_to_an_address(idle, ferry, folder):
                  f"unix:{folder}/in")
     assert done.returncode == 0 and runs(target), done.stderr
     assert done.stderr == ""
+
+
+def test_a_source_that_reached_nobody_is_still_the_source(idle, ferry):
+    source, _ = idle()
+    for _ in range(2):
+        done = ferry("migrate", "--precopy", source.ctl, "tcp:127.0.0.1:1")
+        assert done.returncode == 1, done.stderr
+        said = json.loads(ferry("status", "--json", source.ctl).stdout)
+        assert said["migration"]["x-ferry-role"] == "source", said
+    refused(ferry("migrate", "--postcopy", source.ctl, "exec:cat"), 1,
+            "one-way")
+    assert runs(source)
 
 
 def test_it_says_what_the_side_at_an_address_must_have(idle, ferry, folder):
@@ -549,11 +603,13 @@ def test_a_source_that_dies_under_the_command(two, ferry):
     refused(ended(process), 4, "does not answer any more")
 
 
-def test_an_interrupt_in_precopy_cancels(two, ferry):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_precopy_cancels(two, ferry, number):
     source, target = two()
     process = start_slowly(ferry, source, target)
-    process.send_signal(signal.SIGINT)
-    refused(ended(process), 1, "migration cancelled", "the VM is: source")
+    process.send_signal(number)
+    refused(ended(process), 1, "migration cancelled: told to stop",
+            "the VM is: source")
     assert status(source) == "cancelled"
     lives(source)
 
@@ -564,11 +620,9 @@ def test_an_interrupt_in_postcopy_only_stops_watching(two, ferry):
     process = ferry.start("migrate", "--postcopy", "--set",
                           "max-postcopy-bandwidth=8M", source.ctl, target.ctl)
     target.wait("it runs there", lambda: runs(target))
-    process.send_signal(signal.SIGINT)
-    done = ended(process)
-    assert done.returncode == 3
-    assert "it cannot be cancelled any more" in done.stderr
-    assert "the migration goes on" in done.stderr
+    process.send_signal(signal.SIGTERM)
+    refused(ended(process), 3, "it cannot be cancelled any more (",
+            f"): the migration goes on; see `ferry status {source.ctl}`")
     refused(ferry("cancel", source.ctl), 1, "the target has taken over")
     refused(ferry("cont", source.ctl), 1, "was given to the target")
     for vm in source, target:
@@ -692,16 +746,24 @@ class Operator:
             assert process.returncode == 0, err
 
 
-def test_the_commands_to_park_and_resume_do_what_the_page_says(vms, ferry,
-                                                               folder):
+# Each begins with a QEMU of its own: it is told to listen once.
+@pytest.mark.parametrize("section", [
+    "Park and resume", "Resume over several connections"])
+def test_the_commands_to_park_and_resume_do_what_the_page_says(
+        vms, ferry, folder, section):
     operator = Operator(folder, vms, ferry)
     [start] = lines_of("Before")
     operator.do(start)
     source = operator.vm
     source.wait_line("FERRY", 3)
-    for line in lines_of("Park and resume"):
-        if line.startswith("qemu"):     # the image is ready by then
-            operator.wait()
+    park, move, *resume = lines_of("Park and resume")
+    if section != "Park and resume":
+        resume = lines_of(section)
+    operator.do(park)
+    operator.do(move)
+    operator.wait()             # the image is ready by then
+    assert resume[0].startswith("qemu"), resume
+    for line in resume:
         operator.do(line)
     assert operator.vm is not source and not runs(source)
     lives(operator.vm)
@@ -762,7 +824,96 @@ def test_a_link_between_qemus_is_recovered_by_two_words(two, ferry, folder):
         vm.wait("it is paused", lambda vm=vm: status(vm) == "postcopy-paused")
     again = f"unix:{folder}/again"
     assert ferry("recover", source.ctl).returncode == 2
-    assert ferry("recover", target.ctl, again).returncode == 0
+    assert ferry("recover", target.ctl, again).stdout == (
+        f"{target.ctl}: listens at {again}, too\n")
     source.qmp("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
-    moved(ferry("recover", source.ctl, again), source, target)
+    done = ferry("recover", source.ctl, again)
+    assert done.stdout == (
+        f"{source.ctl}: recovered; all of the VM is at {again}\n")
+    moved(done, source, target)
     way.close()
+
+
+# ---- recover, towards somebody who is not the target ------------------------------
+
+class Liar:
+    """Lets everybody in, and is silent or hangs up."""
+
+    def __init__(self, path, silent):
+        self.uri, self.silent, self.guests = f"unix:{path}", silent, []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        threading.Thread(target=self.receive, daemon=True).start()
+
+    def receive(self):
+        while True:
+            self.guests.append(self.listener.accept()[0])
+            if not self.silent:
+                self.guests[-1].close()
+
+
+@pytest.fixture
+def paused(vms, ferry, folder):
+    """A source whose park was cut off in postcopy; and that park's process."""
+    source = vms("a")
+    source.wait_line("FERRY", 3)
+    park = ferry.start("park", f"unix:{folder}/in", f"{folder}/image")
+    qemu.wait_until("it listens", lambda: os.path.exists(f"{folder}/in"))
+    way = Cutter(folder, f"unix:{folder}/in", 12 << 20)
+    # Precopy is slow, or it may have ended when the word is said.
+    broken = ferry("migrate", *SLOW, source.ctl, way.uri, "--postcopy")
+    assert broken.returncode == 3, broken.stderr
+    source.wait("it is paused", lambda: status(source) == "postcopy-paused")
+    way.close()
+    return source, park
+
+
+LIES = {
+    # silent; words; interrupted by; what is said; so also by one from 10.0 on,
+    # which sees a connection that was closed
+    "it hangs up": (False, ["--wait", "1"], None, (
+        "postcopy-recover for 1 s: who took the connection at",
+        "what was still with it is lost"), ("postcopy-paused: ",)),
+    "it is silent": (True, ["--wait", "1"], None, (
+        "postcopy-recover for 1 s: who took the connection at",
+        "what was still with it is lost"), (
+            "postcopy-recover for 1 s: who took", "migrate-pause")),
+    "nobody waits any more": (True, ["--wait", "600"], signal.SIGINT, (
+        "not waited for any more, it goes on by itself (postcopy-recover)",
+        "; see `ferry status "), ("not waited for any more",)),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_source_that_met_a_stranger_is_not_waited_for_in_silence(
+        paused, ferry, folder, lie):
+    silent, words, number, old, new = LIES[lie]
+    source, _ = paused
+    stranger = Liar(folder / "stranger", silent)
+    process = ferry.start("recover", *words, source.ctl, stranger.uri)
+    if number:
+        source.wait("somebody is met", lambda: status(source) ==
+                    "postcopy-recover")
+        process.send_signal(number)
+    done = ended(process)
+    old_one = qemu.version() < 1000
+    refused(done, 3, *(old if old_one else new))
+    if old_one:
+        assert "the VM is: split" in done.stderr
+        refused(ferry("recover", source.ctl, stranger.uri), 3,
+                "it is postcopy-recover, and the VM is: split")
+
+
+def test_whatever_is_wrong_a_vm_that_is_split_is_said_to_be(paused, ferry,
+                                                            folder, vms):
+    """No other target can have it, there or not."""
+    source, _ = paused
+    other = vms("b", "-incoming", "defer")
+    refused(ferry("migrate", source.ctl, f"{folder}/nowhere.ctl"), 3,
+            "there is no socket", "; the VM is: split")
+    refused(ferry("migrate", source.ctl, other.ctl), 3, "; the VM is: split")
+    other.process.kill()
+    other.process.wait()
+    refused(ferry("migrate", source.ctl, other.ctl), 3, "is dead",
+            "; the VM is: split")

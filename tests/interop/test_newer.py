@@ -100,7 +100,7 @@ MACHINES = ["pc-i440fx-7.2", "pc-i440fx-8.2", "pc-i440fx-9.2",
 @pytest.mark.parametrize("machine", MACHINES)
 def test_machines_of_all_ages_are_parked_and_go_on(make, park, folder,
                                                    machine):
-    """By multifd, back by postcopy; by postcopy, back by precopy."""
+    """By multifd, back by postcopy; by postcopy, back by multifd."""
     source = make("a", machine)
     capabilities(source, "return-path", "multifd")
     source.qmp("migrate-set-parameters", **{"multifd-channels": 3})
@@ -112,7 +112,8 @@ def test_machines_of_all_ages_are_parked_and_go_on(make, park, folder,
     capabilities(there, *POSTCOPY)
     two = park("--preempt", name="two")
     parked(there, two, folder, True)
-    served(make("c", machine, *WAIT), two, folder, "--precopy")
+    served(make("c", machine, *WAIT), two, folder, "--precopy",
+           "--multifd=2", caps=["multifd"])
 
 
 @pytest.mark.parametrize("detection", ["none", "legacy", "multifd"])
@@ -150,6 +151,9 @@ def test_postcopy_that_was_paused_is_resumed(make, park, folder, preempt):
     start_postcopy(source, one.uri)
     for _ in range(2):
         source.wait("postcopy", lambda: status(source) == "postcopy-active")
+        # Behind the package: paused in the midst of that, it is nobody's.
+        source.wait("pages", lambda: source.qmp("query-migrate")["ram"]
+                    ["postcopy-bytes"] > 0)
         before = one.said()
         source.qmp("migrate-pause")
         ended(source, "postcopy-paused")

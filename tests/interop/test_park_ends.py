@@ -182,6 +182,30 @@ def test_before_postcopy_nobody_can_come_back(park):
     assert "nothing here that it could go on with" in p.one.said()
 
 
+TOLD_TO_STOP = {
+    # what a visitor says; exit code; what is said
+    "nobody came": (None, 1, "nobody came"),
+    "a stranger came": (b"GET / HTTP", 1, "nobody came"),
+    "one came back to another park than it left": (
+        recv_bitmap("ram"), 3, "the VM is: split"),
+}
+
+
+@pytest.mark.parametrize("who", TOLD_TO_STOP)
+def test_a_park_that_had_no_source_does_not_say_where_its_vm_is(park, who):
+    words, code, why = TOLD_TO_STOP[who]
+    p = returning(park)
+    if words:
+        stranger = p.connect().say(words)
+        assert stranger.ended()
+        qemu.wait_until("it is turned away", lambda: "turned a connection"
+                        in p.one.said())
+    p.one.process.terminate()
+    ended, said = p.one.wait()
+    assert ended == code and why in said, said
+    assert "at the source" not in said
+
+
 # ---- where the VM is, at each message ---------------------------------------
 
 # What a source says, piece by piece; what of it is answered.

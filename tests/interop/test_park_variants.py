@@ -357,7 +357,7 @@ WRONG = {
                             struct.pack(">II", 0, 5) + bytes(8),
                             "section ram version 5 is not known here"),
     "a device that goes on": (H + struct.pack(">BI", 1, 8) +
-                              b"\x0c0000:05/vfio" + struct.pack(">II", 0, 1),
+                              b"\x0c0000:05/vfio" + struct.pack(">IIQ", 0, 1, 7),
                               "section 0000:05/vfio version 1"),
     "pages that never came": (H + Z + part(end=True) + tail(),
                               "304 pages were never sent"),

@@ -5,6 +5,7 @@ at once, in none that does not fit; and serve needs little memory for it."""
 import json
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -222,6 +223,21 @@ def test_a_vm_of_ferry_is_found_again(ferries, serve, folder):
     assert there.serial.ask("v", "VERIFIED")["bad"] == 0
 
 
+def test_a_damaged_vm_of_ferry_is_not_looked_for(ferries, serve, folder):
+    """The target would let another link in, which brings it no further."""
+    image, _ = ferries
+    data = bytearray(image.read_bytes())
+    [table, length] = struct.unpack_from(">QQ", data, 56)
+    chunks = [row[0] for row in struct.iter_unpack(
+        ">QIQ", data[table:table + length]) if row[1]]
+    data[chunks[-1]] ^= 1
+    image.write_bytes(data)
+    code, [told], said = serve(image, f"unix:{folder}/g.in").wait()
+    assert (code, told["where"]) == (3, "split")
+    assert f"{image}: the image is damaged: memory of block" in said
+    assert "serve a whole copy" in said and said.count("\n") == 1
+
+
 def test_one_image_goes_on_at_four_hosts_at_once(parked, host, serve):
     """Each touches what it likes, and gets that."""
     image = parked("small", guest=SMALL)
@@ -280,6 +296,15 @@ NEWER = {
     "preempt on one side": (3, "split"),
     "devices that it has not, precopy": (1, "image"),
 }
+NEEDED = "must have machine type pc-i440fx-V, 64 MiB of "
+WHY = {
+    # the image, or code: what is said
+    "pc": NEEDED + "pc.ram, the same devices",
+    "ram0": NEEDED + "ram0, the same devices, postcopy-ram on",
+    (1, "image"): "the target did not take the VM",
+    (3, "split"): "the image can be served again",
+    (3, "undecided"): "the image can be served again",
+}
 OTHERS = {
     "pc": [],
     "ram0": ["-object", "memory-backend-ram,id=ram0,size=64M", "-machine",
@@ -300,6 +325,10 @@ def test_a_host_that_does_not_fit_gets_nothing_to_run(parked, host, serve,
                                *words).wait()
     assert (code, told["where"]) == outcome
     assert said.count("\n") == 1
+    if outcome != NEWER.get(what) or outcome[0] == 3:
+        assert WHY[outcome] in said
+    if outcome[0] == 1 and name in WHY:
+        assert WHY[name].replace("-V", f"-{qemu.version_name()}") in said
     assert not may_run(vm)
 
 

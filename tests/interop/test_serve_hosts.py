@@ -549,9 +549,10 @@ def damaged(request, folder):
     return path
 
 
+# Who would wait for another link is told at once that none brings it.
 @pytest.mark.parametrize("words, outcome", [(["--precopy"], SAFE),
-                                            ([], RUNS)],
-                         ids=["precopy", "postcopy"])
+                                            ([], RUNS), (["--recover"], RUNS)],
+                         ids=["precopy", "postcopy", "recover"])
 def test_a_page_that_is_damaged_is_never_sent(begun, damaged, words, outcome):
     host, reader, serve = begun(*words, path=damaged)
     heard = []
@@ -560,8 +561,11 @@ def test_a_page_that_is_damaged_is_never_sent(begun, damaged, words, outcome):
         host.say(wants("ram", 299), wants("ram", 2))
         reader.until("EOF")
     assert serve.wait() == outcome
-    assert "the image is damaged: memory of block ram at 0x0 does not match " \
-        "its hash" in serve.err
+    assert serve.err.count("\n") == 1
+    assert f"{damaged}: the image is damaged: memory of block ram at 0x0 does " \
+        "not match its hash" in serve.err
+    assert ("end it there, and serve a whole copy" in serve.err) == (
+        outcome == RUNS)
     assert ("description" in heard or "RUN" in heard) == (outcome == RUNS)
     assert not BAD_PAGES & set(host.ram)
 

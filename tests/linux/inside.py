@@ -20,7 +20,7 @@ TAIL = 3000             # characters of a console that are shown
 # Not: that the guest distrusts its TSC.  A host in a QEMU does so, too (it
 # takes an AMD CPU without constant TSC for what it looks like), and KVM then
 # bends it.
-TROUBLE = re.compile(r".*(?:soft lockup|hard LOCKUP|rcu.*stall|blocked for more"
+TROUBLE = re.compile(r".*(?:soft lockup|hard LOCKUP|detected stall|blocked for more"
                      r"|\bBUG\b|Oops|WARNING:|Call Trace|segfault|^BAD).*",
                      re.M)
 TICK = re.compile(r"^TICK (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)\r?$", re.M)

@@ -8,12 +8,15 @@ what the guest said, with no character lost or twice.
 import inside
 
 RAM = "--ram 192M"
+# A host that waits for its CPU, or whose packets are sent again, is not dead.
+WATCHDOGS = "rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60"
+PATIENT = "--set x-ferry-timeout=60000"
 
 
 def boot(where, name, kernel, vcpus, user="root"):
     return Tour(where.vm(name, f"--kernel {kernel} --initrd /guest {RAM} "
                          f"--vcpus {vcpus} --append 'console=ttyS0 "
-                         f"loglevel=4'", user), vcpus)
+                         f"loglevel=4 {WATCHDOGS}'", user), vcpus)
 
 
 class Tour:
@@ -38,7 +41,7 @@ class Tour:
 
     def prepare(self, where, name, incoming):
         """Somewhere to go to."""
-        vm = where.vm(name, f"--vcpus {self.vcpus} {RAM} "
+        vm = where.vm(name, f"--vcpus {self.vcpus} {RAM} {PATIENT} "
                       f"--incoming {incoming}", self.vm.user)
         vm.listening()
         return vm
@@ -53,7 +56,7 @@ class Tour:
 
     def move(self, to, uri, options):
         """The whole way, undisturbed."""
-        code, said = self.vm.migrate(uri, f"--json {options}")
+        code, said = self.vm.migrate(uri, f"--json {PATIENT} {options}")
         assert code == 0, f"{said}\n{self.vm.errors()}\n{to.errors()}"
         self.arrive(to)
 

@@ -13,7 +13,8 @@ from jail import Jail, Unable
 
 SOURCE = Path(os.environ.get('FERRY_SOURCE',
                              Path(__file__).resolve().parents[2]))
-PACKAGES = ['libferry0', 'libferry-dev', 'ferry']
+PACKAGES = ['libferry0', 'libferry-dev', 'ferry', 'libferry-vhost0',
+            'libferry-vhost-dev', 'ferry-vhost']
 
 
 def project_version():

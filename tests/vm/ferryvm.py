@@ -268,6 +268,15 @@ class Vm:
     def alive(self):
         return self.process.poll() is None
 
+    def wait_said(self, text, timeout=PATIENCE):
+        """Until it is on stderr: what one side hears, the other says later."""
+        deadline = time.monotonic() + timeout
+        while text not in self.stderr():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} did not say {text!r}: "
+                                   f"{self.stderr()}")
+            time.sleep(0.005)
+
     def stderr(self):
         with open(self.stderr_path, errors="replace") as err:
             return err.read()

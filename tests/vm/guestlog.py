@@ -16,7 +16,8 @@ LAST_BUCKET = 26                # of TRACE's gaps: longer than all others
 
 WORDS = frozenset({
     "WARN", "FATAL", "MAP", "INIT", "READY", "FERRY", "HIST", "BAD", "RESET",
-    "SUMMARY", "TRACE", "TRACED", "VERIFIED", "DONE", "PANIC",
+    "SUMMARY", "TRACE", "TRACED", "VERIFIED", "DONE", "PANIC", "NET",
+    "NETHIST", "DISK", "DISKHIST", "DISKBAD",
 })
 
 
@@ -69,7 +70,7 @@ def parse(text):
     if word not in WORDS:
         return None
     line = Line(word, text)
-    if word == "HIST":
+    if word.endswith("HIST"):
         line.values = _gaps(rest.split())
     elif word not in ("WARN", "FATAL"):
         pairs = (pair.partition("=") for pair in rest.split())

@@ -7,6 +7,14 @@ import select
 import socket
 import sys
 import threading
+import time
+
+
+def _prompt(sock):
+    """What it is given goes out at once, as with who speaks through it."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 def _dial(uri):
@@ -14,7 +22,7 @@ def _dial(uri):
     kind, rest = uri.split(":", 1)
     if kind == "tcp":
         host, port = rest.rsplit(":", 1)
-        return socket.create_connection((host, int(port)))
+        return _prompt(socket.create_connection((host, int(port))))
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.connect(rest)
@@ -87,7 +95,7 @@ class Proxy:
             end.close()
 
     def _accept(self):
-        near, _ = self.listener.accept()
+        near = _prompt(self.listener.accept()[0])
         try:
             far = _dial(self.target)
         except OSError:
@@ -147,16 +155,58 @@ class Fuse(Proxy):
         return True
 
 
+CIPHERS = {0x1301: "AES-128-GCM", 0x1302: "AES-256-GCM",
+           0x1303: "CHACHA20-POLY1305"}
+
+
+def cipher_of(hello):
+    """What a TLS 1.3 server chose, in the first record that it says."""
+    assert hello[0] == 0x16 and hello[5] == 2, hello[:16].hex()
+    at = 5 + 4 + 2 + 32
+    at += 1 + hello[at]
+    return CIPHERS[int.from_bytes(hello[at:at + 2], "big")]
+
+
+class Witness(Proxy):
+    """Sees which cipher each connection gets."""
+
+    def __init__(self, *how):
+        self.said = {}
+        super().__init__(*how)
+
+    def passes(self, sock, data):
+        if sock not in self.near and data:
+            self.said.setdefault(sock, data)
+        return data
+
+    def ciphers(self):
+        return [cipher_of(hello) for hello in self.said.values()]
+
+
 class Road(Proxy):
     """source.migrate(road.uri) arrives at the target; its answers can be kept
     back."""
 
     muted = False
+    last = None                 # the last word that is heard
 
     def mute(self):
         """What the target says is not heard any more."""
         self.muted = True
         self.stir()
+
+    def mute_behind(self, octets):
+        """Once it has said this, in hex, at the beginning of what comes."""
+        self.last = bytes.fromhex(octets)
+
+    def passes(self, sock, data):
+        at = data.find(self.last) if self.last and sock not in self.near \
+            else -1
+        if at < 0:
+            return data
+        self.muted = True
+        data, self.last = data[:at + len(self.last)], None
+        return data
 
     def unmute(self):
         self.muted = False
@@ -165,14 +215,27 @@ class Road(Proxy):
     def hears(self, sock):
         return sock in self.near or not self.muted
 
+    def await_loaded(self):
+        """Muted: until the target has said LOADED, which nobody hears."""
+        said = bytes.fromhex("4601 0004 00000000")
+        while True:
+            for sock in set(self.other) - self.near:
+                try:
+                    if said in sock.recv(1 << 16, socket.MSG_PEEK |
+                                         socket.MSG_DONTWAIT):
+                        return
+                except OSError:
+                    pass
+            time.sleep(0.01)
+
 
 def main():
-    """proxy.py TARGET PORT: says its URI, then obeys "mute" and "unmute"; ends
-    with its input, or when it is killed."""
+    """proxy.py TARGET PORT: says its URI, then obeys "mute", "unmute" and
+    "await loaded"; ends with its input, or when it is killed."""
     proxy = Road(sys.argv[1], port=int(sys.argv[2]))
     print(proxy.uri, flush=True)
     for line in sys.stdin:
-        {"mute": proxy.mute, "unmute": proxy.unmute}[line.strip()]()
+        getattr(proxy, line.strip().replace(" ", "_"))()
         print("done", flush=True)
     proxy.close()
 

@@ -121,6 +121,15 @@ def test_shared_memory_moves(make_vm, guest, shared):
         check_pages(swing.here)
 
 
+def test_as_many_channels_as_there_may_be_come_at_the_same_time(pair):
+    a, b = pair(ram="64M")
+    swing = Swing(a, b)
+    for mode in ["precopy", "postcopy"]:
+        swing.move(mode, {"multifd-channels": 64,
+                          "x-ferry-urgent-channels": 8})
+        check_pages(swing.here)
+
+
 def test_huge_pages_move(pair, huge_pages):
     huge_pages(64)
     a, b = pair(ram="64M", extra=["--hugepages", "2M"])

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import check_pages, sentence
 from ferryvm import QmpError
+from proxy import Fuse
 
 GUEST = "cpus=1 mode=random mem=8M report=100"
 
@@ -123,10 +124,20 @@ def source(make_vm, guest):
 def test_a_vm_that_is_not_there(cli):
     for words in (["migrate", "b", "tcp:127.0.0.1:1"], ["status", "b"],
                   ["cancel", "b"], ["start-postcopy", "b"], ["stop", "b"],
-                  ["cont", "b"], ["quit", "b"], ["status", "/nonexistent/b"]):
+                  ["cont", "b"], ["quit", "b"]):
         done = cli(*words)
         assert done.returncode == 5, words
-        assert "there is no VM" in sentence(done.stderr)
+        assert "there is no VM 'b'" in sentence(done.stderr)
+
+
+def test_a_socket_that_is_not_there(cli):
+    for words in (["status", "/nonexistent/b"], ["quit", "./b"],
+                  ["migrate", "/nonexistent/b", "/nonexistent/c"]):
+        done = cli(*words)
+        assert done.returncode == 5, words
+        said = sentence(done.stderr)
+        assert f"there is no socket {words[1]}" in said
+        assert "-qmp unix:" in said and "ferry list" not in said
 
 
 WORDS = [
@@ -352,6 +363,139 @@ def test_strangers_do_not_keep_a_target_from_its_source(source, make_vm, do):
     while target.fds() > fds + 8:       # some are the migration's
         assert time.monotonic() < deadline, target.fds()
         time.sleep(0.05)
+
+
+def test_all_connections_of_one_migration_may_be_at_the_door(source, make_vm):
+    """1 main, 64 data, 8 urgent and 64 device ones: nobody is shown out."""
+    target = make_vm("b", ram="64M", vcpus=1, incoming="tcp:127.0.0.1:0",
+                     extra=["--set", "x-ferry-timeout=60000"])
+    host, port = target.address()[4:].rsplit(":", 1)
+    threads, every = target.threads(), 1 + 64 + 8 + 64
+    guests = [socket.create_connection((host, int(port)))
+              for _ in range(every)]
+    deadline = time.monotonic() + 30
+    while target.threads() < threads + every:
+        assert time.monotonic() < deadline, (threads, target.threads())
+        time.sleep(0.01)
+    source.migrate(target, "postcopy")
+    source.wait_migration("completed")
+    target.wait_migration("completed")
+    for sock in guests:
+        sock.close()
+    check_pages(target)
+
+
+class Drip(threading.Thread):
+    """Many connections that say a good opening, an octet now and then, and come
+    again when they are shown out."""
+
+    OPENING = bytes.fromhex("46455252 0001 0030 0001 0000 00000000") + \
+        bytes(range(1, 17)) + bytes(16)
+
+    def __init__(self, target, connections):
+        super().__init__(daemon=True)
+        host, port = target.address()[4:].rsplit(":", 1)
+        self.address, self.n = (host, int(port)), connections
+        self.ended, self.most = False, 0
+        self.target, self.said = target, 0
+
+    def again(self):
+        try:
+            return socket.create_connection(self.address)
+        except OSError:             # nobody listens any more
+            return socket.socket()
+
+    def one_round(self, guests):
+        for i, (sock, at) in enumerate(guests):
+            try:
+                sock.send(self.OPENING[at:at + 1])
+                guests[i] = sock, (at + 1) % len(self.OPENING)
+                self.said += 1
+            except OSError:
+                sock.close()
+                guests[i] = self.again(), 0
+        self.most = max(self.most, self.target.threads())
+
+    def run(self):
+        guests = [(socket.create_connection(self.address), 0)
+                  for _ in range(self.n)]
+        while not self.ended:
+            self.one_round(guests)
+            time.sleep(0.02)
+        for sock, _ in guests:
+            sock.close()
+
+
+def test_slow_strangers_cost_little(source, make_vm):
+    target = make_vm("b", ram="64M", vcpus=1, incoming="tcp:127.0.0.1:0")
+    threads, own = target.threads(), target.memory()["own"]
+    drip = Drip(target, 400)
+    drip.start()
+    while drip.said < 3000:
+        time.sleep(0.01)
+    # Those that have just been shown out are still seen for a moment.
+    assert drip.most <= threads + 160 + 40, (threads, drip.most)
+    assert target.memory()["own"] < own + (16 << 20)
+    assert target.migration() == "setup"
+    source.migrate(target, "postcopy")
+    source.wait_migration("completed")
+    target.wait_migration("completed")
+    drip.ended = True
+    drip.join()
+    check_pages(target)
+
+
+# ---- a target that means ill ------------------------------------------------------
+
+
+class Greedy(Fuse):
+    """Whenever the target says something on main, thousands of requests for one
+    page go with it."""
+
+    PAGES = b"".join([
+        struct.pack(">HHQIB6s", 3, 19, 0, 4096, 6, b"pc.ram"),
+        struct.pack(">HHQI", 4, 12, 0, 4096) * 4000])
+    greedy = False
+
+    def passes(self, sock, data):
+        data = super().passes(sock, data)
+        # What it says comes in whole messages, and is short.
+        if not data or not self.greedy or sock in self.near or \
+                len(data) > 4096:
+            return data
+        return data + self.PAGES
+
+
+def requests(source):
+    return source.qmp("query-migrate")["ram"]["postcopy-requests"]
+
+
+def test_a_flood_of_requests_costs_the_source_little(source, make_vm):
+    target = make_vm("b", ram="64M", vcpus=1, incoming="tcp:127.0.0.1:0")
+    way = Greedy(target.address())
+    try:
+        source.migrate(way.uri, "postcopy",
+                       {"x-ferry-background-push": False,
+                        "x-ferry-timeout": 1000})
+        source.wait_migration("postcopy-active")
+        own = source.memory()["own"]
+        way.greedy, most = True, 0
+        end = time.monotonic() + 60
+        while requests(source) < 30000 and time.monotonic() < end:
+            most = max(most, source.memory()["own"])
+            time.sleep(0.02)
+        assert requests(source) >= 30000
+        assert most < own + (16 << 20), (own, most)
+        assert source.status() != "running"
+        way.greedy = False
+        source.set({"x-ferry-background-push": True})
+        while source.migration() != "completed":    # on this link or the next
+            assert time.monotonic() < end + 60, source.qmp("query-migrate")
+            time.sleep(0.02)
+        target.wait_migration("completed")
+    finally:
+        way.close()
+    check_pages(target)
 
 
 # ---- what the system refuses ------------------------------------------------------

@@ -68,6 +68,20 @@ def test_a_small_run_has_every_figure_and_loses_no_page(build, folder, pair):
 
 
 @pytest.mark.usefixtures("kvm")
+def test_a_tiny_run_over_several_channels_has_every_figure(build, folder):
+    out = f"{folder}/out.json"
+    bench(build, "--channels", "--tiny", "--json", out)
+    told = json.loads(Path(out).read_text(encoding="utf-8"))["channels"]
+    assert not [r for r in told["runs"] if "error" in r], told["runs"]
+    assert {r["part"] for r in told["rows"]} == {"link", "capped", "free"}
+    for row in told["rows"]:
+        assert row["rounds"] == 1 and all(row["figures"].values()), row
+        assert row["bad_pages"] == 0
+    shown = bench(build, "--from", out, "--markdown", "-").stdout
+    assert "### Connections of 2 Gbit/s each, 64 MiB" in shown
+
+
+@pytest.mark.usefixtures("kvm")
 def test_a_tiny_run_beside_qemu_has_every_figure(build, folder):
     if PAIRS["qemu"][0].missing(build):
         pytest.skip(PAIRS["qemu"][0].missing(build))
@@ -93,6 +107,19 @@ def test_a_tiny_run_beside_qemu_has_every_figure(build, folder):
     for heading in ("From a QEMU, 64 MiB", "What the guest waits for",
                     "first new line"):
         assert f"### {heading}" in shown or heading in shown
+
+
+@pytest.mark.usefixtures("kvm")
+def test_a_tiny_run_of_bulk_devices_has_every_figure(build, folder):
+    out = f"{folder}/out.json"
+    bench(build, "--bulk", "--tiny", "--json", out)
+    data = json.loads(Path(out).read_text(encoding="utf-8"))["bulk"]
+    assert len(data["rows"]) == 6
+    for row in data["rows"]:
+        assert row["rounds"] == 1 and not row["bad_pages"]
+        assert all(row["figures"].values()), row
+    shown = bench(build, "--from", out, "--markdown", "-").stdout
+    assert "### 2 devices of 4 MiB" in shown
 
 
 def test_what_cannot_be_measured_is_said(folder):

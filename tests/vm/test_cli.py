@@ -174,6 +174,10 @@ def test_a_vm_that_hangs_is_no_dead_one(two, cli):
     try:
         row = json.loads(cli("list", "--json").stdout)[0]
         assert row == {"name": "a", "status": "no answer"}
+        said = cli("status", "a")
+        assert said.returncode == 5
+        assert f"a: its process, {source.process.pid}, is stopped: kill " \
+            f"-CONT {source.process.pid}" in said.stderr
     finally:
         source.signal(signal.SIGCONT)
 
@@ -328,7 +332,7 @@ def test_figures_can_be_read(two, cli):
     assert told["a"]["ram"]["mbps"] > 0
     assert told["a"]["x-ferry-pause-us"] > 0
     assert "p50-us" in told["b"]["x-ferry-faults"]
-    assert set(told["a"].get("x-ferry-faults", {})) <= {"count"}
+    assert set(told["a"].get("x-ferry-faults", {})) <= {"count", "target-p99-us"}
 
 
 def test_doctor(cli):
@@ -553,6 +557,33 @@ def test_ctrl_c_in_postcopy_detaches(two, cli):
     check_pages(target)
 
 
+def test_who_ends_the_command_ends_the_migration(two, cli):
+    source, target = two
+    move = cli.start("migrate", "a", target.address(), *CRAWL)
+    source.wait_migration("active")
+    move.terminate()
+    _, said = move.communicate(timeout=60)
+    assert move.returncode == 1
+    assert b"migration cancelled" in said and said.count(b"\n") == 1
+    assert source.migration() == "cancelled"
+    check_pages(source)
+
+
+def test_who_ends_the_command_too_late_is_told_that_it_goes_on(two, cli):
+    source, target = two
+    move = cli.start("migrate", "a", target.address(), "--postcopy",
+                     "--set", "x-ferry-background-push=off")
+    source.wait_migration("postcopy-active")
+    move.terminate()
+    _, said = move.communicate(timeout=60)
+    assert move.returncode == 3
+    assert b"it cannot be cancelled any more (" in said
+    assert b"): the migration goes on; see `ferry status a`\n" in said
+    assert said.count(b"\n") == 1
+    source.set({"x-ferry-background-push": True})
+    target.wait_migration("completed")
+
+
 def test_a_killed_command_leaves_the_migration_alone(two, cli):
     source, target = two
     move = cli.start("migrate", "a", target.address(), *CRAWL)
@@ -571,7 +602,8 @@ def test_the_source_dies_under_the_command(two, cli):
     source.kill()
     _, said = move.communicate(timeout=60)
     assert move.returncode == 4
-    assert re.search(r"does not answer any more(: \S.*)?$", said.decode())
+    assert re.search(r"does not answer any more(: .*)?; it was .*; .* see "
+                     r"`ferry status` there$", said.decode().strip())
 
 
 def test_messages_go_to_stderr_and_results_to_stdout(two, cli):

@@ -208,7 +208,14 @@ def test_other_files_are_refused(ferry, tmp_path):
     other.write_bytes(b"\x7fELF" + bytes(100))
     broken = tmp_path / "broken"
     broken.write_bytes(b"FERRYIMG" + bytes(5000))
-    for path, says in ((other, "not a migration"), (tmp_path, "directory"),
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"")
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"QFI\xfb" + bytes(100))
+    for path, says in ((other, "not a migration's stream, nor a capture of "
+                        "one, nor an image of a parked VM: it begins with "
+                        "0x7f454c46"), (tmp_path, "directory"),
+                       (empty, "there is nothing"), (disk, "a qcow2 disk"),
                        (broken, "image"), ("/dev/zero", "not a migration"),
                        (tmp_path / "none", "No such file")):
         code, out, err = dump(ferry, path)

@@ -6,11 +6,13 @@ so whatever else is wrong.  1 is what this host, this guest or this migration
 could not do.
 """
 
+import fcntl
 import json
 import os
 import re
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -232,7 +234,10 @@ def test_ram_in_a_file_outlives_a_killed_process(make_vm, guest, ram_file,
                "null", "--ram-path", str(ram_file))
     assert done.returncode == 1 and "it exists" in sentence(done.stderr)
     dump = tmp_path / "dump"
-    done = cli("rescue", "dump", "--json", str(ram_file), str(dump))
+    with ram_file.open("r+b") as dying:     # its lock goes last
+        fcntl.lockf(dying, fcntl.LOCK_EX)
+        threading.Timer(0.5, fcntl.lockf, (dying, fcntl.LOCK_UN)).start()
+        done = cli("rescue", "dump", "--json", str(ram_file), str(dump))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["bytes"] == held(ram_file)
     assert dump.read_bytes() == ram_file.read_bytes()

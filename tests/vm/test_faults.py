@@ -28,6 +28,7 @@ TIMEOUT_MS = 1000       # of silence
 LOOKS_MS = 30000        # for a link that was lost
 GOOD_MS = 3000          # the same, when it never comes back
 LONG_S = 2.5            # enough to be noticed, not to be given up
+LEASE_MS = 1500         # less than the VM is cut off then
 PORT = 4711
 
 
@@ -61,6 +62,7 @@ class Stage:
     def __init__(self, ferry, folder, guest, looks_ms):
         self.ferry, self.folder, self.looks_ms = ferry, folder, looks_ms
         self.net = self.source = self.target = self.way = self.command = None
+        self.leased = False
         try:
             self.net = nets.Net()
             self.source = self.vm("a", "here", kernel=guest, append=GUEST)
@@ -86,7 +88,8 @@ class Stage:
         uri = self.way.uri if proxied else \
             f"tcp:{self.net.ADDRESS['there']}:{PORT}"
         self.command = subprocess.Popen(
-            [self.ferry, "migrate", "a", uri, *self.patience(), *words],
+            [self.ferry, "migrate", "a", uri, *self.patience(), *words,
+             *(["--set", f"x-ferry-lease={LEASE_MS}"] if self.leased else [])],
             text=True,
             env=dict(os.environ, FERRY_RUNTIME_DIR=str(self.folder)),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -148,6 +151,7 @@ def in_device(stage, proxied):
     stage.source.set({"max-bandwidth": 0})
     stage.source.wait_migration("device")
     stage.target.wait_migration("device")
+    stage.way.say("await loaded")
 
 
 def in_postcopy(stage, proxied):
@@ -175,12 +179,22 @@ def in_recovery(stage, proxied):
           ("postcopy-recover-setup", "postcopy-recover"))
 
 
+def leased(state):
+    """The same, and the target runs the VM only while it hears the source."""
+    def come(stage, proxied):
+        stage.leased = True
+        state(stage, proxied)
+    return come
+
+
 STATES = {
     "active": in_active,
     "device": in_device,
     "postcopy-active": in_postcopy,
     "postcopy-paused": in_paused,
     "postcopy-recover-setup": in_recovery,
+    "device, with a lease": leased(in_device),
+    "postcopy-active, with a lease": leased(in_postcopy),
 }
 
 
@@ -250,6 +264,10 @@ FAULTS = {
     "the target is killed": (target_killed, False, GOOD_MS),
 }
 
+# What is like another as far as a lease goes.
+WITHOUT_LEASE = ("packets are lost for 2.5 s", "the target's packets are lost "
+                 "for good", "a proxy between them is killed, and replaced")
+
 
 # ---- what comes of it ---------------------------------------------------------------
 
@@ -307,8 +325,13 @@ def outcome(stage):
     states = [state(vm) for vm in (source, target)]
     where = "-"
     if source.alive():
+        if stage.leased:        # a rollback may have to wait for its end
+            until("the lease ends", lambda: source.qmp("query-migrate")
+                  ["x-ferry-rollback"] != "later")
         q = source.qmp("query-migrate")
         where = f"{q['x-ferry-where']}, safe: {q['x-ferry-safe']}"
+        if stage.leased:
+            where += f", rollback: {q['x-ferry-rollback']}"
         if q["x-ferry-where"] == "source":
             assert at == [source]
         if q["x-ferry-where"] in ("split", "target"):
@@ -327,9 +350,10 @@ which it does.  Seen, not derived: `tests/vm/test_faults.py` makes each fault on
 (`FERRY_RENEW=1`), and fails where it is not true any more.
 
 Both sides give a silent peer up after {timeout} ms here
-(`x-ferry-timeout`, by default 4500), and look for a link that was lost for {looks} ms,
+(`x-ferry-timeout`), and look for a link that was lost for {looks} ms,
 for {good} ms where it never comes back (`x-ferry-recover`, by default ten
-minutes).  *Code* is that of
+minutes).  A lease (`x-ferry-lease`) is {lease} ms; *rollback* is what `ferry
+rollback --target-is-dead` would rest on then.  *Code* is that of
 `ferry migrate`; *states* are the source's and the target's in the end; *runs*
 is where the guest runs then (in `postcopy-paused`, until it touches what is
 missing).  Where the VM runs and is whole, it counted on and every page was
@@ -339,7 +363,7 @@ right.
 
 def page_of(rows):
     out = [HEAD.format(timeout=TIMEOUT_MS, looks=LOOKS_MS,
-                       good=GOOD_MS)]
+                       good=GOOD_MS, lease=LEASE_MS)]
     for state in STATES:
         out.append(f"## In {state}\n\n| fault | code | states | as the source "
                    "knows it | runs |\n|---|---|---|---|---|")
@@ -364,7 +388,8 @@ SEEN = {}
 
 
 # All of them; or of each three one, others in each run.
-ROWS = [(state, fault) for state in STATES for fault in FAULTS]
+ROWS = [(state, fault) for state in STATES for fault in FAULTS
+        if "lease" not in state or fault not in WITHOUT_LEASE]
 STEP = int(os.environ.get("FERRY_FAULTS_STEP", "1"))
 FROM = int(os.environ.get("FERRY_CUTS_FROM", "0"))
 
@@ -388,5 +413,5 @@ def test_the_page_has_all_rows_and_no_others():
             if PAGE.exists() else {}
         PAGE.write_text(page_of({**old, **SEEN}), encoding="utf-8")
     text = PAGE.read_text(encoding="utf-8")
-    assert set(rows_of(text)) == {(s, f) for s in STATES for f in FAULTS}
+    assert set(rows_of(text)) == set(ROWS)
     assert text == page_of(rows_of(text))

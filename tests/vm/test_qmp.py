@@ -301,8 +301,7 @@ QUERIES = ["query-status", "query-version", "query-commands",
 NOT_OURS = {
     "query-migrate-parameters": (
         "announce-", "block-", "compress-", "cpu-throttle-tailslow",
-        "decompress-", "multifd-compression", "multifd-zlib-level",
-        "multifd-zstd-level", "throttle-trigger-threshold", "tls-",
+        "decompress-", "throttle-trigger-threshold", "tls-",
         "x-checkpoint-delay", "xbzrle-"),
     "query-migrate/ram": ("dirty-sync-missed-zero-copy", "skipped"),
 }
@@ -416,7 +415,8 @@ def test_capabilities_are_as_they_were_set(vm):
 
 def test_some_may_be_set_while_a_migration_runs(pair):
     source, target = pair(ram="64M")
-    source.migrate(target, "precopy", {"max-bandwidth": 100_000})
+    source.migrate(target, "precopy", {"max-bandwidth": 100_000,
+                                       "multifd-channels": 1})
     source.wait_migration("active")
     source.set({"downtime-limit": 500, "max-bandwidth": 200_000})
     with pytest.raises(QmpError, match="cannot be changed now"):

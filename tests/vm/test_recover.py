@@ -4,6 +4,7 @@ found again: whoever broke it, how often, and without a wrong page.
 """
 
 import os
+import random
 import signal
 import time
 
@@ -15,7 +16,7 @@ from proxy import Fuse
 
 HELD = {"x-ferry-background-push": False}
 QUICK = {"x-ferry-timeout": 1000}
-FAULTS = int(os.environ.get("FERRY_FAULTS", "5"))
+FAULTS = int(os.environ.get("FERRY_FAULTS", "15"))
 
 
 @pytest.fixture
@@ -77,21 +78,47 @@ def finish(source, target, least):
     assert target.status() == "running"
 
 
+def break_once(source, fuse, mend_after=0):
+    """Broken, noticed, tried in vain at least once, mended."""
+    before = recovery(source).get("attempts", 0)
+    fuse.blow()
+    while recovery(source).get("attempts", 0) == before:
+        time.sleep(0.005)
+    time.sleep(mend_after)
+    fuse.mend()
+
+
 @pytest.mark.sanitize
 @pytest.mark.parametrize("way", ["tcp", "unix"])
-def test_a_link_that_breaks_again_and_again(pair, fuses, folder, way):
-    source, target = pair(ram="64M", incoming="tcp:127.0.0.1:0"
-                          if way == "tcp" else f"unix:{folder}/in")
+def test_a_link_that_breaks_again_and_again(pair, fuses, folder, way, capsys):
+    """FERRY_FAULTS of them, each noticed before the next: some as soon as it is
+    found again, some while it is being found, some later; the guest misses
+    memory all the time."""
+    seed = os.environ.get("FERRY_SEED", "") or str(random.randrange(1 << 32))
+    chance = random.Random(seed)
+    source, target = pair(
+        ram=f"{64 + FAULTS // 2 * 2}M", incoming="tcp:127.0.0.1:0"
+        if way == "tcp" else f"unix:{folder}/in",
+        append="cpus=2 mode=random mem=70% rate=8M report=100")
     fuse = fuses(target, None if way == "tcp" else f"{folder}/fuse")
     hold(source, fuse.uri)
-    for times in range(1, FAULTS + 1):
-        before = recovery(source).get("attempts", 0)
-        fuse.blow()
-        while recovery(source).get("attempts", 0) == before:
-            time.sleep(0.01)
-        fuse.mend()
-        await_recoveries(source, times)
-    finish(source, target, FAULTS)
+    begin, faults = time.monotonic(), 0
+    while faults < FAULTS:
+        before = recovery(source).get("count", 0)
+        break_once(source, fuse, chance.choice([0, 0, 0.05]))
+        faults += 1
+        if chance.random() < 0.25:
+            time.sleep(chance.random() * 0.02)
+            continue            # whether it is found again by now or not
+        await_recoveries(source, before + 1)
+        time.sleep(chance.choice([0, 0, 0.03 * chance.random()]))
+    await_recoveries(source, 1)
+    took = time.monotonic() - begin
+    finish(source, target, 1)
+    with capsys.disabled():
+        print(f"\n{faults} faults over {way} in {took:.0f} s (seed {seed}): "
+              f"found again {recovery(source)['count']} times in "
+              f"{recovery(source)['attempts']} attempts, bad=0")
 
 
 @pytest.mark.sanitize
@@ -162,6 +189,24 @@ def test_a_second_path_is_taken(pair, fuses, cli):
     check_pages(target)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_watching_does_not_end_the_search(pair, fuses, cli, number):
+    source, target = pair(ram="64M")
+    fuse = fuses(target)
+    source.set(HELD)
+    move = cli.start("migrate", "a", fuse.uri, "--postcopy", "--set",
+                     "x-ferry-background-push=off")
+    source.wait_migration("postcopy-active")
+    fuse.blow()
+    await_loss(source)
+    move.send_signal(number)
+    _, said = move.communicate(timeout=60)
+    assert move.returncode == 3 and b"the migration goes on" in said, said
+    fuse.mend()
+    await_recoveries(source, 1)
+    finish(source, target, 1)
+
+
 def test_by_hand_at_another_address(pair, fuses, folder, cli):
     source, target = pair(ram="64M", append=GUEST + " touch=all")
     fuse = fuses(target)
@@ -187,7 +232,49 @@ def test_by_hand_at_another_address(pair, fuses, folder, cli):
     check_pages(target)
 
 
-def test_orders_while_there_is_no_link(pair, fuses):
+class LosesRun(Fuse):
+    """Nothing goes to the target any more once it has said LOADED."""
+
+    LOADED = bytes.fromhex("4601 0004 00000000")
+    loaded = False
+
+    def passes(self, sock, data):
+        self.loaded |= sock not in self.near and self.LOADED in data
+        return super().passes(sock, data)
+
+    def hears(self, sock):
+        if not self.blown and self.loaded and sock in self.near:
+            return False
+        return super().hears(sock)
+
+
+@pytest.mark.parametrize("passes", [0, 1000], ids=["postcopy", "precopy"])
+def test_run_is_lost_and_the_link_for_longer_than_a_timeout(pair, passes):
+    """The target does not run it, the source may not: it is waited for."""
+    source, target = pair(ram="64M")
+    target.set(QUICK)
+    way = LosesRun(target.address())
+    try:
+        source.set({**QUICK, "x-ferry-precopy-passes": passes})
+        source.qmp("migrate", uri=way.uri)
+        while source.qmp("query-migrate")["x-ferry-where"] != "undecided":
+            time.sleep(0.005)
+        way.blow()
+        time.sleep(2.5)
+        now = target.qmp("query-migrate")
+        assert now["status"] == "device", now
+        assert source.qmp("query-migrate")["x-ferry-where"] == "undecided"
+        assert target.status() != "running" != source.status()
+        way.loaded, way.LOADED = False, b"never again"
+        way.mend()
+        await_end(source)
+        await_end(target)
+    finally:
+        way.close()
+    check_pages(target)
+
+
+def test_orders_while_there_is_no_link(pair, fuses, cli):
     source, target = pair(ram="64M")
     fuse = fuses(target)
     hold(source, fuse.uri)
@@ -198,17 +285,22 @@ def test_orders_while_there_is_no_link(pair, fuses):
     assert "paused by the user" in now["error-desc"]
     target.wait_migration("postcopy-paused")
     for vm in source, target:
-        with pytest.raises(QmpError, match="connection"):
+        with pytest.raises(QmpError, match="connection.*ferry recover"):
             vm.qmp("quit")
+    with pytest.raises(QmpError, match="handed over.*ferry recover"):
+        source.qmp("cont")
     source.qmp("migrate", resume=True)
     await_recoveries(source, 1)
 
     fuse.blow()
     while recovery(source)["attempts"] < 4:
         time.sleep(0.01)
-    source.qmp("migrate_cancel")
+    done = cli("cancel", "a")
+    assert done.returncode == 3, done.stderr
     while recovery(source)["seeking"]:
         time.sleep(0.01)
+    done = cli("cancel", "a")
+    assert done.returncode == 1 and "`ferry recover`" in done.stderr
     now = source.qmp("query-migrate")
     assert "cancelled by the user" in now["error-desc"]
     assert now["x-ferry-where"] == "split"

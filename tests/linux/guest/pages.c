@@ -78,7 +78,10 @@ static unsigned verify_all(void)
 int main(int argc, char **argv)
 {
 	static const struct timespec nap = { .tv_nsec = 1000000000 / STEPS };
-	struct sigaction action = { .sa_handler = on_usr1 };
+	struct sigaction action = {
+		/* Not to lose a line that is being written. */
+		.sa_handler = on_usr1, .sa_flags = SA_RESTART,
+	};
 	unsigned long bad = 0, written = 0, rate;
 	uint64_t x = 1;
 

@@ -164,6 +164,36 @@ static void a_payload_is_part_buffer_part_channel(void **state)
 	finish();
 }
 
+/* More than the buffer may hold otherwise, and behind what is in it. */
+static void what_is_given_back_is_read_again(void **state)
+{
+	uint8_t data[300], two[2];
+	struct iovec iov = { data, sizeof(data) };
+	struct ferry_err e;
+
+	(void)state;
+	start(100);
+	send_text(end[1], "ab");
+	assert_int_equal(ferry_inbuf_scatter(&b, &iov, 1, &e), 2);
+	assert_int_equal(b.offset, 2);
+	assert_ok(ferry_inbuf_give_back(&b, data, 1, &e));
+	assert_ok(ferry_inbuf_give_back(&b, data + 1, 1, &e));
+	assert_int_equal(b.offset, 0);
+	expect_next("ab");
+
+	fill_pattern(data, sizeof(data), 0);
+	assert_ok(ferry_inbuf_give_back(&b, data, sizeof(data), &e));
+	send_text(end[1], "cd");
+	assert_int_equal(ferry_inbuf_have(&b), sizeof(data));
+	memset(data, 0, sizeof(data));
+	assert_ok(ferry_inbuf_read(&b, data, sizeof(data), &e));
+	for (size_t i = 0; i < sizeof(data); i++)
+		assert_int_equal(data[i], pattern(i));
+	assert_ok(ferry_inbuf_read(&b, two, 2, &e));
+	assert_memory_equal(two, "cd", 2);
+	finish();
+}
+
 static void the_end_of_the_stream_is_told(void **state)
 {
 	struct ferry_err e = { 0 };
@@ -192,6 +222,7 @@ int main(void)
 		TEST(the_buffer_grows_to_its_limit),
 		TEST(records_meet_every_border_of_the_buffer),
 		TEST(a_payload_is_part_buffer_part_channel),
+		TEST(what_is_given_back_is_read_again),
 		TEST(the_end_of_the_stream_is_told),
 	};
 

@@ -19,6 +19,7 @@ static const struct {
 	  "tcp:h_1-x:80" },
 	{ "tcp:[::1]:5", FERRY_URI_TCP, "::1", "5" },
 	{ "tcp:[fe80::1%eth0]:5", FERRY_URI_TCP, "fe80::1%eth0", "5" },
+	{ "tcp:[a%b]:5", FERRY_URI_TCP, "a%b", "5" },
 	{ "tcp:[localhost]:5", FERRY_URI_TCP, "localhost", "5", .again =
 	  "tcp:localhost:5" },
 	{ "unix:/run/vm.sock", FERRY_URI_UNIX, .path = "/run/vm.sock" },

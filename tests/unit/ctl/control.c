@@ -931,6 +931,37 @@ static void the_vm_arrives_as_it_left(void **state)
 	ends(f, 0);
 }
 
+static void limit(bool limited)
+{
+	pthread_mutex_lock(&fake_lock);
+	fake.limited = limited;
+	pthread_mutex_unlock(&fake_lock);
+}
+
+static void a_vm_whose_lease_ran_out_is_not_said_to_run(void **state)
+{
+	struct fixture *f = *state;
+	struct json_object *said;
+
+	launch_incoming(f, "tcp:h:1");
+	arrived(f, 1);
+	status_is(f, "running");
+	limit(true);
+	status_is(f, "paused");
+	said = ask(f, "query-status");
+	assert_string_equal(ferry_json_str(said, "x-ferry-why"),
+			    "the lease ran out");
+	json_object_put(said);
+	limit(false);		/* nobody has to let it go on */
+	status_is(f, "running");
+	said = ask(f, "query-status");
+	assert_null(ferry_json_str(said, "x-ferry-why"));
+	json_object_put(said);
+	completed(f);
+	ok(f, "quit", NULL);
+	ends(f, 0);
+}
+
 static void a_stopped_vm_arrives_stopped(void **state)
 {
 	struct fixture *f = *state;
@@ -1206,6 +1237,7 @@ int main(void)
 		T(a_signal_after_the_commit_waits_for_the_end),
 		T(a_target_tells_its_address),
 		T(the_vm_arrives_as_it_left),
+		T(a_vm_whose_lease_ran_out_is_not_said_to_run),
 		T(a_stopped_vm_arrives_stopped),
 		T(stop_before_the_arrival_is_remembered),
 		T(guest_poweroff_in_postcopy_waits_for_the_memory),

@@ -23,7 +23,9 @@ struct fake {
 	bool	made, running;
 	bool	cannot_reset;
 	bool	page_missing;		/* a vCPU waits for it */
+	bool	limited;		/* run_until is past */
 	unsigned runs, pauses, resets, throttle;
+	uint64_t run_until;
 
 	/* engine */
 	const struct ferry_vm_ops *ops;

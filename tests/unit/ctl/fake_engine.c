@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <ferry/bulk.h>
+
 #include "base/err.h"
 
 struct ferry_vm { struct ferry_vm_ops ops; };
@@ -102,6 +104,17 @@ int ferry_params_get(const struct ferry_params *p, const char *name,
 	return 0;
 }
 
+int ferry_params_get_text(const struct ferry_params *p, const char *name,
+			  char *buf, size_t bytes, struct ferry_err *e)
+{
+	int i = row_of(name, e);
+
+	if (i < 0)
+		return -1;
+	snprintf(buf, bytes, "%llu", (unsigned long long)p->v[i]);
+	return 0;
+}
+
 /* ---- names ------------------------------------------------------------------ */
 
 const char *ferry_state_name(enum ferry_state state)
@@ -122,6 +135,12 @@ const char *ferry_where_name(enum ferry_where where)
 					     "target" };
 
 	return names[where];
+}
+
+const char *ferry_rollback_name(enum ferry_rollback rollback)
+{
+	(void)rollback;
+	return "no";
 }
 
 const char *ferry_safe_name(unsigned safe)
@@ -306,6 +325,12 @@ static int rescue(int fd, struct ferry_err *e)
 	return write(fd, "half", 4) == 4 ? 0 : -1;
 }
 
+int ferry_source_rollback(struct ferry_source *s, struct ferry_err *e)
+{
+	(void)s;
+	return recover("rollback", e);
+}
+
 int ferry_source_rescue(struct ferry_source *s, int fd, struct ferry_err *e)
 {
 	(void)s;
@@ -408,6 +433,24 @@ int ferry_target_may_run(struct ferry_target *t, struct ferry_err *e)
 	return 0;
 }
 
+int ferry_source_channel(struct ferry_source *s, unsigned i,
+			 struct ferry_channel_stats *out)
+{
+	(void)s;
+	(void)i;
+	(void)out;
+	return -1;
+}
+
+int ferry_target_channel(struct ferry_target *t, unsigned i,
+			 struct ferry_channel_stats *out)
+{
+	(void)t;
+	(void)i;
+	(void)out;
+	return -1;
+}
+
 void ferry_target_stats(struct ferry_target *t, struct ferry_stats *out)
 {
 	(void)t;
@@ -454,4 +497,26 @@ void fake_pass(unsigned pass)
 	};
 
 	tell(&ev);
+}
+
+/* ---- bulk devices: there are none ------------------------------------------ */
+
+int ferry_source_bulk(struct ferry_source *s, unsigned index,
+		      struct ferry_bulk_stats *out)
+{
+	(void)s, (void)index, (void)out;
+	return -1;
+}
+
+int ferry_target_bulk(struct ferry_target *t, unsigned index,
+		      struct ferry_bulk_stats *out)
+{
+	(void)t, (void)index, (void)out;
+	return -1;
+}
+
+const char *ferry_bulk_state_name(enum ferry_bulk_state state)
+{
+	(void)state;
+	return "none";
 }

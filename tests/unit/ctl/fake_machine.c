@@ -4,6 +4,9 @@
 
 #include <stdlib.h>
 
+#include "vmm/bulk_state.h"
+#include "vmm/vhost_device.h"
+
 struct fake fake;
 pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -78,6 +81,23 @@ bool ferry_machine_running(struct ferry_machine *m)
 	return fake.running;
 }
 
+void ferry_machine_run_until(struct ferry_machine *m, uint64_t boot_ns)
+{
+	(void)m;
+	fake.run_until = boot_ns;
+}
+
+bool ferry_machine_is_limited(struct ferry_machine *m)
+{
+	bool limited;
+
+	(void)m;
+	pthread_mutex_lock(&fake_lock);
+	limited = fake.limited;
+	pthread_mutex_unlock(&fake_lock);
+	return limited;
+}
+
 void ferry_machine_throttle(struct ferry_machine *m, unsigned percent)
 {
 	(void)m;
@@ -107,7 +127,7 @@ void ferry_machine_heartbeat(struct ferry_machine *m,
 	*out = (struct ferry_heartbeat){ 3, 2000, 95, 99 };
 }
 
-/* ---- the guest --------------------------------------------------------------- */
+/* ---- the guest ---------------------------------------------------------- */
 
 void fake_shutdown(void)
 {
@@ -128,4 +148,91 @@ void fake_panic(const char *text)
 	pthread_mutex_lock(&vcpu_lock);
 	fake.config.on_panic(fake.config.opaque, text);
 	pthread_mutex_unlock(&vcpu_lock);
+}
+
+int ferry_machine_check_paused(struct ferry_machine *m, struct ferry_err *e)
+{
+	(void)m, (void)e;
+	return 0;
+}
+
+/* None are asked for. */
+struct ferry_vhost_devices *
+ferry_vhost_devices_new(const struct ferry_vhost_words *w, size_t n,
+			void (*say)(void *opaque, const char *text),
+			void *opaque, struct ferry_err *e)
+{
+	(void)w, (void)n, (void)say, (void)opaque, (void)e;
+	abort();
+}
+
+void ferry_vhost_devices_free(struct ferry_vhost_devices *d)
+{
+	(void)d;
+}
+
+unsigned
+ferry_vhost_devices_list(struct ferry_vhost_devices *d,
+			 const struct ferry_virtio_device
+				*list[FERRY_VIRTIO_DEVICES_MAX])
+{
+	(void)d, (void)list;
+	return 0;
+}
+
+void ferry_vhost_devices_attach(struct ferry_vhost_devices *d,
+				struct ferry_machine *m)
+{
+	(void)d, (void)m;
+}
+
+int ferry_vhost_devices_describe(struct ferry_vhost_devices *d,
+				 struct ferry_vm *vm, struct ferry_err *e)
+{
+	(void)d, (void)vm, (void)e;
+	return 0;
+}
+
+int ferry_vhost_devices_arriving(struct ferry_vhost_devices *d,
+				 struct ferry_err *e)
+{
+	(void)d, (void)e;
+	return 0;
+}
+
+int ferry_vhost_devices_check_rollback(const struct ferry_vhost_devices *d,
+				       struct ferry_err *e)
+{
+	(void)d, (void)e;
+	return 0;
+}
+
+void ferry_vhost_devices_announce(struct ferry_vhost_devices *d)
+{
+	(void)d;
+}
+
+struct ferry_bulk_states *
+ferry_bulk_states_new(const char *const *words, size_t n, bool empty,
+		      struct ferry_err *e)
+{
+	(void)words, (void)n, (void)empty, (void)e;
+	abort();
+}
+
+void ferry_bulk_states_free(struct ferry_bulk_states *s)
+{
+	(void)s;
+}
+
+int ferry_bulk_states_describe(struct ferry_bulk_states *s,
+			       struct ferry_vm *vm, struct ferry_err *e)
+{
+	(void)s, (void)vm, (void)e;
+	return 0;
+}
+
+void ferry_bulk_states_run(struct ferry_bulk_states *s, bool runs)
+{
+	(void)s, (void)runs;
 }

@@ -53,6 +53,62 @@ static void chance_is_the_seeds(void **state)
 	assert_int_equal(same, 0);
 }
 
+/* As the source does it: lost, then attempts that fail, then a link. */
+static void lose(struct ferry_backoff *b, unsigned failures, uint64_t now)
+{
+	for (unsigned i = 0; i <= failures; i++) {
+		ferry_backoff_lost(b, now + i * MS);
+		b->attempt++;
+	}
+}
+
+static const struct {
+	const char *what;
+	uint64_t lasted_ms, missing[3];
+	bool anew;
+} links[] = {
+	{ "nothing came over any", 1, { 100, 100, 100 }, false },
+	{ "something came over it", 1, { 100, 100, 99 }, true },
+	{ "over the one before", 1, { 100, 99, 99 }, false },
+	{ "it lasted", 1500, { 100, 100, 100 }, true },
+	{ "more is missing than was", 1, { 100, 100, 101 }, false },
+};
+
+static void distances_begin_anew_behind_a_good_link(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(links); i++) {
+		struct ferry_backoff b = { 0 };
+		uint64_t now = 1000 * MS, began;
+		unsigned before;
+
+		for (unsigned link = 0; link < 3; link++) {
+			lose(&b, 5, now);
+			before = b.attempt;
+			ferry_backoff_joined(&b, now + 10 * MS,
+					     links[i].missing[link]);
+			now += (10 + links[i].lasted_ms) * MS;
+		}
+		began = b.since_ns;
+		ferry_backoff_lost(&b, now);
+		if (links[i].anew != !b.attempt ||
+		    (links[i].anew ? now : began) != b.since_ns ||
+		    (!links[i].anew && b.attempt != before))
+			fail_msg("%s: attempt %u", links[i].what, b.attempt);
+	}
+}
+
+static void who_asks_by_hand_begins_anew(void **state)
+{
+	struct ferry_backoff b = { 0 };
+
+	(void)state;
+	lose(&b, 5, 1000 * MS);
+	ferry_backoff_anew(&b, 2000 * MS);
+	assert_int_equal(b.attempt, 0);
+	assert_int_equal(b.since_ns, 2000 * MS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -60,6 +116,8 @@ int main(void)
 		cmocka_unit_test(distances_grow_and_end),
 		cmocka_unit_test(all_addresses_are_tried_before_it_grows),
 		cmocka_unit_test(chance_is_the_seeds),
+		cmocka_unit_test(distances_begin_anew_behind_a_good_link),
+		cmocka_unit_test(who_asks_by_hand_begins_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,9 +68,22 @@ static const struct row {
 	{ FERRY_COMMAND_FINISH, P | R, OCTETS("\0\0\0\1"), 0,
 	  "16 pages were never sent, the first is page 0 of block ram",
 	  "command FINISH comes out of turn" },
+	{ FERRY_COMMAND_HEARD, NEVER, OCTETS(""), 0, NULL, "HEARD" },
+	{ FERRY_COMMAND_LOST, R, OCTETS("\0\3\0\7"), 0,
+	  "LOST of channel 0x30007 comes out of turn",
+	  "command LOST comes out of turn" },
+	{ FERRY_COMMAND_WATCH, L | R, OCTETS("\0\0\0\1"), 0,
+	  "WATCH was not agreed on", "command WATCH comes out of turn" },
 	{ FERRY_COMMAND_VERIFY, C | R,
 	  OCTETS("\3ram" "\0\0\0\0\0\0\0\0" "\0\0\0\0"), 0,
 	  "VERIFY was not agreed on", "command VERIFY comes out of turn" },
+	{ FERRY_COMMAND_LEASE, B, OCTETS("\0\0\x27\x10"), 0,
+	  "LEASE comes twice, or was not agreed on",
+	  "command LEASE comes out of turn" },
+	{ FERRY_COMMAND_RENEW, ALWAYS, OCTETS("\0\0\0\7"), 0, NULL, "" },
+	/* Only of a source that has come back. */
+	{ FERRY_COMMAND_VOID, NEVER, OCTETS("\0\4soon"), 0, NULL,
+	  "command VOID comes out of turn" },
 };
 
 static struct area memory;

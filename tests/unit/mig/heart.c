@@ -171,7 +171,7 @@ static void source_beat(void *arg)
 {
 	struct mouth *m = arg;
 
-	ferry_speak_beat(&m->speak);
+	ferry_speak_beat(&m->speak, FERRY_COMMAND_PING, 0);
 	atomic_fetch_add(&m->beats, 1);
 }
 
@@ -184,7 +184,7 @@ static void target_beat(void *arg)
 {
 	struct mouth *m = arg;
 
-	ferry_answer_beat(&m->answer);
+	ferry_answer_beat(&m->answer, FERRY_RP_PONG, 0);
 	atomic_fetch_add(&m->beats, 1);
 }
 

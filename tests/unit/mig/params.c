@@ -5,6 +5,7 @@
  */
 #include "help.h"
 
+#include "base/thread.h"
 #include "mig/params.h"
 
 static const struct ferry_param_info *row_of(const char *name)
@@ -66,14 +67,42 @@ static void every_row_makes_sense(void **state)
 	assert_null(ferry_param_info(SIZE_MAX));
 }
 
+/* Texts stand behind all numbers. */
+static const struct ferry_param_info *number_row(size_t i)
+{
+	return i < FERRY_P_TLS_CREDS ? ferry_param_info(i) : NULL;
+}
+
+/* By default; one depends on the machine. */
+static uint64_t def_of(size_t i)
+{
+	return i == FERRY_P_CHANNELS ?
+	       ferry_params_channels(ferry_thread_cpus()) :
+	       ferry_param_info(i)->def;
+}
+
+static void channels_depend_on_the_cpus(void **state)
+{
+	static const struct { unsigned cpus, channels; } rows[] = {
+		{ 0, 1 }, { 1, 1 }, { 2, 1 }, { 7, 1 }, { 8, 2 }, { 16, 4 },
+		{ 35, 8 }, { 512, 8 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(rows); i++)
+		assert_int_equal(ferry_params_channels(rows[i].cpus),
+				 rows[i].channels);
+	assert_true(ferry_thread_cpus() >= 1);
+}
+
 static void a_new_set_has_every_default(void **state)
 {
 	struct ferry_params *p = ferry_params_new();
 	const struct ferry_param_info *t;
 
 	(void)state;
-	for (size_t i = 0; (t = ferry_param_info(i)); i++)
-		assert_int_equal(get(p, t->name), t->def);
+	for (size_t i = 0; (t = number_row(i)); i++)
+		assert_int_equal(get(p, t->name), def_of(i));
 	assert_int_equal(get(p, "downtime-limit"), 300);
 	assert_int_equal(get(p, "postcopy-ram"), 1);
 	ferry_params_free(p);
@@ -86,7 +115,7 @@ static void every_row_takes_all_of_its_range_and_no_more(void **state)
 	const struct ferry_param_info *t;
 
 	(void)state;
-	for (size_t i = 0; (t = ferry_param_info(i)); i++) {
+	for (size_t i = 0; (t = number_row(i)); i++) {
 		struct ferry_err e = { 0 };
 
 		assert_ok(ferry_params_set_uint(p, t->name, t->max, &e));
@@ -113,7 +142,7 @@ static void every_row_can_be_set_by_text(void **state)
 	const struct ferry_param_info *t;
 
 	(void)state;
-	for (size_t i = 0; (t = ferry_param_info(i)); i++) {
+	for (size_t i = 0; (t = number_row(i)); i++) {
 		struct ferry_err e = { 0 };
 		char text[32];
 
@@ -139,7 +168,7 @@ static void every_choice_is_its_index(void **state)
 	const struct ferry_param_info *t;
 
 	(void)state;
-	for (size_t i = 0; (t = ferry_param_info(i)); i++) {
+	for (size_t i = 0; (t = number_row(i)); i++) {
 		if (!t->choices)
 			continue;
 		for (unsigned c = 0; t->choices[c]; c++) {
@@ -239,9 +268,9 @@ static void nonsense_is_refused_with_what_is_allowed(void **state)
 				 bad[i].text);
 		assert_says(&e, FERRY_E_INVALID, bad[i].says);
 	}
-	for (size_t i = 0; i < FERRY_PARAMS; i++)
+	for (size_t i = 0; i < FERRY_P_TLS_CREDS; i++)
 		assert_int_equal(ferry_param(p, (enum ferry_param)i),
-				 ferry_param_info(i)->def);
+				 def_of(i));
 	ferry_params_free(p);
 }
 
@@ -284,7 +313,7 @@ static void only_some_may_change_while_it_runs(void **state)
 	unsigned fixed = 0;
 
 	(void)state;
-	for (size_t i = 0; (t = ferry_param_info(i)); i++) {
+	for (size_t i = 0; (t = number_row(i)); i++) {
 		const char *text = t->choices ? t->choices[t->max] : "1";
 		struct ferry_err e = { 0 };
 		int rc = ferry_params_change(p, t->name, text, &e);
@@ -297,7 +326,7 @@ static void only_some_may_change_while_it_runs(void **state)
 		assert_int_equal(rc, -1);
 		assert_says(&e, FERRY_E_STATE, "cannot be changed while");
 		assert_says(&e, FERRY_E_STATE, t->name);
-		assert_int_equal(get(p, t->name), t->def);
+		assert_int_equal(get(p, t->name), def_of(i));
 	}
 	assert_true(fixed > 0);
 	/* What was promised to be changeable. */
@@ -322,6 +351,52 @@ static void a_change_is_checked_like_any_setting(void **state)
 	ferry_params_free(p);
 }
 
+static void a_text_is_kept_as_it_is_up_to_its_length(void **state)
+{
+	struct ferry_params *p = ferry_params_new();
+	char text[1026], got[1024], small[4];
+	struct ferry_err e = { 0 };
+	uint64_t v;
+
+	(void)state;
+	assert_ok(ferry_params_get_text(p, "tls-creds", got, sizeof(got), &e));
+	assert_string_equal(got, "");
+	memset(text, 'x', sizeof(text));
+	text[1024] = '\0';
+	assert_int_equal(ferry_params_set(p, "tls-creds", text, &e), -1);
+	assert_says(&e, FERRY_E_INVALID, "tls-creds: more than 1023");
+	text[1023] = '\0';
+	assert_ok(ferry_params_set(p, "tls-creds", text, &e));
+	assert_ok(ferry_params_get_text(p, "tls-creds", got, sizeof(got), &e));
+	assert_string_equal(got, text);
+	assert_int_equal(ferry_params_get_text(p, "tls-creds", small,
+					       sizeof(small), &e), -1);
+	assert_int_equal(ferry_params_get(p, "tls-creds", &v, &e), -1);
+	assert_says(&e, FERRY_E_INVALID, "tls-creds is a text");
+	assert_int_equal(ferry_params_set_uint(p, "tls-creds", 1, &e), -1);
+	assert_int_equal(ferry_params_change(p, "tls-creds", "", &e), -1);
+	assert_says(&e, FERRY_E_STATE, "cannot be changed");
+	ferry_params_free(p);
+}
+
+static void every_number_is_a_text_that_can_be_set(void **state)
+{
+	struct ferry_params *p = ferry_params_new();
+	const struct ferry_param_info *t;
+	char text[64];
+
+	(void)state;
+	for (size_t i = 0; (t = number_row(i)); i++) {
+		assert_ok(ferry_params_set_uint(p, t->name, t->max, NULL));
+		assert_ok(ferry_params_get_text(p, t->name, text, sizeof(text),
+						NULL));
+		assert_ok(ferry_params_set_uint(p, t->name, t->min, NULL));
+		assert_ok(ferry_params_set(p, t->name, text, NULL));
+		assert_int_equal(get(p, t->name), t->max);
+	}
+	ferry_params_free(p);
+}
+
 static void a_copy_has_all_values(void **state)
 {
 	struct ferry_params from, to;
@@ -329,13 +404,16 @@ static void a_copy_has_all_values(void **state)
 	(void)state;
 	ferry_params_init(&from);
 	ferry_params_init(&to);
-	for (size_t i = 0; i < FERRY_PARAMS; i++) {
+	for (size_t i = 0; i < FERRY_P_TLS_CREDS; i++) {
 		const struct ferry_param_info *t = ferry_param_info(i);
 
 		assert_ok(ferry_params_set_uint(&from, t->name, t->max, NULL));
 	}
+	assert_ok(ferry_params_set(&from, "tls-hostname", "host", NULL));
 	ferry_params_copy(&to, &from);
-	for (size_t i = 0; i < FERRY_PARAMS; i++)
+	assert_string_equal(ferry_param_text(&to, FERRY_P_TLS_HOSTNAME),
+			    "host");
+	for (size_t i = 0; i < FERRY_P_TLS_CREDS; i++)
 		assert_int_equal(ferry_param(&to, (enum ferry_param)i),
 				 ferry_param_info(i)->max);
 }
@@ -345,6 +423,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_row_makes_sense),
 		cmocka_unit_test(a_new_set_has_every_default),
+		cmocka_unit_test(channels_depend_on_the_cpus),
 		cmocka_unit_test(every_row_takes_all_of_its_range_and_no_more),
 		cmocka_unit_test(every_row_can_be_set_by_text),
 		cmocka_unit_test(every_choice_is_its_index),
@@ -354,6 +433,8 @@ int main(void)
 		cmocka_unit_test(an_unknown_name_cannot_be_read_or_set),
 		cmocka_unit_test(only_some_may_change_while_it_runs),
 		cmocka_unit_test(a_change_is_checked_like_any_setting),
+		cmocka_unit_test(a_text_is_kept_as_it_is_up_to_its_length),
+		cmocka_unit_test(every_number_is_a_text_that_can_be_set),
 		cmocka_unit_test(a_copy_has_all_values),
 	};
 

@@ -153,6 +153,24 @@ static const struct {
 		{ TOO_MUCH, .passes = 29 }, FERRY_DO_PASS },
 	{ "nothing is allowed: and then no more",
 		{ TOO_MUCH, .passes = 30 }, FERRY_DO_GIVE_UP },
+
+	/* bulk devices */
+	{ "it fits, and the target is not ready for a device",
+		{ USUAL, .not_ready = "gpu" }, FERRY_DO_HOLD },
+	{ "postcopy at once, and it is not ready for a device",
+		{ USUAL, .precopy_passes = 0, .may_postcopy = true,
+		  .passes = 0, .not_ready = "gpu" }, FERRY_DO_HOLD },
+	{ "not ready, and memory does not fit: a pass meanwhile",
+		{ TOO_MUCH, .over_limit = 1, .not_ready = "gpu" },
+		FERRY_DO_PASS },
+	{ "the deadline has passed, and it is not ready",
+		{ USUAL, .deadline_ns = 1000 * MS, .elapsed_ns = 1000 * MS,
+		  .not_ready = "gpu" }, FERRY_DO_GIVE_UP },
+	{ "it fits, and devices hand out what they will not later",
+		{ USUAL, .shrinks = true }, FERRY_DO_HOLD },
+	{ "the same, and the deadline has passed",
+		{ USUAL, .deadline_ns = 1000 * MS, .elapsed_ns = 1000 * MS,
+		  .shrinks = true }, FERRY_DO_SWITCHOVER },
 };
 
 _Pragma("GCC diagnostic pop")

@@ -311,6 +311,45 @@ static void bad_kvm_slots_are_refused(void **state)
 	ferry_vm_free(vm);
 }
 
+static int can(void *opaque, enum ferry_foreign_ability what,
+	       struct ferry_err *e)
+{
+	(void)opaque, (void)what, (void)e;
+	return 0;
+}
+
+static int on_listen(void *opaque, struct ferry_target *t, struct ferry_err *e)
+{
+	(void)opaque, (void)t, (void)e;
+	return 0;
+}
+
+static void on_end(void *opaque, int whole)
+{
+	(void)opaque, (void)whole;
+}
+
+static void who_speaks_for_others_is_set_once_and_whole(void **state)
+{
+	struct ferry_foreign_ops ops = {
+		.size = sizeof(ops), .can = can, .listen = on_listen,
+	};
+	struct ferry_vm *vm = whole_vm();
+	struct ferry_err e = { 0 };
+
+	(void)state;
+	assert_int_equal(ferry_vm_set_foreign(vm, &ops, NULL, &e), -1);
+	assert_says(&e, FERRY_E_INVALID, "empty slot");
+	ops.end = on_end;
+	ops.size = 8;
+	assert_int_equal(ferry_vm_set_foreign(vm, &ops, NULL, &e), -1);
+	ops.size = sizeof(ops);
+	assert_int_equal(ferry_vm_set_foreign(vm, &ops, NULL, &e), 0);
+	assert_int_equal(ferry_vm_set_foreign(vm, &ops, NULL, &e), -1);
+	assert_says(&e, FERRY_E_STATE, "set once");
+	ferry_vm_free(vm);
+}
+
 static void there_is_always_room_for_the_engines_own_tracker(void **state)
 {
 	struct ferry_vm *vm = whole_vm();
@@ -321,7 +360,7 @@ static void there_is_always_room_for_the_engines_own_tracker(void **state)
 	while (!ferry_vm_track_process(vm, &e))
 		n++;
 	assert_int_equal(n, FERRY_VM_DIRTY_MAX - 1);
-	assert_says(&e, FERRY_E_INVALID, "more than 3 trackers");
+	assert_says(&e, FERRY_E_INVALID, "more than 67 trackers");
 	if (ferry_vm_lend(vm, &e))
 		fail_msg("%s", e.msg);
 	assert_int_equal(vm->trackers, FERRY_VM_DIRTY_MAX);
@@ -338,6 +377,72 @@ static void marking_is_harmless_at_any_time(void **state)
 	ferry_vm_mark_dirty(vm, memory.p, PAGE);
 	ferry_vm_mark_dirty(vm, NULL, UINT64_MAX);
 	ferry_vm_free(vm);
+}
+
+/* What a log's owner was asked, in order, and what it tells then. */
+struct logger {
+	struct ferry_vm	*vm;
+	char		 asked[8];
+	unsigned	 n;
+};
+
+static int log_start(void *opaque, struct ferry_err *e)
+{
+	struct logger *l = opaque;
+
+	(void)e;
+	l->asked[l->n++] = 's';
+	return 0;
+}
+
+static int log_collect(void *opaque, int final, struct ferry_err *e)
+{
+	struct logger *l = opaque;
+
+	(void)e;
+	l->asked[l->n++] = final ? 'f' : 'c';
+	ferry_vm_mark_dirty(l->vm, memory.p + PAGE, 1);
+	return 0;
+}
+
+static void log_stop(void *opaque)
+{
+	struct logger *l = opaque;
+
+	l->asked[l->n++] = 'e';
+}
+
+static void what_a_log_tells_is_owed_at_once(void **state)
+{
+	struct logger l = { .vm = whole_vm() };
+	struct ferry_track_ops ops = FERRY_TRACK_OPS_INIT;
+	struct ferry_owed owed;
+	struct ferry_err e = { 0 };
+
+	(void)state;
+	assert_int_equal(ferry_vm_track_log(l.vm, &ops, &l, &e), -1);
+	assert_says(&e, FERRY_E_INVALID, "an empty slot");
+	ops.start = log_start;
+	ops.collect = log_collect;
+	ops.stop = log_stop;
+	ops.size = 8;
+	assert_int_equal(ferry_vm_track_log(l.vm, &ops, &l, &e), -1);
+	assert_says(&e, FERRY_E_INVALID, "ferry_track_ops.size is 8");
+	ops.size = sizeof(ops);
+	assert_ok(ferry_vm_track_log(l.vm, &ops, &l, &e));
+	assert_ok(ferry_vm_lend(l.vm, &e));
+	assert_ok(ferry_owed_init(&owed, &l.vm->mem, &e));
+	for (unsigned i = 0; i < l.vm->trackers; i++)
+		assert_ok(l.vm->dirty[i]->ops->start(l.vm->dirty[i], &e));
+	for (unsigned i = 0; i < l.vm->trackers; i++)
+		assert_ok(l.vm->dirty[i]->ops->harvest(l.vm->dirty[i], &owed,
+						       true, &e));
+	assert_int_equal(ferry_owed_pages(&owed), 1);
+	for (unsigned i = 0; i < l.vm->trackers; i++)
+		l.vm->dirty[i]->ops->stop(l.vm->dirty[i]);
+	assert_string_equal(l.asked, "sfe");
+	ferry_owed_fini(&owed);
+	ferry_vm_free(l.vm);
 }
 
 /* ---- lending ------------------------------------------------------------ */
@@ -459,8 +564,11 @@ int main(void)
 		cmocka_unit_test(there_are_at_most_64_facts),
 		cmocka_unit_test(bad_kvm_slots_are_refused),
 		cmocka_unit_test(
+			who_speaks_for_others_is_set_once_and_whole),
+		cmocka_unit_test(
 			there_is_always_room_for_the_engines_own_tracker),
 		cmocka_unit_test(marking_is_harmless_at_any_time),
+		cmocka_unit_test(what_a_log_tells_is_owed_at_once),
 		cmocka_unit_test(a_vm_without_memory_cannot_move),
 		cmocka_unit_test(a_vm_is_lent_to_one_at_a_time),
 		cmocka_unit_test(once_lent_nothing_is_added),

@@ -248,12 +248,19 @@ static void what_is_told_is_what_was_said(void **state)
 		{ stream_return, FERRY_DUMP_RETURN,
 		  "RECEIVED_MAP - block=ram set=65 (40" },
 		{ stream_ferry, 0, "CHANNEL main index=0 session=010203" },
-		{ stream_ferry, 0, "verify =40] mandatory[ =commit]" },
+		{ stream_ferry, 0, "=40] mandatory[ =commit]" },
 		{ stream_ferry, 0, "HELLO - name=db1 software=ferry data=2" },
 		{ stream_ferry, 0, "name=cpu instance=0 version=1 body=44 "
 				   "sized=itself" },
 		{ stream_ferry, 0, "COMMAND FINISH value=2" },
 		{ stream_abort, 0, "ABORT reason=changed my mind" },
+		{ stream_bulk, 0, "PACKET BULK device=1 index=3 flags=1 "
+				    "payload=9 (33" },
+		{ stream_bulk, 0, "PACKET BULK_LAST device=1 index=4" },
+		{ stream_ferry_return, 0, "REPLY BULK_CREDIT device=1 "
+					  "limit=32" },
+		{ stream_ferry_return, 0, "REPLY BULK_LOADED device=1 "
+					  "busy_ns=77" },
 		{ stream_ferry_return, 0, "REPLY REASON reason=no \"room\"\\" },
 		{ stream_ferry_return, 0, "HELLO - name=db1 software=ferry "
 					  "verdict=ok reason= " },
@@ -453,11 +460,11 @@ static void a_stream_that_lies_is_refused_with_a_sentence(void **state)
 		  "before a block was named" },
 		{ behind_shut, FERRY_DUMP_RETURN, "more behind the end" },
 		{ a_png, 0, "0x0: not a migration" },
-		{ zeroes, 0, "0x0: not a migration: it begins with 0x0" },
+		{ zeroes, 0, "image of a parked VM: it begins with 0x0" },
 		{ zeroes, FERRY_DUMP_CAPTURE, "0x0: the capture: this is no "
 					      "record" },
 		{ capture_then_zeroes, 0, "this is no record" },
-		{ nothing, 0, "0x0: it ends where more must come" },
+		{ nothing, 0, "0x0: there is nothing: no stream, no capture" },
 		{ cut_capture, 0, "connection 3, to the target, 0xfa0: it "
 				  "ends inside of: " },
 		{ bad_capture, 0, "this is no record" },

@@ -58,9 +58,67 @@ static void a_head_that_lies_is_refused(void **state)
 			fail_msg("row %zu: '%s'", i, e.msg);
 	}
 	h = good();
-	h.flags = 2;
+	h.flags = 4;
 	assert_int_equal(try(&h, &e), -1);
-	assert_non_null(strstr(e.msg, "flags 0x2"));
+	assert_non_null(strstr(e.msg, "flags 0x4"));
+}
+
+static void device_state_in_parts_is_told_by_a_flag(void **state)
+{
+	static const struct ferry_piece bad[] = {
+		{ 0, FERRY_KEPT_WIRE, 0 },
+		{ 0x40000, 0, 0 },
+		{ 0x40000, FERRY_KEPT_WIRE + 1, 0 },
+		{ FILE_BYTES - 1, FERRY_KEPT_WIRE, 0 },
+		{ 0x40000, UINT64_MAX, 0 },
+		{ 0x40000, (uint64_t)FERRY_KEPT_WIRE *
+			   (FERRY_KEPT_RECORDS_MAX + 1ull), 0 },
+	};
+	struct ferry_image_head h = good();
+	struct ferry_err e = { 0 };
+
+	(void)state;
+	h.flags = FERRY_IMAGE_KEPT;
+	h.kept = (struct ferry_piece){ 0x40000, 3 * FERRY_KEPT_WIRE, 0 };
+	assert_ok(try(&h, &e));
+	for (size_t i = 0; i < FERRY_LEN(bad); i++) {
+		h.kept = bad[i];
+		assert_int_equal(try(&h, &e), -1);
+		assert_non_null(strstr(e.msg, "device state in parts"));
+	}
+	h.flags = 4;
+	assert_int_equal(try(&h, &e), -1);
+	assert_non_null(strstr(e.msg, "does not know (flags 0x4)"));
+}
+
+static void a_record_of_device_state_lies_in_the_file(void **state)
+{
+	static const struct ferry_kept_place good = {
+		{ FERRY_KEPT_PACKET, 63, FERRY_KEPT_PIECE_BYTES }, 4096, 7,
+	};
+	static const struct ferry_kept_place bad[] = {
+		{ { 0, 0, 1 }, 4096, 0 },
+		{ { FERRY_KEPT_MORE + 1, 0, 1 }, 4096, 0 },
+		{ { FERRY_KEPT_PACKET, 64, 1 }, 4096, 0 },
+		{ { FERRY_KEPT_PACKET, 0, FERRY_KEPT_PIECE_BYTES + 1 }, 4096,
+		  0 },
+		{ { FERRY_KEPT_PACKET, 0, 1 }, 4095, 0 },
+		{ { FERRY_KEPT_PACKET, 0, 2 }, 2 * FILE_BYTES - 1, 0 },
+		{ { FERRY_KEPT_PACKET, 0, 2 }, UINT64_MAX, 0 },
+	};
+	uint8_t wire[FERRY_KEPT_WIRE];
+	struct ferry_kept_place got;
+
+	(void)state;
+	memset(&got, 0, sizeof(got));	/* padding, too */
+	ferry_kept_encode(wire, &good);
+	assert_int_equal(ferry_kept_decode(wire, 2 * FILE_BYTES, &got), 0);
+	assert_memory_equal(&got, &good, sizeof(got));
+	for (size_t i = 0; i < FERRY_LEN(bad); i++) {
+		ferry_kept_encode(wire, &bad[i]);
+		assert_int_equal(ferry_kept_decode(wire, 2 * FILE_BYTES, &got),
+				 -EBADMSG);
+	}
 }
 
 static void another_version_is_named(void **state)
@@ -246,6 +304,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_head_that_lies_is_refused),
 		cmocka_unit_test(another_version_is_named),
+		cmocka_unit_test(device_state_in_parts_is_told_by_a_flag),
+		cmocka_unit_test(a_record_of_device_state_lies_in_the_file),
 		cmocka_unit_test(a_chunk_lies_in_the_file),
 		cmocka_unit_test(an_index_that_lies_is_refused),
 		cmocka_unit_test(an_index_for_more_chunks_than_there_are_blocks),

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "base/sum.h"
 #include "mig/half.h"
 #include "park/merge.h"
 
@@ -25,6 +26,7 @@ struct side {
 	struct ferry_vm	*vm;
 	struct ferry_bitmap has[2];
 	bool		 all;		/* has is not looked at */
+	bool		 verified;	/* and says how its pages came */
 	uint8_t		 session[FERRY_SESSION_BYTES];
 	uint64_t	 ram_pages;
 };
@@ -38,6 +40,12 @@ static void fill(uint8_t *page, uint32_t side, uint64_t n)
 	for (unsigned i = 0; (n + side) % 3 && i < PAGE; i++)
 		page[i] = (uint8_t)(n * 31 + side * 101 + i);
 }
+
+/* How a page came to the target: as the source's, as it is there now, or as
+ * neither. */
+enum { RIGHT, WRONG, MIXED };
+
+static uint8_t came[ALL_PAGES];
 
 static bool target_has(uint64_t n)
 {
@@ -134,6 +142,26 @@ static void end_side(struct side *s)
 	munmap(s->memory, ALL_PAGES * PAGE);
 }
 
+static void note_sums(const struct side *s, struct ferry_sums *sums)
+{
+	static const uint32_t side[] = {
+		[RIGHT] = FERRY_HALF_SOURCE, [WRONG] = FERRY_HALF_TARGET,
+		[MIXED] = 7,
+	};
+	struct ferry_err e = { 0 };
+	uint8_t page[PAGE];
+
+	assert_ok(ferry_sums_init(sums, &s->vm->mem, &e));
+	for (uint64_t n = 0; n < ALL_PAGES; n++) {
+		bool rom = n >= RAM_PAGES;
+
+		fill(page, side[came[n]], n);
+		ferry_sums_note(sums, &s->vm->mem.block[rom],
+				rom ? n - RAM_PAGES : n, 1, page,
+				ferry_sums_way(FERRY_SUMS_DATA, 1));
+	}
+}
+
 static void write_side(struct side *s, const char *path)
 {
 	struct ferry_save devices = { 0 };
@@ -143,20 +171,28 @@ static void write_side(struct side *s, const char *path)
 		.devices = s->which == FERRY_HALF_TARGET ? &devices : NULL,
 	};
 	FERRY_AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	struct ferry_sums sums = { 0 };
 	struct ferry_err e = { 0 };
 
 	describe(s);
 	half.vm = s->vm;
+	if (s->verified) {
+		note_sums(s, &sums);
+		half.sums = &sums;
+	}
 	ferry_save_bytes(&devices, "sections", 8);
 	assert_ok(ferry_half_write(&half, fd, &e));
 	ferry_save_fini(&devices);
+	ferry_sums_fini(&sums);
 }
 
+static const struct ferry_merge_how plain = { 0 };
 static struct side source, target;
 
 static int make_halves(void **state)
 {
 	(void)state;
+	memset(came, RIGHT, sizeof(came));
 	/* Memory: hundreds of parts are begun and thrown away. */
 	strcpy(dir, access("/dev/shm", W_OK) ? "/tmp/ferry-merge-XXXXXX" :
 	       "/dev/shm/ferry-merge-XXXXXX");
@@ -192,7 +228,7 @@ static void refused(const char *why, const char *words)
 	struct ferry_merged m;
 	struct ferry_err e = { 0 };
 
-	if (!ferry_merge(path_a, path_b, path_image, 0, &m, &e))
+	if (!ferry_merge(path_a, path_b, path_image, &plain, &m, &e))
 		fail_msg("%s: it was merged", why);
 	if (!strstr(e.msg, words))
 		fail_msg("%s: '%s' does not say '%s'", why, e.msg, words);
@@ -224,8 +260,8 @@ static void check_image(void)
 			&e);
 
 		assert_non_null(got);
-		fill(want, target_has(n) ? FERRY_HALF_TARGET :
-		     FERRY_HALF_SOURCE, n);
+		fill(want, target_has(n) && came[n] != WRONG ?
+		     FERRY_HALF_TARGET : FERRY_HALF_SOURCE, n);
 		assert_memory_equal(got + page % FERRY_CHUNK_PAGES * PAGE,
 				    want, PAGE);
 	}
@@ -244,9 +280,13 @@ static void each_page_comes_from_the_side_that_has_it(void **state)
 	for (uint64_t n = 0; n < ALL_PAGES; n++)
 		theirs += target_has(n);
 	for (int turn = 0; turn < 2; turn++) {	/* either order; packed */
+		const struct ferry_merge_how how = {
+			.zstd_level = turn ? 3 : 0,
+		};
+
 		assert_ok(ferry_merge(turn ? path_b : path_a,
 				      turn ? path_a : path_b, path_image,
-				      turn ? 3 : 0, &m, &e));
+				      &how, &m, &e));
 		assert_int_equal(m.pages, ALL_PAGES);
 		assert_int_equal(m.from_target, theirs);
 		assert_int_equal(m.from_source, ALL_PAGES - theirs);
@@ -267,7 +307,7 @@ static void a_source_that_freed_what_it_owes_nobody_is_enough(void **state)
 			ferry_bitmap_set(&source.has[n >= RAM_PAGES],
 					 n % RAM_PAGES);
 	write_both();
-	assert_ok(ferry_merge(path_a, path_b, path_image, 0, &m, &e));
+	assert_ok(ferry_merge(path_a, path_b, path_image, &plain, &m, &e));
 	check_image();
 }
 
@@ -291,10 +331,91 @@ static void an_image_is_not_written_over(void **state)
 
 	(void)state;
 	write_both();
-	assert_int_equal(ferry_merge(path_a, path_b, path_image, 0, &m, &e),
-			 -1);
+	assert_int_equal(ferry_merge(path_a, path_b, path_image, &plain, &m,
+				     &e), -1);
 	assert_non_null(strstr(e.msg, "exists"));
 	assert_int_equal(access(path_image, F_OK), 0);
+}
+
+/* ---- pages that came wrong ---------------------------------------------- */
+
+static void what_came_right_is_the_targets(void **state)
+{
+	struct ferry_merged m;
+	struct ferry_err e = { 0 };
+
+	(void)state;
+	target.verified = true;
+	write_both();
+	assert_ok(ferry_merge(path_a, path_b, path_image, &plain, &m, &e));
+	assert_int_equal(m.wrong, 0);
+	check_image();
+}
+
+/* Also where one of the two is zero, and in each block. */
+static void what_came_wrong_is_the_sources(void **state)
+{
+	static const uint64_t row[] = { 1, 5, 6, RAM_PAGES };
+	struct ferry_merged m;
+	struct ferry_err e = { 0 };
+
+	(void)state;
+	target.verified = true;
+	for (size_t i = 0; i < FERRY_LEN(row); i++)
+		came[row[i]] = WRONG;
+	write_both();
+	assert_ok(ferry_merge(path_a, path_b, path_image, &plain, &m, &e));
+	check_image();
+	assert_int_equal(m.wrong, FERRY_LEN(row));
+	assert_int_equal(m.named, FERRY_LEN(row));
+	assert_int_equal(m.changed, 0);
+	assert_int_equal(m.from_target + m.from_source, m.pages);
+	for (unsigned i = 0; i < m.named; i++) {
+		bool rom = !strcmp(m.page[i].block, "rom");
+
+		assert_false(m.page[i].changed);
+		assert_int_equal(came[m.page[i].page + (rom ? RAM_PAGES : 0)],
+				 WRONG);
+	}
+}
+
+static void what_came_wrong_and_was_changed_is_to_be_accepted(void **state)
+{
+	const struct ferry_merge_how accept = { .accept_mismatch = true };
+	struct ferry_merged m;
+	struct ferry_err e = { 0 };
+
+	(void)state;
+	target.verified = true;
+	came[10] = came[301] = MIXED;
+	came[6] = WRONG;
+	write_both();
+	refused("two mixed pages", "block ram page 10 came wrong at the target, "
+		"and the guest has changed it since: neither half has it right "
+		"(such pages: 2;");
+	assert_ok(ferry_merge(path_a, path_b, path_image, &accept, &m, &e));
+	check_image();
+	assert_int_equal(m.wrong, 3);
+	assert_int_equal(m.changed, 2);
+}
+
+static void many_that_came_wrong_are_counted_and_some_named(void **state)
+{
+	struct ferry_merged m;
+	struct ferry_err e = { 0 };
+	uint64_t wrong = 0;
+
+	(void)state;
+	target.verified = true;
+	memset(came, WRONG, sizeof(came));
+	write_both();
+	for (uint64_t n = 0; n < ALL_PAGES; n++)
+		wrong += target_has(n);
+	assert_ok(ferry_merge(path_a, path_b, path_image, &plain, &m, &e));
+	check_image();
+	assert_int_equal(m.wrong, wrong);
+	assert_int_equal(m.named, FERRY_MERGE_NAMED);
+	assert_int_equal(m.from_target, 0);
 }
 
 /* ---- halves that do not belong together --------------------------------- */
@@ -431,6 +552,14 @@ static const struct record bad[] = {
 	  16 + PAGE, { HEAD(0), 2 } },
 	{ "an end too soon", "not what its end says", FERRY_HALF_END, 16,
 	  { 1, 0 } },
+	{ "no sum", "record of type 6", FERRY_HALF_SUMS, 16, { 0 } },
+	{ "half a sum", "record of type 6", FERRY_HALF_SUMS, 22, { 0 } },
+	{ "too many sums", "record of type 6", FERRY_HALF_SUMS,
+	  16 + 4 * (FERRY_HALF_SUMS_MAX + 1), { 0 } },
+	{ "a sum past the end", "which there are not", FERRY_HALF_SUMS, 24,
+	  { HEAD(1), ROM_PAGES - 1 } },
+	{ "a sum of a page it lacks", "not in its map", FERRY_HALF_SUMS, 20,
+	  { HEAD(0), 2 } },
 	{ "a head again", "out of order", FERRY_HALF_HEAD, 40, { 0 } },
 };
 
@@ -504,6 +633,10 @@ int main(void)
 		HALVES(a_source_that_freed_what_it_owes_nobody_is_enough),
 		HALVES(what_is_in_neither_half_is_counted),
 		HALVES(an_image_is_not_written_over),
+		HALVES(what_came_right_is_the_targets),
+		HALVES(what_came_wrong_is_the_sources),
+		HALVES(what_came_wrong_and_was_changed_is_to_be_accepted),
+		HALVES(many_that_came_wrong_are_counted_and_some_named),
 		HALVES(two_of_one_side_are_refused),
 		HALVES(halves_of_different_migrations_are_refused),
 		HALVES(halves_of_other_shapes_are_refused),

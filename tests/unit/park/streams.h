@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "park/dump.h"
+#include "wire/bulk.h"
 #include "wire/channel.h"
 #include "wire/command.h"
 #include "wire/config.h"
@@ -372,10 +373,28 @@ static inline void stream_data(struct ferry_wr *w)
 	stream_packet(w, FERRY_PACKET_SYNC, 0, 0, 0);
 }
 
+static inline void stream_bulk(struct ferry_wr *w)
+{
+	const struct ferry_bulk_packet p = {
+		.device = 1, .flags = 1, .bytes = 9, .index = 3,
+	}, last = {
+		.device = 1, .index = 4,
+		.flags = FERRY_BULK_PACKET_STOPPED | FERRY_BULK_PACKET_LAST,
+	};
+
+	stream_channel(w, false, FERRY_CHANNEL_DEVICE);
+	ferry_bulk_packet_encode(w, &p);
+	ferry_wr_bytes(w, "any state", 9);
+	ferry_bulk_packet_encode(w, &last);
+}
+
 static inline void stream_ferry_return(struct ferry_wr *w)
 {
 	const struct ferry_rp m[] = {
 		{ .type = FERRY_RP_SYNCED, .value = 1 },
+		{ .type = FERRY_RP_BULK_CREDIT, .value = 1, .wide = 32 },
+		{ .type = FERRY_RP_BULK_READY, .value = 1 },
+		{ .type = FERRY_RP_BULK_LOADED, .value = 1, .wide = 77 },
 		{ .type = FERRY_RP_LOADED },
 		{ .type = FERRY_RP_REASON, .reason = "no \"room\"\\" },
 		{ .type = FERRY_RP_SHUT, .value = 1 },
@@ -476,6 +495,7 @@ static const struct stream_row {
 	{ "ferry", stream_ferry, FERRY_DUMP_AUTO, false },
 	{ "abort", stream_abort, FERRY_DUMP_AUTO, false },
 	{ "data", stream_data, FERRY_DUMP_AUTO, true },
+	{ "device", stream_bulk, FERRY_DUMP_AUTO, true },
 	{ "ferry return", stream_ferry_return, FERRY_DUMP_AUTO, true },
 	{ "capture", stream_capture, FERRY_DUMP_AUTO, true },
 	{ "recovery, captured", stream_capture_recovery, FERRY_DUMP_AUTO,

@@ -48,6 +48,7 @@ static void begin(struct faults *f)
 	f->thread = (struct ferry_fault_thread){
 		.place = &f->r.place, .answer = &f->answer,
 		.failed = on_failed, .arg = f,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
 }
 

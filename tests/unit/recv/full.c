@@ -264,6 +264,7 @@ static void begin_faults(struct full *f, struct toucher *t)
 	f->fault = (struct ferry_fault_thread){
 		.place = &f->r.place, .answer = &f->answer,
 		.failed = on_failed, .arg = f,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
 	};
 	assert_ok(ferry_fault_start(&f->fault, &e));
 	assert_ok(put_zeroes(&f->r, 0, 0, PAGES));

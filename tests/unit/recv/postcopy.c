@@ -10,6 +10,7 @@
 
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define PAGES	64u
 
@@ -78,6 +79,123 @@ static void a_second_copy_is_dropped_and_counted(void **state)
 		assert_true(page_is(&r, 0, p, p == 5 || p == 7 || p == 8 ? 1 :
 				    2));
 	assert_int_equal(ferry_map_missing(&r.map), PAGES - 8);
+	rig_fini(&r);
+}
+
+static void a_page_that_somebody_else_wrote_is_an_error_that_names_it(
+	void **state)
+{
+	uint8_t page[PAGE];
+	struct rig r = { 0 };
+
+	(void)state;
+	rig_add(&r, MEMFD, PAGES);
+	begin(&r);
+	/* As a backend with a mapping of its own that nobody watches. */
+	fill_page(page, 6, 3);
+	assert_int_equal(pwrite(r.area[0].fd, page, PAGE,
+				(off_t)(block(&r, 0)->fd_offset + 6 * PAGE)),
+			 PAGE);
+	assert_int_equal(put(&r, 0, 4, 4, 1), -1);
+	assert_says(&r.e, FERRY_E_MISMATCH, "block a page 6: somebody else");
+	assert_true(page_is(&r, 0, 5, 1));
+	assert_false(ferry_map_is_here(&r.map, 0, 6));
+	assert_int_equal(ferry_counted(&r.place.dropped_pages), 0);
+	rig_fini(&r);
+}
+
+/* ---- several receivers, the same pages ---------------------------------- */
+
+#define RECEIVERS	4
+
+struct receiver {
+	struct ferry_thread thread;
+	struct ferry_placer placer;
+	struct rig	*rig;
+	unsigned	 at;
+	const uint8_t	*data;
+	struct ferry_err e;
+	int		 rc;
+};
+
+/* In runs of its own length, one from the front, the next from behind, so that
+ * they meet everywhere. */
+static void receive_all(void *arg)
+{
+	struct receiver *m = arg;
+	uint64_t n = 1ull << (2 * m->at), runs = PAGES / n;
+
+	for (uint64_t i = 0; i < runs && !m->rc; i++) {
+		uint64_t first = (m->at % 2 ? runs - 1 - i : i) * n;
+
+		m->rc = ferry_placer_pages(&m->placer, block(m->rig, 0), first,
+					   n, m->data + first * PAGE, &m->e);
+	}
+}
+
+static void receive_by_all(struct rig *r, const uint8_t *data)
+{
+	struct receiver m[RECEIVERS] = { 0 };
+
+	for (unsigned i = 0; i < RECEIVERS; i++) {
+		m[i] = (struct receiver){ .rig = r, .at = i, .data = data };
+		ferry_placer_init(&m[i].placer, &r->place);
+		assert_ok(ferry_thread_start(&m[i].thread, "receiver",
+					     receive_all, &m[i], &r->e));
+	}
+	for (unsigned i = 0; i < RECEIVERS; i++) {
+		ferry_thread_join(&m[i].thread);
+		ferry_placer_fini(&m[i].placer);
+		if (m[i].rc)
+			fail_msg("%s", m[i].e.msg);
+	}
+}
+
+/* Between the copy of a page and its note nobody takes it for a stranger's. */
+static void pages_that_come_many_times_at_once_are_all_ours(void **state)
+{
+	uint8_t data[PAGES * PAGE];
+
+	(void)state;
+	for (uint64_t p = 0; p < PAGES; p++)
+		fill_page(data + p * PAGE, p, 1);
+	for (unsigned round = 0; round < 300; round++) {
+		struct rig r = { 0 };
+
+		rig_add(&r, round % 2 ? MEMFD : PRIVATE, PAGES);
+		begin(&r);
+		receive_by_all(&r, data);
+		assert_int_equal(ferry_map_missing(&r.map), 0);
+		assert_int_equal(ferry_counted(&r.place.dropped_pages),
+				 (RECEIVERS - 1) * PAGES);
+		rig_fini(&r);
+	}
+}
+
+static void a_wait_counts_while_it_lasts(void **state)
+{
+	unsigned pages = 9;
+	struct rig r = { 0 };
+
+	(void)state;
+	rig_add(&r, MEMFD, PAGES);
+	begin(&r);
+	assert_int_equal(ferry_place_oldest_wait_ns(&r.place, &pages), 0);
+	assert_int_equal(pages, 0);
+	ask(&r, 0, 3);
+	ask(&r, 0, 4);
+	usleep(2000);
+	assert_true(ferry_place_oldest_wait_ns(&r.place, &pages) >= 2000000);
+	assert_int_equal(pages, 2);
+	assert_ok(put(&r, 0, 3, 1, 1));
+	assert_true(ferry_place_oldest_wait_ns(&r.place, &pages) > 0);
+	assert_int_equal(pages, 1);
+	assert_int_equal(waits_ended(&r), 1);
+	/* The other one is let go, by a zero. */
+	ferry_place_end(&r.place);
+	assert_int_equal(ferry_place_oldest_wait_ns(&r.place, &pages), 0);
+	assert_int_equal(pages, 0);
+	assert_int_equal(waits_ended(&r), 2);
 	rig_fini(&r);
 }
 
@@ -373,6 +491,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_page_that_comes_releases_who_waits),
 		cmocka_unit_test(a_second_copy_is_dropped_and_counted),
+		cmocka_unit_test(
+			a_page_that_somebody_else_wrote_is_an_error_that_names_it),
+		cmocka_unit_test(
+			pages_that_come_many_times_at_once_are_all_ours),
+		cmocka_unit_test(a_wait_counts_while_it_lasts),
 		cmocka_unit_test(a_zero_page_that_nobody_wants_is_a_note),
 		cmocka_unit_test(a_zero_page_that_somebody_waits_for_is_filled),
 		cmocka_unit_test(zeroes_over_what_is_here_are_dropped),

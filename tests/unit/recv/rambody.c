@@ -19,7 +19,7 @@ struct body {
 	struct ferry_inbuf in;
 	struct ferry_rambody body;
 	struct ferry_wr	w;	/* what the source will have written */
-	uint8_t		octets[300000];
+	uint8_t		octets[3 * PAGES * (PAGE + 8)];
 	struct ferry_err e;
 };
 
@@ -282,6 +282,178 @@ static void where_nobody_waits_runs_are_whole(void **state)
 		assert_int_equal(run[i].first, i ? 64 * i : 60);
 		assert_int_equal(run[i].n, i == 1 ? 64 : i ? 2 : 4);
 	}
+	finish(b);
+}
+
+/* Rows that are foreseen, and everything that ends one. */
+static void rows(struct body *b)
+{
+	for (uint64_t p = 10; p < 30; p++)
+		page(b, p == 10 ? "a" : NULL, p, 1);
+	for (uint64_t p = 20; p < 23; p++)	/* elsewhere, once more */
+		page(b, NULL, p, 2);
+	zero(b, NULL, 23);
+	for (uint64_t p = 24; p < 28; p++)
+		page(b, NULL, p, 2);
+	page(b, "b", 28, 1);			/* with its name */
+	for (uint64_t p = 29; p < 33; p++)
+		page(b, "b", p, 1);
+	mark(b, FERRY_RAM_MULTIFD_FLUSH, 0);
+	for (uint64_t p = PAGES - 10; p < PAGES; p++)
+		page(b, NULL, p, 1);		/* the last of the block */
+	page(b, NULL, 0, 1);
+	page(b, NULL, 1, 1);
+	mark(b, FERRY_RAM_EOS, 0);
+}
+
+static bool rows_are_there(struct body *b)
+{
+	bool ok = page_is(&b->r, 0, 23, -1) && page_is(&b->r, 1, 0, 1) &&
+		  page_is(&b->r, 1, 1, 1);
+
+	for (uint64_t p = 10; p < 30; p++)
+		ok = ok && (p == 23 || page_is(&b->r, 0, p,
+					       p < 20 || p > 27 ? 1 : 2));
+	for (uint64_t p = 28; p < 33; p++)
+		ok = ok && page_is(&b->r, 1, p, 1);
+	for (uint64_t p = PAGES - 10; p < PAGES; p++)
+		ok = ok && page_is(&b->r, 1, p, 1);
+	return ok && ferry_map_missing(&b->r.map) == 2 * PAGES - 20 - 17;
+}
+
+/* In pieces, and what follows the body is there as it came. */
+static void what_was_foreseen_wrong_is_read_again(void **state)
+{
+	static const size_t piece[] = {
+		7, 1000, PAGE - 1, PAGE + 8, PAGE + 9, 3 * PAGE + 23, 300000,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(piece); i++) {
+		struct body *b = start(false);
+		struct reader r = { .b = b };
+		struct ferry_err e;
+		size_t n, all;
+		char behind[6] = "";
+
+		b->body.gathers = true;
+		rows(b);
+		ferry_wr_bytes(&b->w, "after", 5);
+		all = ferry_wr_used(&b->w);
+		assert_ok(ferry_thread_start(&r.thread, "reader",
+					     read_in_thread, &r, &e));
+		for (size_t at = 0; at < all; at += n) {
+			n = all - at < piece[i] ? all - at : piece[i];
+			assert_ok(ferry_chan_write(b->source, b->octets + at,
+						   n, &e));
+			sched_yield();
+		}
+		ferry_thread_join(&r.thread);
+		assert_ok(r.rc);
+		assert_true(rows_are_there(b));
+		assert_ok(ferry_inbuf_read(&b->in, behind, 5, &e));
+		assert_string_equal(behind, "after");
+		assert_int_equal(b->in.offset, all);
+		finish(b);
+	}
+}
+
+static void a_row_cut_anywhere_keeps_what_is_whole(void **state)
+{
+	size_t whole = 2, step = PAGE + 8;
+
+	(void)state;
+	for (uint64_t n = 1; n < 12; n++)
+		for (size_t more = 0; more < step; more += 1368) {
+			struct body *b = start(false);
+
+			b->body.gathers = true;
+			for (uint64_t p = 1; p < 20; p++)
+				page(b, p == 1 ? "a" : NULL, p, 1);
+			b->w.p = b->w.start + whole + n * step + more;
+			assert_int_equal(read_body(b), -1);
+			assert_int_equal(b->e.code, FERRY_E_CLOSED);
+			assert_int_equal(ferry_map_missing(&b->r.map),
+					 2 * PAGES - n);
+			assert_true(page_is(&b->r, 0, n, 1));
+			finish(b);
+		}
+}
+
+static void write_all(struct body *b, const char *name, unsigned v)
+{
+	for (uint64_t p = 0; p < PAGES; p++)
+		page(b, p ? NULL : name, p, v);
+}
+
+/* Long runs are placed by a helper, all else is not. */
+static void what_comes_later_is_placed_later(void **state)
+{
+	struct body *b = start(false);
+
+	(void)state;
+	b->body.gathers = true;
+	write_all(b, "a", 1);
+	for (uint64_t p = 0; p < PAGES; p += 64)
+		page(b, NULL, p + 63, 2);	/* of the run given last, too */
+	write_all(b, "b", 1);
+	zero(b, NULL, PAGES - 1);
+	zero(b, "a", 70);
+	mark(b, FERRY_RAM_EOS, 0);
+	expect(b);
+	assert_true(ferry_helper_is_there(&b->body.helper));
+	for (uint64_t p = 0; p < PAGES; p++)
+		assert_true(page_is(&b->r, 0, p, p == 70 ? -1 :
+					     p % 64 == 63 ? 2 : 1) &&
+			    page_is(&b->r, 1, p, p < PAGES - 1 ? 1 : -1));
+	finish(b);
+}
+
+static void write_until_nobody_reads(void *arg)
+{
+	struct body *b = arg;
+	struct ferry_err e;
+
+	(void)!ferry_chan_write(b->source, b->octets, ferry_wr_used(&b->w),
+				&e);
+}
+
+static _Atomic unsigned tries;
+
+static int no_room_for_the_second(struct ferry_place *p,
+				  struct ferry_mem_block *b, uint64_t first,
+				  uint64_t n, const uint8_t *data)
+{
+	(void)p;
+	(void)b;
+	(void)first;
+	(void)n;
+	(void)data;
+	return atomic_fetch_add(&tries, 1) == 1 ? -ENOSPC : 0;
+}
+
+static void a_helper_that_fails_places_nothing_more(void **state)
+{
+	static const struct ferry_place_ops ops = {
+		.pages = no_room_for_the_second,
+	};
+	struct body *b = start(false);
+	struct ferry_thread writer;
+
+	(void)state;
+	tries = 0;
+	b->body.gathers = true;
+	atomic_store(&b->r.place.ops, &ops);
+	write_all(b, "a", 1);
+	write_all(b, "b", 1);
+	mark(b, FERRY_RAM_EOS, 0);
+	assert_ok(ferry_thread_start(&writer, "writer",
+				     write_until_nobody_reads, b, &b->e));
+	assert_int_equal(ferry_rambody_read(&b->body, &b->e), -1);
+	b->in.chan->ops->shutdown(b->in.chan);
+	ferry_thread_join(&writer);
+	assert_says(&b->e, FERRY_E_NOMEM, "place block a page 64");
+	assert_int_equal(tries, 2);
 	finish(b);
 }
 
@@ -584,6 +756,10 @@ int main(void)
 		cmocka_unit_test(
 			no_page_waits_for_octets_that_have_not_arrived),
 		cmocka_unit_test(where_nobody_waits_runs_are_whole),
+		cmocka_unit_test(what_was_foreseen_wrong_is_read_again),
+		cmocka_unit_test(what_comes_later_is_placed_later),
+		cmocka_unit_test(a_helper_that_fails_places_nothing_more),
+		cmocka_unit_test(a_row_cut_anywhere_keeps_what_is_whole),
 		cmocka_unit_test(
 			what_came_whole_is_kept_when_the_rest_does_not),
 		cmocka_unit_test(pages_that_may_not_be_are_refused),

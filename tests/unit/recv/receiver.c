@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "recv/receiver.h"
+#include "send/squeeze.h"
 
 #define PAGES	256u
 #define LONG_MS	60000u
@@ -16,14 +17,18 @@ struct recv {
 	struct ferry_chan *source;	/* its end */
 	struct ferry_marks marks;
 	struct ferry_receiver rx;
+	uint32_t	 methods;	/* set before start() */
+	struct ferry_flow flow;
 	_Atomic unsigned failures;
 	struct ferry_err why;
 };
 
-static void on_failed(void *arg, const struct ferry_err *why)
+static void on_failed(void *arg, struct ferry_receiver *r,
+		      const struct ferry_err *why)
 {
 	struct recv *v = arg;
 
+	assert_ptr_equal(r, &v->rx);
 	v->why = *why;
 	atomic_fetch_add(&v->failures, 1);
 }
@@ -43,7 +48,7 @@ static void start(struct recv *v)
 	assert_ok(ferry_inbuf_init(&in, end[1], 65536, &e));
 	v->rx = (struct ferry_receiver){
 		.gate = &v->marks, .place = &v->r.place, .failed = on_failed,
-		.arg = v,
+		.arg = v, .methods = v->methods, .flow = &v->flow,
 	};
 	assert_ok(ferry_receiver_start(&v->rx, &in, &e));
 	assert_null(in.data);
@@ -373,6 +378,127 @@ static void a_silent_receiver_can_be_stopped(void **state)
 	ferry_receiver_stop(&never);
 }
 
+/* ---- compressed packets -------------------------------------------------- */
+
+#define ZLIB	FERRY_PACKET_ZLIB
+#define ZSTD	FERRY_PACKET_ZSTD
+
+static void start_packed(struct recv *v)
+{
+	*v = (struct recv){ .methods = FERRY_UNPACK_METHODS };
+	rig_add(&v->r, MEMFD, PAGES);
+	rig_add(&v->r, PRIVATE, PAGES);
+	start(v);
+}
+
+/* Pages first to first + n - 1 of block "a", version 1; claim: octets that the
+ * header says, if not 0. */
+static void send_packed(struct recv *v, struct ferry_squeeze *q, uint32_t flags,
+			uint64_t first, uint32_t n, uint32_t claim)
+{
+	FERRY_AUTO_FREE uint8_t *pages = malloc(n * PAGE);
+	uint8_t head[FERRY_PACKET_WIRE];
+	struct ferry_wr w = ferry_wr_over(head, sizeof(head));
+	struct ferry_packet p = { .flags = flags, .normal_pages = n,
+				  .packet_num = 1, .name = "a" };
+	struct iovec in = { pages, n * PAGE }, out = in;
+	struct ferry_err e = { 0 };
+
+	assert_non_null(pages);
+	for (uint32_t i = 0; i < n; i++) {
+		fill_page(pages + i * PAGE, first + i, 1);
+		p.offset[i] = (first + i) * PAGE;
+	}
+	if (q)
+		assert_ok(ferry_squeeze_packet(q, &in, 1, &out, &e));
+	p.payload_bytes = claim ? claim : (uint32_t)out.iov_len;
+	ferry_packet_encode(&w, &p);
+	say(v, head, sizeof(head));
+	say(v, out.iov_base, out.iov_len);
+}
+
+static void compressed_and_plain_packets_may_take_turns(void **state)
+{
+	static const uint32_t methods[] = { ZLIB, ZSTD };
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(methods); i++) {
+		struct ferry_err e = { 0 };
+		struct ferry_squeeze *q = ferry_squeeze_open(methods[i], 1,
+							     &e);
+		struct recv v;
+
+		start_packed(&v);
+		send_packed(&v, q, methods[i], 0, 100, 0);
+		send_packed(&v, q, methods[i], 100, 3, 0);
+		send_mark(&v, 1);
+		send_packed(&v, q, methods[i], 103, 7, 0);
+		send_packed(&v, NULL, 0, 110, 5, 0);
+		ferry_squeeze_restart(q);
+		send_packed(&v, q, methods[i], 115, 128, 0);
+		send_mark(&v, 2);
+		assert_ok(await(&v, 2, &e));
+		for (uint64_t p = 0; p < 243; p++)
+			assert_true(page_is(&v.r, 0, p, 1));
+		assert_int_equal(ferry_counted(&v.flow.packed_from),
+				 238 * PAGE);
+		assert_int_equal(ferry_counted(&v.flow.normal_pages), 243);
+		assert_int_equal(atomic_load(&v.flow.method), methods[i]);
+		ferry_squeeze_close(q);
+		finish(&v);
+	}
+}
+
+static const struct {
+	const char *why;
+	uint32_t first, second;		/* flags of two packets */
+	bool	 compress;		/* the second one really is */
+	uint32_t claim;
+	const char *says;
+} bad_packed[] = {
+	{ "nonsense", ZLIB, ZLIB, false, 4095, "damaged" },
+	{ "nonsense", ZSTD, ZSTD, false, 4095, "damaged" },
+	{ "the other method", ZSTD, ZLIB, true, 0, "damaged" },
+	{ "not smaller", ZSTD, ZSTD, false, 4096, "4096 compressed octets for "
+	  "1 pages" },
+	{ "larger", ZLIB, ZLIB, false, 5000, "5000 compressed octets for 1 "
+	  "pages" },
+	{ "empty", ZSTD, ZSTD, true, 0xffffffff, "octets for 1 pages" },
+	{ "a stream goes on behind a plain packet", 0, ZSTD, true, 0,
+	  "damaged" },
+};
+
+static void compressed_packets_that_lie_are_refused(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(bad_packed); i++) {
+		uint32_t method = bad_packed[i].second;
+		struct ferry_err e = { 0 };
+		struct ferry_squeeze *q = ferry_squeeze_open(method, 1, &e);
+		struct recv v;
+
+		start_packed(&v);
+		send_packed(&v, q, method, 0, 16, 0);
+		if (!bad_packed[i].first)
+			send_packed(&v, NULL, 0, 16, 1, 0);
+		if (bad_packed[i].first && bad_packed[i].first != method) {
+			ferry_squeeze_close(q);
+			method = bad_packed[i].first;
+			q = ferry_squeeze_open(method, 1, &e);
+		}
+		send_packed(&v, bad_packed[i].compress ? q : NULL, method, 17,
+			    1, bad_packed[i].claim);
+		await_failure(&v);
+		if (v.why.code != FERRY_E_PROTO ||
+		    !strstr(v.why.msg, bad_packed[i].says))
+			fail_msg("%s: %d '%s'", bad_packed[i].why, v.why.code,
+				 v.why.msg);
+		assert_false(ferry_map_is_here(&v.r.map, 0, 17));
+		ferry_squeeze_close(q);
+		finish(&v);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -389,6 +515,8 @@ int main(void)
 		cmocka_unit_test(packets_that_may_not_be_are_refused),
 		cmocka_unit_test(offsets_inside_a_page_are_refused),
 		cmocka_unit_test(junk_is_refused),
+		cmocka_unit_test(compressed_and_plain_packets_may_take_turns),
+		cmocka_unit_test(compressed_packets_that_lie_are_refused),
 		cmocka_unit_test(a_packet_cut_anywhere_places_nothing),
 		cmocka_unit_test(a_silent_receiver_can_be_stopped),
 	};

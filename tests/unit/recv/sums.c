@@ -71,6 +71,61 @@ static void what_came_last_is_what_counts(void **state)
 	}
 }
 
+/* In postcopy a page that somebody asked for may come twice, late. */
+static void a_second_copy_does_not_undo_a_comparison(void **state)
+{
+	struct sums_rig t;
+
+	(void)state;
+	setup(&t);
+	assert_ok(put(&t.r, 0, 0, PAGES, 1));
+	assert_ok(said(&t, 0, 0, PAGES, 1, NULL));
+	assert_ok(put(&t.r, 0, 4, 2, 1));
+	assert_ok(ferry_sums_end(&t.sums, NULL, &t.r.e));
+	teardown(&t);
+}
+
+/* The one that was placed first counts, and the other says that one is wrong. */
+static void of_two_copies_that_differ_one_is_wrong(void **state)
+{
+	static const struct {
+		const char *what;
+		uint32_t pass[2];
+		int version[2];
+		int says;		/* the source */
+		bool wrong;
+	} rows[] = {
+		{ "equal", { 0, 0 }, { 1, 1 }, 1, false },
+		{ "the first is wrong", { 0, 0 }, { 2, 1 }, 1, true },
+		{ "the second is wrong", { 0, 0 }, { 1, 2 }, 1, true },
+		{ "changed before the switchover", { 1, 0 }, { 2, 1 }, 1,
+		  false },
+		{ "changed between passes", { 1, 2 }, { 2, 1 }, 1, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(rows); i++) {
+		struct sums_rig t;
+		int rc;
+
+		setup(&t);
+		for (unsigned k = 0; k < 2; k++) {
+			t.r.placer.way = ferry_sums_way(FERRY_SUMS_URGENT + k,
+							rows[i].pass[k]);
+			assert_ok(put(&t.r, 0, 3, 1,
+				      (unsigned)rows[i].version[k]));
+		}
+		rc = said(&t, 0, 3, 1, rows[i].says, NULL);
+		if (rc != -rows[i].wrong)
+			fail_msg("%s: %d", rows[i].what, rc);
+		if (rc)
+			assert_says(&t.r.e, FERRY_E_MISMATCH, "page 3 has come "
+				    "twice, not the same; the first came after "
+				    "the switchover over channel urgent 0");
+		teardown(&t);
+	}
+}
+
 static void a_page_that_differs_is_named_with_its_way(void **state)
 {
 	static const struct {
@@ -81,7 +136,7 @@ static void a_page_that_differs_is_named_with_its_way(void **state)
 		{ FERRY_SUMS_MAIN, 1, "block b page 4 has the sum " },
 		{ FERRY_SUMS_MAIN, 1, "it came in pass 1 over channel main" },
 		{ FERRY_SUMS_DATA + 63, 2, "in pass 2 over channel data 63" },
-		{ FERRY_SUMS_DATA, 1u << 30, "in pass 4194303 over channel "
+		{ FERRY_SUMS_DATA, 1u << 30, "in pass 2097151 over channel "
 						"data 0" },
 		{ FERRY_SUMS_URGENT + 7, 0, "it came after the switchover "
 					    "over channel urgent 7" },
@@ -159,6 +214,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_came_last_is_what_counts),
+		cmocka_unit_test(a_second_copy_does_not_undo_a_comparison),
+		cmocka_unit_test(of_two_copies_that_differ_one_is_wrong),
 		cmocka_unit_test(a_page_that_differs_is_named_with_its_way),
 		cmocka_unit_test(a_page_that_never_came_is_found),
 		cmocka_unit_test(what_the_source_does_not_name_must_be_zero),

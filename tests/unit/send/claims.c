@@ -105,6 +105,27 @@ static void bulk_passes_over_what_was_requested(void **state)
 	assert_int_equal(ferry_owed_pages(&f->owed), 0);
 }
 
+/* Its channel was lost; a request has brought the page all the same. */
+static void what_bulk_left_half_way_and_has_come_is_owed_no_more(void **state)
+{
+	struct fixture *f = *state;
+	struct ferry_bitmap received;
+
+	assert_int_equal(ferry_bitmap_init(&received, block.pages, NULL), 0);
+	assert_int_equal(ferry_select_next(&f->select, &f->cursor, &f->batch),
+			 1);
+	assert_int_equal(request(f, 0, true), HOST);
+	for (uint64_t page = 0; page < HOST; page++)
+		ferry_bitmap_set(&received, page);
+	ferry_select_owe_again(&f->select, &received);
+	assert_int_equal(ferry_owed_pages(&f->owed), 3 * HOST);
+	ferry_cursor_rewind(&f->cursor, 0, 1);
+	while (ferry_select_next(&f->select, &f->cursor, &f->batch) > 0)
+		;
+	assert_int_equal(ferry_owed_pages(&f->owed), 0);
+	ferry_bitmap_fini(&received);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -116,6 +137,9 @@ int main(void)
 			make, unmake),
 		cmocka_unit_test_setup_teardown(
 			bulk_passes_over_what_was_requested, make, unmake),
+		cmocka_unit_test_setup_teardown(
+			what_bulk_left_half_way_and_has_come_is_owed_no_more,
+			make, unmake),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,6 +34,7 @@ struct shape {
 static const struct shape shapes[] = {
 	{ "packets", ferry_encoder_packets, tally_packets },
 	{ "records", ferry_encoder_records, tally_records },
+	{ "multifd", ferry_encoder_multifd, tally_packets },
 };
 
 struct rig {
@@ -81,7 +82,8 @@ static void receive(struct rig *r)
 {
 	r->chan->ops->shutdown(r->chan);
 	sink_wait(&r->sink);
-	r->shape->tally(&r->tally, r->sink.data, r->sink.bytes);
+	if (!r->enc.method)
+		r->shape->tally(&r->tally, r->sink.data, r->sink.bytes);
 }
 
 static void rig_fini(struct rig *r)
@@ -274,6 +276,77 @@ static void a_broken_channel_is_named(void **state)
 	}
 }
 
+/* ---- towards a QEMU's multifd ------------------------------------------- */
+
+/* A QEMU before 9.0 does not look at what a packet says of zero pages. */
+static void zero_pages_may_go_as_records_on_another_channel(void **state)
+{
+	struct ferry_send_counters count = { 0 };
+	struct ferry_lane main;
+	struct tally records;
+	struct sink sink;
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, &shapes[2]);
+	tally_init(&records, &r.mem);
+	ferry_lane_init(&main, sink_open(&sink, "main"), true,
+			ferry_encoder_records, &count);
+	r.enc.zeroes = &main;
+	send(&r, 0, 0, 128, 1);
+	send(&r, 1, 3, 1, 1);		/* zero: no packet at all */
+	send(&r, 0, 128, 128, 1);
+	receive(&r);
+	ferry_lane_fini(&main);
+	sink_wait(&sink);
+	tally_records(&records, sink.data, sink.bytes);
+	assert_int_equal(r.tally.zero, 0);
+	assert_int_equal(records.normal, 0);
+	assert_int_equal(records.zero, ferry_counted(&count.zero_pages));
+	assert_int_equal(ferry_counted(&r.count.zero_pages), 0);
+	assert_int_equal(r.enc.sent_bytes, r.sink.bytes + sink.bytes);
+	for (unsigned i = 0; i < 2; i++)
+		for (unsigned p = 0; p < PAGES; p++)
+			assert_int_equal(r.tally.count[i][p] +
+					 records.count[i][p], r.wanted[i][p]);
+	sink_fini(&sink);
+	tally_fini(&records);
+	rig_fini(&r);
+}
+
+static void marks_and_zero_pages_are_not_compressed(void **state)
+{
+	static const uint32_t flags[] = { FERRY_PACKET_ZSTD, FERRY_PACKET_SYNC,
+					  FERRY_PACKET_ZSTD, FERRY_PACKET_ZSTD };
+	static const uint32_t normal[] = { 85, 0, 0, 2 };
+	struct ferry_packet p;
+	struct ferry_err e = { 0 };
+	struct ferry_rd rd;
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, &shapes[2]);
+	r.enc.method = FERRY_PACKET_ZSTD;
+	send(&r, 0, 1, 102, 1);
+	assert_ok(r.enc.ops->sync(&r.enc, 0, &e));
+	send(&r, 0, 3, 1, 1);
+	send(&r, 1, 1, 2, 1);
+	receive(&r);
+	rd = ferry_rd_over(r.sink.data, r.sink.bytes);
+	for (unsigned i = 0; i < FERRY_LEN(flags); i++) {
+		assert_int_equal(ferry_packet_decode(&rd, FERRY_PACKET_ZSTD,
+						     &p, &e),
+				 FERRY_DECODE_DONE);
+		assert_int_equal(p.flags, flags[i]);
+		assert_int_equal(p.normal_pages, normal[i]);
+		assert_true(p.payload_bytes < (normal[i] ? PAGE : 1));
+		(void)ferry_rd_bytes(&rd, p.payload_bytes);
+	}
+	assert_int_equal(ferry_rd_left(&rd), 0);
+	ferry_encoder_fini(&r.enc);
+	rig_fini(&r);
+}
+
 /* ---- lanes -------------------------------------------------------------- */
 
 struct turns {
@@ -350,6 +423,9 @@ int main(void)
 		cmocka_unit_test(records_name_a_block_only_when_it_changes),
 		cmocka_unit_test(a_record_stream_needs_no_mark),
 		cmocka_unit_test(a_broken_channel_is_named),
+		cmocka_unit_test(
+			zero_pages_may_go_as_records_on_another_channel),
+		cmocka_unit_test(marks_and_zero_pages_are_not_compressed),
 		cmocka_unit_test(a_request_goes_ahead_of_the_next_batch),
 	};
 

@@ -90,10 +90,9 @@ static void rig_init(struct rig *r)
 	assert_ok(ferry_select_still(&r->sel, FERRY_ORDER_NEAR, &e));
 	ferry_lane_init(&r->lane, sink_open(&r->sink, "urgent 0"), true,
 			ferry_encoder_packets, &r->count);
-	r->req = (struct ferry_requests){
-		.select = &r->sel, .count = &r->count, .lane = &r->lane,
-		.forward = &r->forward, .backward = &r->backward,
-	};
+	ferry_requests_init(&r->req, &r->sel, &r->count, &r->forward,
+			    &r->backward);
+	ferry_requests_add(&r->req, &r->lane, false);
 	r->ret = (struct ferry_returns){
 		.ops = &ops, .arg = r, .mem = &r->mem, .requests = &r->req,
 		.dialect = FERRY_DIALECT_FERRY,
@@ -108,6 +107,7 @@ static void rig_init(struct rig *r)
 static void rig_fini(struct rig *r)
 {
 	ferry_lane_fini(&r->lane);
+	ferry_requests_fini(&r->req);
 	sink_fini(&r->sink);
 	ferry_chan_close(r->end[0]);
 	ferry_chan_close(r->end[1]);
@@ -250,7 +250,7 @@ static void a_request_before_postcopy_is_refused(void **state)
 
 	(void)state;
 	rig_init(&r);
-	atomic_store(&r.req.lane, NULL);
+	ferry_requests_clear(&r.req);
 	assert_int_equal(ferry_requests_answer(&r.req, &r.mem.block[0], 0, 1,
 					       &e), -1);
 	assert_says(&e, FERRY_E_PROTO, "pages of block ram before postcopy "
@@ -392,6 +392,56 @@ static void requests_are_answered_and_the_rest_passed_on(void **state)
 	memset(r.wanted[1] + 512, 1, 512);
 	answered(&r);
 	tally_check(&r.tally, r.wanted);
+	rig_fini(&r);
+}
+
+/* The first of two ways takes a part of an answer and no more; all else that is
+ * asked for goes by the second. */
+static void a_stuck_way_is_passed_by(void **state)
+{
+	struct ferry_fault stall = FERRY_FAULT_NONE;
+	struct ferry_rp said[8];
+	struct ferry_lane stuck;
+	struct ferry_chan *end[2];
+	struct ferry_err e = { 0 };
+	uint8_t octets[1024];
+	unsigned missing = 0;
+	struct rig r;
+
+	(void)state;
+	rig_init(&r);
+	stall.stall_write_at = 100;
+	assert_ok(ferry_chan_pair(end, &e));
+	ferry_lane_init(&stuck, ferry_chan_fault(end[0], &stall, &e), true,
+			ferry_encoder_packets, &r.count);
+	ferry_requests_clear(&r.req);
+	ferry_requests_add(&r.req, &stuck, false);
+	ferry_requests_add(&r.req, &r.lane, false);
+	for (unsigned i = 0; i < FERRY_LEN(said); i++)
+		said[i] = request("ram", 10 * i, 1);
+	r.ret.threads = 2;
+	assert_ok(ferry_inbuf_init(&r.ret.in, r.end[0],
+				   FERRY_RETURNS_BUF_BYTES, &e));
+	assert_ok(ferry_returns_start(&r.ret, &e));
+	assert_ok(ferry_chan_write(r.end[1], octets,
+				   encode(octets, sizeof(octets), said,
+					  FERRY_LEN(said)), &e));
+	sink_wait_bytes(&r.sink, (FERRY_LEN(said) - 1) *
+			(FERRY_PACKET_WIRE + PAGE));
+	stuck.chan->ops->shutdown(stuck.chan);
+	r.end[1]->ops->shutdown(r.end[1]);
+	ferry_returns_stop(&r.ret);
+	assert_true(r.broken);
+	answered(&r);
+	for (unsigned i = 0; i < FERRY_LEN(said); i++)
+		r.wanted[0][10 * i] = 1;
+	for (unsigned i = 0; i < FERRY_LEN(said); i++)
+		if (!r.tally.count[0][10 * i])
+			r.wanted[0][10 * i] = (uint8_t)missing++;
+	assert_int_equal(missing, 1);
+	tally_check(&r.tally, r.wanted);
+	ferry_lane_fini(&stuck);
+	ferry_chan_close(end[1]);
 	rig_fini(&r);
 }
 
@@ -653,6 +703,7 @@ int main(void)
 			the_last_word_is_heard_behind_an_answer_that_fails),
 		cmocka_unit_test(
 			a_last_word_that_does_not_come_is_not_waited_for),
+		cmocka_unit_test(a_stuck_way_is_passed_by),
 		cmocka_unit_test(hostile_requests_end_the_return_path),
 		cmocka_unit_test(a_block_named_in_vain_is_not_remembered),
 		cmocka_unit_test(junk_ends_the_return_path),

@@ -97,6 +97,38 @@ static const struct {
 	{ { 702, "", TLS }, { 702, "", TLS }, NULL },
 };
 
+/* What is said of tls-creds, and what comes of it at two VMs. */
+static const struct {
+	struct side a, b;
+	const char *said, *why;
+} creds[] = {
+	{ { 0 }, { .listens = true }, NULL, NULL },
+	{ { 0, "", TLS }, { 0, "", TLS, .listens = true }, NULL, NULL },
+	{ { 0, "", TLS }, { .listens = true }, NULL, "at a and not at b" },
+	{ { 0 }, { 0, "", TLS, .listens = true }, NULL, "at b and not at a" },
+	{ { 0 }, { .listens = true }, "/creds", "at a and not at b" },
+	{ { 0 }, { 0 }, "/creds", NULL },
+	{ { 0 }, { 0, "", TLS, .listens = true }, "/creds", NULL },
+	{ { 0, "", TLS }, { 0, "", TLS, .listens = true }, "",
+	  "at b and not at a" },
+	{ { 0, "", TLS }, { 0, "", TLS }, "", NULL },
+};
+
+static void tls_is_at_both_or_at_none(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(creds); i++) {
+		FERRY_AUTO_VIEW a = view_of("a", &creds[i].a, false);
+		FERRY_AUTO_VIEW b = view_of("b", &creds[i].b, true);
+		struct ferry_err e = { 0 };
+		int rc = ferry_fit_creds(&a, &b, creds[i].said, &e);
+
+		if (!rc != !creds[i].why ||
+		    (rc && !strstr(e.msg, creds[i].why)))
+			fail_msg("row %zu: %s", i, e.msg);
+	}
+}
+
 static void check(int rc, const struct ferry_err *err, const char *why)
 {
 	if (!why != !rc)
@@ -214,6 +246,7 @@ static void an_address_gets_what_it_is_known_to_take(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tls_is_at_both_or_at_none),
 		cmocka_unit_test(two_qemus_must_be_set_alike),
 		cmocka_unit_test(sides_must_be_of_one_kind_and_shape),
 		cmocka_unit_test(what_blocks_is_said_in_qemus_words),

@@ -187,6 +187,33 @@ static void what_nobody_heard_is_kept_for_the_first_client(void **state)
 	expect(fd, "new");
 }
 
+/* Of a VM that its source may have back. */
+static void behind_its_limit_nothing_goes_out(void **state)
+{
+	struct line *l = *state;
+	FERRY_AUTO_FD fd = -1;
+	struct pollfd p;
+
+	start(l, "unix:");
+	guest_writes(l, "before ");	/* nobody has heard it yet */
+	ferry_console_limit(l->console, ferry_boot_ns());
+	fd = dial(l);
+	guest_writes(l, "behind ");
+	/* That it is a client shows: what it says comes. */
+	assert_int_equal(write(fd, "x", 1), 1);
+	assert_int_equal(guest_reads(l), 'x');
+	p = (struct pollfd){ fd, POLLIN, 0 };
+	assert_int_equal(poll(&p, 1, 0), 0);
+	ferry_console_limit(l->console, UINT64_MAX);
+	expect(fd, "before behind ");
+
+	ferry_console_limit(l->console, 0);
+	guest_writes(l, "never");
+	stop(l);
+	assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
+	assert_int_equal(read(fd, &p, sizeof(p)), 0);
+}
+
 static void clients_follow_each_other(void **state)
 {
 	struct line *l = *state;
@@ -251,6 +278,19 @@ static void a_socket_left_behind_is_replaced_one_in_use_is_not(void **state)
 	assert_int_equal(access(l->path, F_OK), -1);
 }
 
+static void a_file_in_the_socket_s_place_is_not_removed(void **state)
+{
+	struct line *l = *state;
+	struct ferry_err e;
+	int fd = open(l->path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	close(fd);
+	snprintf(l->where, sizeof(l->where), "unix:%s", l->path);
+	assert_null(ferry_console_open(l->where, &e));
+	assert_ok(unlink(l->path));
+}
+
 static void places_that_are_none_are_refused(void **state)
 {
 	static const struct {
@@ -287,9 +327,11 @@ int main(void)
 		T(a_file_is_appended_to_and_complete_when_closed),
 		T(a_client_reads_and_writes),
 		T(what_nobody_heard_is_kept_for_the_first_client),
+		T(behind_its_limit_nothing_goes_out),
 		T(clients_follow_each_other),
 		T(a_client_that_does_not_read_holds_the_guest_not_us),
 		T(a_socket_left_behind_is_replaced_one_in_use_is_not),
+		T(a_file_in_the_socket_s_place_is_not_removed),
 		T(places_that_are_none_are_refused),
 	};
 

@@ -2,6 +2,7 @@
 /* The gate without vCPUs: threads that look at immediate_exit as KVM does. */
 #include "help.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 
 #include "base/clock.h"
@@ -30,7 +31,11 @@ struct crowd {
 static void run(void *arg)
 {
 	struct runner *r = arg;
+	sigset_t kick;
 
+	sigemptyset(&kick);
+	sigaddset(&kick, SIGRTMIN);
+	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
 	while (ferry_gate_enter(r->gate, &r->seat)) {
 		r->inside = true;
 		r->entered++;
@@ -205,9 +210,77 @@ static void closing_gives_up_at_its_time_and_leaves_the_gate_open(void **state)
 
 #define T(f)	cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+static void await_all(struct crowd *c, unsigned times)
+{
+	for (unsigned i = 0; i < RUNNERS; i++)
+		wait_entered(&c->runner[i], times);
+}
+
+/* Nobody has to do anything for it: each has a timer. */
+static void a_limit_drives_everybody_out_by_itself(void **state)
+{
+	struct crowd *c = *state;
+
+	ferry_gate_open(&c->gate);
+	await_all(c, 1);
+	ferry_gate_limit(&c->gate, ferry_boot_ns() + 20 * FERRY_NS_PER_MS);
+	for (unsigned i = 0; i < RUNNERS; i++)
+		wait_out(&c->runner[i]);
+	assert_true(ferry_gate_is_limited(&c->gate));
+	assert_true(ferry_gate_is_open(&c->gate));
+	usleep(50000);
+	for (unsigned i = 0; i < RUNNERS; i++)
+		assert_int_equal(c->runner[i].entered, 1);
+	ferry_gate_limit(&c->gate, UINT64_MAX);
+	await_all(c, 2);
+	assert_false(ferry_gate_is_limited(&c->gate));
+}
+
+static void a_limit_that_is_moved_drives_nobody_out(void **state)
+{
+	struct crowd *c = *state;
+
+	ferry_gate_open(&c->gate);
+	await_all(c, 1);
+	ferry_gate_limit(&c->gate, ferry_boot_ns() + 2 * FERRY_NS_PER_S);
+	ferry_gate_limit(&c->gate, ferry_boot_ns() + 3600 * FERRY_NS_PER_S);
+	usleep(100000);
+	for (unsigned i = 0; i < RUNNERS; i++) {
+		assert_true(c->runner[i].inside);
+		assert_int_equal(c->runner[i].entered, 1);
+	}
+}
+
+/* One that waits for a page does not run on when it comes. */
+static void a_limit_waits_for_nobody(void **state)
+{
+	struct crowd *c = *state;
+	struct runner *r = &c->runner[1];
+
+	r->stuck = true;
+	ferry_gate_open(&c->gate);
+	await_all(c, 1);
+	ferry_gate_limit(&c->gate, 0);
+	wait_out(&c->runner[0]);
+	assert_true(r->inside);
+	r->stuck = false;
+	wait_out(r);
+	usleep(5000);
+	assert_int_equal(r->entered, 1);
+	ferry_gate_close(&c->gate);	/* and is no trouble to it */
+	ferry_gate_limit(&c->gate, UINT64_MAX);
+	usleep(5000);
+	assert_int_equal(r->entered, 1);
+	ferry_gate_open(&c->gate);
+	wait_entered(r, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(a_limit_drives_everybody_out_by_itself),
+		T(a_limit_that_is_moved_drives_nobody_out),
+		T(a_limit_waits_for_nobody),
 		T(nobody_enters_a_gate_that_is_closed),
 		T(closing_waits_until_everybody_is_out),
 		T(closing_at_once_does_not_hang),

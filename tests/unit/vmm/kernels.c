@@ -26,7 +26,7 @@ static int load(struct loaded *l, const void *kernel, size_t bytes,
 	memset(l, 0, sizeof(*l));
 	assert_ok(ferry_ram_init(&l->ram, RAM_BYTES, FERRY_RAM_ANONYMOUS,
 				 NULL, e));
-	if (ferry_boot_open(&l->boot, path, initrd, cmdline, 2, e))
+	if (ferry_boot_open(&l->boot, path, initrd, cmdline, 2, 16, e))
 		return -1;
 	err = ferry_boot_load(&l->boot, &l->ram, &l->entry, e);
 	ferry_boot_close(&l->boot);
@@ -420,7 +420,8 @@ static void files_that_are_no_files_are_refused(void **state)
 		struct ferry_err e;
 
 		assert_refused(ferry_boot_open(&b, bad[i].kernel,
-					       bad[i].initrd, NULL, 1, &e),
+					       bad[i].initrd, NULL, 1, 0,
+					       &e),
 			       &e, bad[i].code, bad[i].sentence);
 		assert_int_equal(b.kernel.fd, -1);
 	}
@@ -481,7 +482,7 @@ static void the_engine_is_told_of_all_that_loading_writes(void **state)
 	fd = memory_file(&k, sizeof(k), path);
 	assert_ok(ferry_ram_init(&ram, RAM_BYTES, FERRY_RAM_ANONYMOUS, NULL,
 				 &e));
-	assert_ok(ferry_boot_open(&b, path, NULL, "x", 1, &e));
+	assert_ok(ferry_boot_open(&b, path, NULL, "x", 1, 0, &e));
 	ram.vm = vm;
 	assert_ok(ferry_boot_load(&b, &ram, &entry, &e));
 	/* kernel and bss, "x", GDT, ACPI, start info */

@@ -58,6 +58,28 @@ static void an_answer_has_its_own_magic(void **state)
 	assert_int_equal(got.features, 1ull << 63);
 }
 
+static void a_bound_header_has_a_mac_behind_it(void **state)
+{
+	struct ferry_channel_head h = {
+		.type = FERRY_CHANNEL_DATA, .session = SESSION,
+		.features = FERRY_FEATURE_BOUND,
+	}, got;
+	uint8_t buf[FERRY_CHANNEL_BOUND_WIRE], other[FERRY_MAC_BYTES];
+	struct ferry_wr w = ferry_wr_over(buf, sizeof(buf));
+
+	(void)state;
+	memset(h.mac, 0xe7, sizeof(h.mac));
+	ferry_channel_encode(&w, &h);
+	assert_int_equal(ferry_wr_used(&w), ferry_channel_bytes(&h));
+	assert_streams((struct stream){ offer, &got }, buf, sizeof(buf), 0);
+	assert_true(ferry_mac_same(got.mac, h.mac));
+	for (size_t i = 0; i < sizeof(other); i++) {
+		memcpy(other, h.mac, sizeof(other));
+		other[i] ^= 1;
+		assert_false(ferry_mac_same(other, h.mac));
+	}
+}
+
 static void what_a_later_version_appends_is_skipped(void **state)
 {
 	uint8_t buf[FERRY_CHANNEL_HEADER_MAX] = { 0 };
@@ -120,6 +142,9 @@ static void hostile_headers_are_refused(void **state)
 		{ "mandatory but not offered",
 		  "46455252 0001 0030 0001 0000 00000000" SESSION_HEX
 		  "00000000 00000001 00000000 00000002" },
+		{ "bound without a MAC",
+		  "46455252 0001 004f 0001 0000 00000000" SESSION_HEX
+		  "00000000 00000401 00000000 00000400" },
 	}, answers[] = {
 		{ "an offer", "46455252" },
 		{ "on data", "46455241 0001 0030 0002 0000 00000000" },
@@ -191,6 +216,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_header_is_48_octets),
 		cmocka_unit_test(an_answer_has_its_own_magic),
+		cmocka_unit_test(a_bound_header_has_a_mac_behind_it),
 		cmocka_unit_test(what_a_later_version_appends_is_skipped),
 		cmocka_unit_test(the_last_channel_of_each_type_is_one),
 		cmocka_unit_test(hostile_headers_are_refused),

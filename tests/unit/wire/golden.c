@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/sum.h"
+#include "wire/bulk.h"
 #include "wire/channel.h"
 #include "wire/command.h"
 #include "wire/config.h"
@@ -53,6 +54,8 @@ static void head(struct ferry_wr *w, bool answer, uint16_t type,
 
 	for (uint8_t i = 0; i < FERRY_SESSION_BYTES; i++)
 		h.session[i] = (uint8_t)(0xa0 + i);
+	for (uint8_t i = 0; i < FERRY_MAC_BYTES; i++)
+		h.mac[i] = (uint8_t)(0xc0 + i);
 	ferry_channel_encode(w, &h);
 }
 
@@ -62,7 +65,8 @@ static void hello(struct ferry_wr *w, bool answer, uint32_t verdict,
 	struct ferry_hello h = {
 		.name = "db1", .has_verdict = answer, .verdict = verdict,
 		.has_channels = !answer, .data = answer ? 0 : 4,
-		.urgent = answer ? 0 : 1, .software = "ferry 0.1.0",
+		.urgent = answer ? 0 : 1, .device = answer ? 0 : 2,
+		.software = "ferry 0.1.0",
 	};
 
 	strcpy(h.verdict_text, text);
@@ -73,6 +77,7 @@ static void hello(struct ferry_wr *w, bool answer, uint32_t verdict,
 				  &err));
 	MUST(ferry_hello_add_fact(&h, "cpu", FERRY_FACT_SUBSET, "sse2 avx", 8,
 				  &err));
+	MUST(ferry_hello_add_bulk(&h, "gpu", 1, 7, &err));
 	ferry_hello_encode(w, &h);
 	ferry_hello_fini(&h);
 }
@@ -163,6 +168,7 @@ static void precopy(struct ferry_wr *w)
 	head(w, false, FERRY_CHANNEL_MAIN, 0, FERRY_FEATURES_KNOWN);
 	hello(w, false, 0, "");
 	stream_head(w);
+	ferry_command_u32_encode(w, FERRY_COMMAND_LEASE, 10000);
 	ram_start(w);
 	ranges(w, FERRY_COMMAND_ZERO_RANGES);
 	ferry_command_u32_encode(w, FERRY_COMMAND_BARRIER, 1);
@@ -170,6 +176,7 @@ static void precopy(struct ferry_wr *w)
 	ferry_verify_encode(w, "ram", 5, sums, 2);
 	package(w, false);
 	ferry_command_encode(w, FERRY_COMMAND_POSTCOPY_RUN);
+	ferry_command_u32_encode(w, FERRY_COMMAND_FINISH, 3);
 	print("precopy", "main", w);
 }
 
@@ -184,6 +191,10 @@ static void postcopy(struct ferry_wr *w)
 	package(w, true);
 	ferry_command_encode(w, FERRY_COMMAND_POSTCOPY_RUN);
 	ferry_command_u32_encode(w, FERRY_COMMAND_PING, 0);
+	ferry_command_u32_encode(w, FERRY_COMMAND_RENEW, 7);
+	ferry_command_u32_encode(w, FERRY_COMMAND_WATCH, 1);
+	ferry_command_u32_encode(w, FERRY_COMMAND_LOST,
+				 ferry_channel_number(FERRY_CHANNEL_URGENT, 1));
 	ferry_command_u32_encode(w, FERRY_COMMAND_FINISH, 2);
 	print("postcopy", "main", w);
 }
@@ -205,8 +216,13 @@ static void answers(struct ferry_wr *w)
 		{ .type = FERRY_RP_REQ_PAGES_ID, .name = "ram",
 		  .span = { 0x200000, 0x200000 } },
 		{ .type = FERRY_RP_REQ_PAGES, .span = { 0, 0x400000 } },
+		{ .type = FERRY_RP_BULK_CREDIT, .wide = 1ull << 40 },
+		{ .type = FERRY_RP_BULK_READY },
+		{ .type = FERRY_RP_BULK_LOADED, .wide = 5000000000 },
 		{ .type = FERRY_RP_LOADED },
 		{ .type = FERRY_RP_RUNNING },
+		{ .type = FERRY_RP_FAULTS, .faults = { 3, 250, 70000 } },
+		{ .type = FERRY_RP_LOST, .value = 2 << 16 | 63 },
 		{ .type = FERRY_RP_SHUT },
 	};
 
@@ -220,6 +236,7 @@ static void answers(struct ferry_wr *w)
 static void failure(struct ferry_wr *w)
 {
 	static const struct ferry_rp messages[] = {
+		{ .type = FERRY_RP_ASK_LEASE, .value = 7 },
 		{ .type = FERRY_RP_DIFFERS, .reason = "verify" },
 		{ .type = FERRY_RP_REASON, .reason = "device uart: no\n" },
 		{ .type = FERRY_RP_SHUT, .value = 1 },
@@ -239,6 +256,16 @@ static void refusal(struct ferry_wr *w)
 	print("refused", "return", w);
 }
 
+static void state_of_device(struct ferry_wr *w)
+{
+	const struct ferry_bulk_packet p = {
+		.flags = 1 | FERRY_BULK_PACKET_STOPPED, .bytes = 5, .index = 7,
+	};
+
+	ferry_bulk_packet_encode(w, &p);
+	ferry_wr_bytes(w, "state", 5);
+}
+
 static void packets(struct ferry_wr *w, uint16_t type, const char *name)
 {
 	struct ferry_packet p = {
@@ -254,8 +281,10 @@ static void packets(struct ferry_wr *w, uint16_t type, const char *name)
 	     FERRY_FEATURES_KNOWN);
 	ferry_packet_encode(w, &p);
 	ferry_wr_bytes(w, payload, sizeof(payload));
-	if (type == FERRY_CHANNEL_DATA)
+	if (type == FERRY_CHANNEL_DATA) {
 		ferry_packet_encode(w, &sync);
+		state_of_device(w);
+	}
 	print(name, "packets", w);
 }
 
@@ -269,11 +298,24 @@ static void urgent(struct ferry_wr *w)
 	packets(w, FERRY_CHANNEL_URGENT, "urgent");
 }
 
+static void device_channel(struct ferry_wr *w)
+{
+	const struct ferry_bulk_packet last = {
+		.flags = FERRY_BULK_PACKET_STOPPED | FERRY_BULK_PACKET_LAST,
+		.index = 8,
+	};
+
+	head(w, false, FERRY_CHANNEL_DEVICE, 0, FERRY_FEATURES_KNOWN);
+	state_of_device(w);
+	ferry_bulk_packet_encode(w, &last);
+	print("device", "packets", w);
+}
+
 int main(void)
 {
 	static void (*const all[])(struct ferry_wr *w) = {
 		precopy, postcopy, aborted, answers, failure, refusal, data,
-		urgent,
+		urgent, device_channel,
 	};
 	FERRY_AUTO_FREE uint8_t *buf = malloc(BYTES);
 

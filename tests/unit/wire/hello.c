@@ -159,6 +159,7 @@ static void hostile_hellos_are_refused(void **state)
 #define BLOCK	"0002 0000 00000016 00000000 00001000 00001000" \
 		"00000000 00000000 01 'r'"
 #define FACT	"0003 0000 00000005 01 01 'f' 0000"
+#define BULK	"8010 0000 0000000a 00000000 00000001 01 'b'"
 	static const struct hostile rows[] = {
 		{ "nothing", "" },
 		{ "no name", "0004 0000 00000006 0000 0000 0000" },
@@ -206,6 +207,13 @@ static void hostile_hellos_are_refused(void **state)
 		  "01 01 'f' 0001 00" },
 		{ "a fact cut", NAME "0003 0000 00000005"
 		  "01 01 'f' 0001" },
+		{ "a bulk device twice", NAME BULK BULK },
+		{ "a bulk device without a name", NAME "8010 0000 00000009"
+		  "00000000 00000001 00" },
+		{ "a bulk device cut", NAME "8010 0000 00000007"
+		  "00000000 000001" },
+		{ "a bulk device and more", NAME "8010 0000 0000000b"
+		  "00000000 00000001 01 'b' 00" },
 	};
 
 	(void)state;
@@ -219,6 +227,51 @@ static void hostile_hellos_are_refused(void **state)
 			fail_msg("%s", rows[i].why);
 		assert_null(got.block);
 		assert_null(got.fact);
+		assert_null(got.bulk);
+	}
+}
+
+static void bulk_devices_are_compared(void **state)
+{
+	static const struct {
+		struct { const char *name; uint32_t instance, version; }
+			source[2], target[2];
+		const char *says;
+	} rows[] = {
+		{ { { "gpu", 0, 1 }, { "nic", 0, 1 } },
+		  { { "nic", 0, 1 }, { "gpu", 0, 2 } }, "" },
+		{ { { "gpu", 0, 1 } }, { { "gpu", 1, 1 } },
+		  "bulk device \"gpu\"/0 exists on the source only" },
+		{ { { "gpu", 0, 1 } }, { { "gpu", 0, 1 }, { "nic", 3, 1 } },
+		  "bulk device \"nic\"/3 exists on the target only" },
+		{ { { "gpu", 4, 2 } }, { { "gpu", 4, 1 } },
+		  "bulk device \"gpu\"/4: version 2 of the source is newer "
+		  "than the target's 1" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(rows); i++) {
+		struct ferry_hello s = { .name = "v" }, t = { .name = "v" };
+		struct ferry_err why = { 0 };
+		int rc;
+
+		for (size_t k = 0; k < 2; k++) {
+			if (rows[i].source[k].name)
+				assert_int_equal(ferry_hello_add_bulk(&s,
+					rows[i].source[k].name,
+					rows[i].source[k].instance,
+					rows[i].source[k].version, &e), 0);
+			if (rows[i].target[k].name)
+				assert_int_equal(ferry_hello_add_bulk(&t,
+					rows[i].target[k].name,
+					rows[i].target[k].instance,
+					rows[i].target[k].version, &e), 0);
+		}
+		rc = ferry_hello_check(&s, &t, &why);
+		assert_string_equal(why.msg, rows[i].says);
+		assert_int_equal(rc, rows[i].says[0] ? -1 : 0);
+		ferry_hello_fini(&s);
+		ferry_hello_fini(&t);
 	}
 }
 
@@ -451,6 +504,7 @@ int main(void)
 		cmocka_unit_test(an_unknown_item_may_be_optional),
 		cmocka_unit_test(the_most_of_everything_is_accepted),
 		cmocka_unit_test(hostile_hellos_are_refused),
+		cmocka_unit_test(bulk_devices_are_compared),
 		cmocka_unit_test(an_answer_without_verdict_is_refused),
 		cmocka_unit_test(sizes_are_bounded),
 		cmocka_unit_test(the_largest_hello_fits_its_bound),

@@ -8,8 +8,10 @@ them; what the page calls refused raises Refused.
 """
 
 import struct
+import zlib
 
 PAGE = 4096
+ZLIB, ZSTD = 2, 4        # flags of packets
 HUGE = 2 << 20
 MIB = 1 << 20
 
@@ -86,9 +88,15 @@ def channel_header(o, magic):
     need(any(session), "session")
     offered, mandatory = o.be64(), o.be64()
     need(mandatory & ~offered == 0, "mandatory")
+    mac = None
+    if offered & 0x400 and magic == b"FERR":
+        need(size >= 80, "no MAC in", size)
+        mac = o.take(32)
+        size -= 32
     o.take(size - 48)
     return {"type": kind, "index": index, "session": session.hex(),
-            "features": offered, "mandatory": mandatory}
+            "features": offered, "mandatory": mandatory,
+            "mac": mac and mac.hex()}
 
 
 def item_name(o, h):
@@ -119,7 +127,7 @@ def item_fact(o, h):
 def item_channels(o, h):
     data, urgent, device = o.be16(), o.be16(), o.be16()
     need("channels" not in h and 1 <= data <= 64 and urgent <= 8 and
-         device == 0, "CHANNELS")
+         device <= 64, "CHANNELS")
     h["channels"] = (data, urgent, device)
 
 
@@ -132,8 +140,16 @@ def item_software(o, h):
     h["software"] = o.take(o.left()).decode(errors="replace")
 
 
+def item_bulk(o, h):
+    instance, version, name = o.be32(), o.be32(), o.name()
+    devices = h.setdefault("bulk", [])
+    need((name, instance) not in [d[:2] for d in devices] and
+         len(devices) < 64, "BULK", name)
+    devices.append((name, instance, version))
+
+
 ITEMS = {1: item_name, 2: item_block, 3: item_fact, 4: item_channels,
-         5: item_verdict, 0x8006: item_software}
+         5: item_verdict, 0x8006: item_software, 0x8010: item_bulk}
 
 
 def hello(o, answer):
@@ -151,6 +167,8 @@ def hello(o, answer):
             need(kind & 0x8000, "kind", kind)
     need("name" in h and ("verdict" in h) == answer and
          ("channels" in h) == (not answer), "hello")
+    need("bulk" in h or h.get("channels", (0, 0, 0))[2] == 0,
+         "device channels without a device")
     return h
 
 
@@ -190,6 +208,24 @@ def verify(o):
     return block, first, sums
 
 
+def lease(o):
+    ms = o.be32()
+    need(1000 <= ms <= 3600000, "lease of", ms)
+    return ms
+
+
+def channel(o):
+    kind, index = o.be16(), o.be16()
+    need((kind == 2 and index < 64) or (kind == 3 and index < 8), "channel")
+    return kind, index
+
+
+def watch(o):
+    on = o.be32()
+    need(on <= 1, "WATCH", on)
+    return on
+
+
 def nothing(o):
     return None
 
@@ -198,9 +234,14 @@ COMMANDS = {
     1: ("OPEN_RETURN_PATH", nothing), 2: ("PING", Octets.be32),
     3: ("POSTCOPY_ADVISE", advise), 4: ("POSTCOPY_LISTEN", nothing),
     5: ("POSTCOPY_RUN", nothing), 6: ("RAM_DISCARD", ranges),
-    7: ("PACKAGED", Octets.be32), 0x4601: ("ZERO_RANGES", ranges),
+    7: ("PACKAGED", Octets.be32), 10: ("RECV_BITMAP", Octets.name),
+    0x4601: ("ZERO_RANGES", ranges),
     0x4602: ("BARRIER", sequence), 0x4603: ("ABORT", Octets.prose),
     0x4604: ("FINISH", sequence), 0x4605: ("VERIFY", verify),
+    0x4606: ("HEARD", nothing),
+    0x4620: ("LEASE", lease), 0x4621: ("RENEW", sequence),
+    0x4622: ("VOID", Octets.prose),
+    0x4640: ("LOST", channel), 0x4641: ("WATCH", watch),
 }
 
 
@@ -237,17 +278,21 @@ def package(data):
 # 2.3: what is legal in which phase, and where it leads.
 LEGAL = {
     "begin": {"OPEN_RETURN_PATH": "begin", "POSTCOPY_ADVISE": "begin",
-              "START": "pages", "ABORT": "done"},
+              "LEASE": "begin", "START": "pages", "ABORT": "done"},
     "pages": {"ZERO_RANGES": "pages", "RAM_DISCARD": "pages",
               "BARRIER": "pages", "ABORT": "done", "FINISH": "complete",
               "PACKAGED+LISTEN": "loading+postcopy"},
     "complete": {"BARRIER": "complete", "VERIFY": "complete",
                  "ABORT": "done", "PACKAGED": "loading"},
     "loading": {"ABORT": "done", "POSTCOPY_RUN": "done"},
-    "loading+postcopy": {"ABORT": "done", "POSTCOPY_RUN": "running"},
+    "loading+postcopy": {"ABORT": "done", "POSTCOPY_RUN": "running",
+                         "WATCH": "loading+postcopy"},
     "running": {"BARRIER": "running", "VERIFY": "running",
-                "FINISH": "done"},
-    "done": {},
+                "WATCH": "running", "LOST": "running",
+                "RECV_BITMAP": "running", "FINISH": "finished"},
+    # A FINISH that a lost channel made void is followed by LOST.
+    "finished": {"LOST": "running", "HEARD": "done"},
+    "done": {"HEARD": "done"},
 }
 
 
@@ -257,24 +302,30 @@ class Stream:
     def __init__(self, o, page_sizes):
         self.o, self.page_sizes = o, page_sizes
         self.records, self.phase, self.sequence = [], "begin", 0
-        self.advised = False
+        self.advised = self.leased = self.lost = False
 
     def add(self, name, value=None):
         self.records.append((name, value))
 
     def enter(self, name, value):
-        if name == "PING":
+        if name in ("PING", "RENEW"):
             return
         if name == "PACKAGED" and value[:1] == [("POSTCOPY_LISTEN", None)]:
             name += "+LISTEN"
             need(self.advised, "LISTEN without ADVISE")
         if name in ("BARRIER", "FINISH"):
-            self.sequence += 1
-            need(value == self.sequence, name, value)
+            need(value == self.sequence + 1 or
+                 (value > self.sequence and self.lost), name, value)
+            self.sequence = value
+        need(name != "RECV_BITMAP" or self.lost, "RECV_BITMAP before LOST")
+        self.lost |= name == "LOST"
         need(name != "RAM_DISCARD" or self.advised, "DISCARD without ADVISE")
         need(name in LEGAL[self.phase], name, "while", self.phase)
         self.advised |= name == "POSTCOPY_ADVISE"
+        self.leased |= name == "LEASE"
         self.phase = LEGAL[self.phase][name]
+        if name == "POSTCOPY_RUN" and self.leased:
+            self.phase = "running"
 
     def read(self):
         o = self.o
@@ -334,12 +385,24 @@ def request(o):
     return start, size
 
 
+def device(o):
+    number = o.be32()
+    need(number < 64, "device", number)
+    return number
+
+
 MESSAGES = {
     1: ("SHUT", Octets.be32), 2: ("PONG", Octets.be32),
     3: ("REQ_PAGES_ID", lambda o: (*request(o), o.name())),
     4: ("REQ_PAGES", request), 0x4601: ("LOADED", zero),
     0x4602: ("RUNNING", zero), 0x4603: ("REASON", Octets.prose),
     0x4604: ("SYNCED", sequence), 0x4606: ("DIFFERS", Octets.prose),
+    0x4610: ("BULK_CREDIT", lambda o: (device(o), o.be64())),
+    0x4611: ("BULK_READY", device),
+    0x4612: ("BULK_LOADED", lambda o: (device(o), o.be64())),
+    0x4620: ("ASK_LEASE", sequence),
+    0x4640: ("LOST", channel),
+    0x4641: ("FAULTS", lambda o: (o.be32(), o.be32(), o.be32())),
 }
 
 
@@ -364,17 +427,38 @@ def parse_return(data):
     return head, said, messages
 
 
+def bulk_packet(o):
+    number, flags, size, zero = o.be16(), o.be16(), o.be32(), o.be32()
+    index = o.be64()
+    last = flags & 0x200
+    need(number < 64 and flags & ~0x303 == 0 and zero == 0 and
+         size <= (0 if last else 256 << 10), "packet of a device")
+    if last:
+        return "LAST", number, flags, index
+    return "STATE", number, flags, index, o.take(size)
+
+
 def parse_packets(data):
-    o, packets = Octets(data), []
+    o, packets, stream = Octets(data), [], None
     head = channel_header(o, b"FERR")
-    need(head["type"] in ("data", "urgent"), "type")
+    need(head["type"] in ("data", "urgent", "device"), "type")
     while o.left():
+        if o.data[o.at:o.at + 4] == b"FBLK":
+            need(head["type"] != "urgent", "a device on urgent")
+            o.take(4)
+            packets.append(bulk_packet(o))
+            continue
+        need(head["type"] != "device", "pages on device")
         need((o.be32(), o.be32()) == (0x11223344, 1), "magic")
         flags, room, normal, payload = o.be32(), o.be32(), o.be32(), o.be32()
         number, zeroes = o.be64(), o.be32()
-        need(flags in (0, 1) and room <= 128 and normal + zeroes <= room,
-             "counts")
-        need(payload == normal * PAGE, "payload")
+        need(flags in (0, 1, ZLIB, ZSTD) and room <= 128 and
+             normal + zeroes <= room, "counts")
+        if flags in (ZLIB, ZSTD) and normal:
+            need(head["type"] == "data" and 0 < payload < normal * PAGE,
+                 "compressed payload")
+        else:
+            need(payload == normal * PAGE, "payload")
         o.take(4 + 24)
         name = o.take(256).split(b"\0")[0].decode()
         offsets = [o.be64() for _ in range(128)][:normal + zeroes]
@@ -383,7 +467,16 @@ def parse_packets(data):
         if flags & 1:
             packets.append(("SYNC", number))
             continue
-        pages = [o.take(PAGE) for _ in range(normal)]
+        content = o.take(payload)
+        if flags == ZLIB and normal:
+            stream = stream or zlib.decompressobj()
+            content = stream.decompress(content)
+            need(len(content) == normal * PAGE and not stream.eof, "zlib")
+        elif normal:
+            stream = None       # behind a packet that is not compressed
+        # What zstd made Python cannot read: its pages are not looked at.
+        pages = [content[i * PAGE:][:PAGE] for i in range(normal)] \
+            if flags != ZSTD else [None] * normal
         packets.append((name, offsets[:normal], offsets[normal:], pages))
     return head, packets
 

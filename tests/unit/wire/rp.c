@@ -42,6 +42,17 @@ static void every_message_has_its_octets(void **state)
 		  "4603 000b 0009 'no memory'" },
 		{ { .type = FERRY_RP_SYNCED, .value = 12 },
 		  "4604 0004 0000000c" },
+		{ { .type = FERRY_RP_BULK_CREDIT, .value = 63,
+		    .wide = 0x123456789a },
+		  "4610 000c 0000003f 0000001234 56789a" },
+		{ { .type = FERRY_RP_BULK_READY, .value = 1 },
+		  "4611 0004 00000001" },
+		{ { .type = FERRY_RP_BULK_LOADED, .wide = 1 },
+		  "4612 000c 00000000 0000000000000001" },
+		{ { .type = FERRY_RP_LOST, .value = 3 << 16 | 7 },
+		  "4640 0004 0003 0007" },
+		{ { .type = FERRY_RP_FAULTS, .faults = { 1, 2, 3 } },
+		  "4641 000c 00000001 00000002 00000003" },
 	};
 
 	(void)state;
@@ -58,6 +69,9 @@ static void every_message_has_its_octets(void **state)
 			       ferry_wr_used(&w), 0);
 		assert_int_equal(got.type, m->type);
 		assert_int_equal(got.value, m->value);
+		assert_int_equal(got.wide, m->wide);
+		assert_memory_equal(&got.faults, &m->faults,
+				    sizeof(got.faults));
 		assert_int_equal(got.span.start, m->span.start);
 		assert_int_equal(got.span.bytes, m->span.bytes);
 		assert_string_equal(got.name, m->name);
@@ -97,6 +111,12 @@ static void a_reason_is_cut_and_cleaned(void **state)
 static void hostile_messages_are_refused(void **state)
 {
 	static const struct hostile rows[] = {
+		{ "credit for device 64", "4610 000c 00000040"
+		  "0000000000000000" },
+		{ "credit without a limit", "4610 0004 00000000" },
+		{ "device 64 is ready", "4611 0004 00000040" },
+		{ "device 64 is loaded", "4612 000c 00000040"
+		  "0000000000000000" },
 		{ "type 0", "0000" },
 		{ "type 8", "0008" },
 		{ "SWITCHOVER_ACK of a ferry", "0007" },
@@ -128,6 +148,10 @@ static void hostile_messages_are_refused(void **state)
 		  "0003 000e 00000000 00000001 00001000 01 'a'" },
 		{ "bitmap of no block", "0005 0001 00" },
 		{ "bitmap of NUL", "0005 0003 02 6100" },
+		{ "LOST of main", "4640 0004 0001 0000" },
+		{ "LOST of no channel", "4640 0004 0003 0008" },
+		{ "LOST of data 64", "4640 0004 0002 0040" },
+		{ "short FAULTS", "4641 000b 00000001 00000001 000000" },
 		{ "reason cut", "4603 0003 0002 'a'" },
 		{ "reason and more", "4603 0004 0001 'ab'" },
 		{ "reason without a size", "4603 0000" },
