@@ -13,9 +13,12 @@ have the same calls, so that what is measured does not depend on who it is:
 A further kind of end is a further class here and a row in PAIRS.
 """
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -128,8 +131,19 @@ class End:
         self.close()
 
 
+@functools.cache
+def credentials(build):
+    """A folder for all ends that speak TLS, gone with this process."""
+    folder = tempfile.mkdtemp(prefix="ferry-bench-tls-")
+    atexit.register(shutil.rmtree, folder)
+    subprocess.run([build / "ferry", "tls-init", f"{folder}/creds"],
+                   check=True)
+    return f"{folder}/creds"
+
+
 class Ferry(End):
     name = "ferry"
+    tls = False
 
     @staticmethod
     def missing(build):
@@ -139,6 +153,8 @@ class Ferry(End):
     def __init__(self, setup, folder, name, waits=False):
         how = {"incoming": ANYWHERE} if waits else \
             {"kernel": setup.guest, "append": setup.append}
+        if self.tls:
+            how["extra"] = ["--set", f"tls-creds={credentials(setup.build)}"]
         self.vm = Vm(setup.build / "ferry", folder, name, vcpus=setup.vcpus,
                      ram=f"{setup.ram_mib}M", **how)
         self.process, self.qmp = self.vm.process, self.vm.qmp
@@ -205,8 +221,14 @@ class Beats:
         self.sock.close()
 
 
+class FerryTls(Ferry):
+    name = "ferry-tls"
+    tls = True
+
+
 class Qemu(End):
     name = "qemu"
+    tls = False
     serial_kind = Serial
 
     @staticmethod
@@ -232,6 +254,7 @@ class Qemu(End):
                 "-device", "isa-debugcon,iobase=0xfe,chardev=beats",
                 "-qmp", f"unix:{at['qmp']},server=on,wait=off",
                 *(["-incoming", "defer"] if waits else ["-S"]),
+                *self.more_words(setup, waits),
             ], stdin=subprocess.DEVNULL, stdout=err, stderr=err)
         try:
             self.qmp = Qmp(at["qmp"], self.alive)
@@ -249,7 +272,17 @@ class Qemu(End):
     def alive(self):
         return self.process.poll() is None
 
+    def more_words(self, setup, waits):
+        """That not every kind has."""
+        if not self.tls:
+            return []
+        end = "server" if waits else "client"
+        return ["-object", f"tls-creds-x509,id=tls0,endpoint={end},"
+                f"dir={credentials(setup.build)}"]
+
     def expect(self, mode):
+        if self.tls:
+            self.qmp("migrate-set-parameters", tls_creds="tls0")
         self.capabilities(postcopy_ram=mode.postcopy,
                           postcopy_preempt=mode.urgent)
         if self.qmp("query-status")["status"] == "inmigrate":
@@ -299,8 +332,20 @@ class Qemu(End):
         super().close()
 
 
+class QemuTls(Qemu):
+    """By certificates: the cipher is AES-256-GCM then."""
+    name = "qemu-tls"
+    tls = True
+
+
 # Who moves to whom; `bench/run --pair` takes the names.
 PAIRS = {
     "ferry": (Ferry, Ferry),
     "qemu": (Qemu, Qemu),
 }
+# Beside them with --tls.
+SECURE_PAIRS = {
+    "ferry-tls": (FerryTls, FerryTls),
+    "qemu-tls": (QemuTls, QemuTls),
+}
+ALL_PAIRS = {**PAIRS, **SECURE_PAIRS}

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 import figures
-from ends import PAIRS, Mode, Setup
+from ends import ALL_PAIRS, Mode, Setup
 from ferryvm import Dead, QmpError
 from stops import Stops
 
@@ -205,7 +205,7 @@ def measure(build, row, pair, pool, vcpus=1):
     setup = make_setup(build, row, vcpus)
     with tempfile.TemporaryDirectory(prefix="ferry-bench-") as folder:
         try:
-            return _measure(setup, row, PAIRS[pair], pool, folder)
+            return _measure(setup, row, ALL_PAIRS[pair], pool, folder)
         except TROUBLES as why:
             return {"error": f"{why}"}
 
@@ -234,6 +234,6 @@ def weigh(build, row, pair, pool, vcpus=1):
                   f"cpus={vcpus} report=3600000 touch=all {row.append}")
     with tempfile.TemporaryDirectory(prefix="ferry-bench-") as folder:
         try:
-            return _weigh(setup, row, PAIRS[pair], pool, folder)
+            return _weigh(setup, row, ALL_PAIRS[pair], pool, folder)
         except TROUBLES as why:
             return {"error": f"{why}"}

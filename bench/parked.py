@@ -162,3 +162,16 @@ class Qemu2(Qemu):
                 self.qmp("migrate-start-postcopy")
             except QmpError:    # it is over
                 pass
+
+
+class Qemu2Filed(Qemu2):
+    """A destination that has its memory in a file, as park has."""
+
+    def __init__(self, setup, folder, name, path):
+        self.path = path
+        super().__init__(setup, folder, name, waits=True)
+
+    def more_words(self, setup, waits):
+        return ["-object", "memory-backend-file,id=pc.ram,share=on,"
+                f"size={setup.ram_mib}M,mem-path={self.path}",
+                "-machine", "memory-backend=pc.ram"]

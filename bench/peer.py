@@ -12,7 +12,7 @@ from pathlib import Path
 import figures
 import moving
 from ends import Mode, Setup
-from parked import Park, Qemu2, Serve
+from parked import Park, Qemu2, Qemu2Filed, Serve
 from stops import Stops
 
 PRECOPY = Mode("precopy", "precopy", False)
@@ -29,7 +29,7 @@ def plan(quick):
     """Sizes in MiB, rounds, seconds after which no run is begun."""
     return {
         "park": {"ram_mib": 1024 if quick else 4096, "guests": list(GUESTS),
-                 "rounds": 2 if quick else 4, "limit_s": 45 if quick else 230},
+                 "rounds": 2 if quick else 3, "limit_s": 60 if quick else 400},
         "waits": {"ram_mib": 512 if quick else 1024,
                   "rounds": 2 if quick else 5, "limit_s": 25 if quick else 80},
         "first": {"ram_mib": [256, 8192], "written": "8%" if quick else "25%",
@@ -131,13 +131,23 @@ def to_park(setup, mode, pool, folder, image):
 
 
 def to_qemu(setup, mode, pool, folder, _image):
+    return into_qemu(setup, mode, pool, folder,
+                     lambda: Qemu2(setup, folder, "b", waits=True))
+
+
+def to_file(setup, mode, pool, folder, image):
+    return into_qemu(setup, mode, pool, folder,
+                     lambda: Qemu2Filed(setup, folder, "b", image))
+
+
+def into_qemu(setup, mode, pool, folder, start):
     pool.make_way("source", "target", setup.ram_mib)
     row = moving.Row(mode, "", "", setup.ram_mib)
     with Qemu2(setup, folder, "a") as source:
         ready(source)
         time.sleep(SETTLED_S)
         pool.drop("target")
-        with Qemu2(setup, folder, "b", waits=True) as target:
+        with start() as target:
             run = moving.move(source, target, row)
             run["sent_bytes"] = source.qmp("query-migrate")["ram"][
                 "transferred"]
@@ -152,7 +162,8 @@ def per_gib(run):
     return run
 
 
-TARGETS = {"ferry park": to_park, "qemu": to_qemu}
+TARGETS = {"ferry park": to_park, "qemu": to_qemu,
+           "qemu, memory in a file there": to_file}
 
 
 def measure_park(bench, part):
@@ -262,7 +273,7 @@ class Saved:
         self.image = place / f"{ram_mib}.image"
         self.plain = place / f"{ram_mib}.plain"
         self.setup = Setup(bench.build, ram_mib, 1,
-                           f"cpus=1 avx=0 report={LINE_EVERY_MS} "
+                           f"cpus=1 avx=0 report={LINE_EVERY_MS} gaps=0 "
                            f"mode=random mem={written} rate=1M")
         with Qemu2(self.setup, bench.sockets, "a") as source:
             ready(source)
