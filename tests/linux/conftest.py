@@ -20,14 +20,17 @@ ACCOUNTS = {
 }
 
 
-def host_archive(path, address, guest):
+def host_archive(path, address, guest, devices):
     """What a host runs, the guest's kernels among it."""
     tc = debian.need("tc", "iproute2")
     tools = {"bin/ferry": inside.built("ferry-static"),
              "bin/embed": inside.built("tests/linux/embed-static"),
              "usr/sbin/tc": Path(tc).read_bytes(),
              "address": address.encode(),
+             "bin/ferry-vhost-net": inside.built("tests/linux/vhost-net-static"),
+             "bin/ferry-vhost-blk": inside.built("tests/linux/vhost-blk-static"),
              "guest": guest.read_bytes(),
+             "devices": devices.read_bytes(),
              "bzimage": debian.bzimage().read_bytes(),
              "vmlinux": debian.vmlinux().read_bytes(), **ACCOUNTS}
     return archive(path, KVM + NETWORK, tools, debian.libraries(tc))
@@ -41,9 +44,10 @@ def hosts():
     made, khz = [], tsc_khz()
     try:
         guest = inside.archive(Path(folder, "guest"))
+        devices = inside.devices(Path(folder, "devices"))
         for number, server in enumerate(["on", "off"], 1):
             archive = host_archive(Path(folder, f"host{number}"),
-                                   f"10.0.0.{number}", guest)
+                                   f"10.0.0.{number}", guest, devices)
             wire = (f"stream,server={server},addr.type=unix,"
                     f"addr.path={folder}/wire")
             made.append(Host(folder, f"host{number}", debian.bzimage(),

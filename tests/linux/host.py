@@ -252,6 +252,8 @@ class Vm:
         """Wait until a migration can come."""
         def look():
             code, said = self.status()
+            if self.code() is not None:
+                raise Late(f"VM {self.name} has ended:\n{self.errors()}")
             return code == 0 and said["migration"].get("status") or None
         self.until("a QMP socket", look)
 

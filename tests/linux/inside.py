@@ -17,6 +17,10 @@ HERE = Path(__file__).parent
 BUILD = Path(os.environ["FERRY_BUILD"]).resolve()
 TAIL = 3000             # characters of a console that are shown
 
+# In the order in which they can be loaded.
+VIRTIO = ["virtio_ring", "virtio", "virtio_mmio", "failover", "net_failover",
+          "virtio_net", "virtio_blk"]
+
 # Not: that the guest distrusts its TSC.  A host in a QEMU does so, too (it
 # takes an AMD CPU without constant TSC for what it looks like), and KVM then
 # bends it.
@@ -48,6 +52,17 @@ def archive(path, redis=True):
         files[f"bin/{name}"] = built(f"tests/linux/{name}")
     files = {name: (0o755, data) for name, data in files.items()}
     return debian.initramfs(path, files | more)
+
+
+def devices(path):
+    """That of the guest whose network and disk are virtio devices."""
+    files = {"init": (HERE.parent / "vhost/guest.sh").read_bytes(),
+             "bin/busybox": debian.busybox().read_bytes(),
+             "modules/order": " ".join(VIRTIO).encode()}
+    for name in VIRTIO:
+        files[f"modules/{name}.ko"] = debian.module(name).read_bytes()
+    return debian.initramfs(path, {name: (0o755, data)
+                                   for name, data in files.items()})
 
 
 def around(said, line):

@@ -8,6 +8,7 @@ what the guest said, with no character lost or twice.
 import inside
 
 RAM = "--ram 192M"
+TAIL = inside.TAIL
 # A host that waits for its CPU, or whose packets are sent again, is not dead.
 WATCHDOGS = "rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60"
 PATIENT = "--set x-ferry-timeout=60000"

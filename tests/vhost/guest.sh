@@ -1,7 +1,8 @@
 #!/bin/busybox sh
 # A guest with a network card and a disk that are served by vhost-user
 # backends.  PING n: an answer came; DISK n: a megabyte was written, read back
-# and compared; LOST, BAD: it was not so.
+# and compared; LOST, BAD: it was not so.  "patience=N" of the kernel's words: how
+# long to wait for an answer, in seconds.
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -9,6 +10,10 @@ mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 for m in $(cat /modules/order); do
 	insmod "/modules/$m.ko" || echo "GUEST insmod $m failed"
+done
+patience=2
+for word in $(cat /proc/cmdline); do
+	case $word in patience=*) patience=${word#*=} ;; esac
 done
 if [ -e /sys/class/net/eth0 ]; then
 	ip link set eth0 up
@@ -18,7 +23,7 @@ if [ -e /sys/class/net/eth0 ]; then
 	(
 		n=0
 		while :; do
-			if ping -c 1 -W 2 -s 600 -p a5 10.9.0.2 >/tmp/ping 2>&1
+			if ping -c 1 -W "$patience" -s 600 -p a5 10.9.0.2 >/tmp/ping 2>&1
 			then n=$((n + 1)); echo "PING $n"
 			else echo "LOST $n"; fi
 			usleep 100000
