@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -23,6 +24,18 @@ bool ferry_uffd_is_one(int fd)
 	struct uffdio_range none = { 0, 0 };
 
 	return ioctl(fd, UFFDIO_WAKE, &none) && errno == EINVAL;
+}
+
+ssize_t ferry_uffd_read_now(int fd, struct uffd_msg *msg, unsigned n)
+{
+	struct iovec iov = { msg, n * sizeof(*msg) };
+	ssize_t got = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
+
+	if (got >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS))
+		return got;
+	if (fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK))
+		return -1;
+	return read(fd, msg, iov.iov_len);
 }
 
 static int open_device(void)

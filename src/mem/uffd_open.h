@@ -6,6 +6,9 @@
 #ifndef FERRY_MEM_UFFD_OPEN_H
 #define FERRY_MEM_UFFD_OPEN_H
 
+#include <sys/types.h>
+
+#include "mem/kernel.h"
 #include "mem/uffd.h"
 
 /* What each way said; 0 where it was not tried or worked. */
@@ -34,6 +37,15 @@ FERRY_CHECKED int ferry_uffd_open_as(struct ferry_uffd *u, uint64_t want,
 /* Is that what another process gave for one?  A file that is none does not know
  * its requests. */
 bool ferry_uffd_is_one(int fd);
+
+/*
+ * read(2) of messages, at most n, that never waits: the flags of a file that
+ * another process has too, O_NONBLOCK, are that one's to change at any moment.
+ * A kernel before 6.10 can only be asked by them: there they are set anew right
+ * before, and a process that clears them in between, again and again, can still
+ * hold us up.  Octets, 0 or -1 with errno, EAGAIN when there is nothing.
+ */
+ssize_t ferry_uffd_read_now(int fd, struct uffd_msg *msg, unsigned n);
 
 /* The command or setting that would make ferry_uffd_open() work. */
 void ferry_uffd_fix(const struct ferry_uffd_why *why, char *buf, size_t bytes);

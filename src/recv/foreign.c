@@ -261,7 +261,7 @@ static unsigned read_locked(struct ferry_foreign_uffd *u,
 			    bool *lost, const char **what)
 {
 	struct uffd_msg m[FERRY_FOREIGN_AT_ONCE];
-	ssize_t got = read(u->fd, m, sizeof(m));
+	ssize_t got = ferry_uffd_read_now(u->fd, m, FERRY_FOREIGN_AT_ONCE);
 	unsigned n = 0;
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))

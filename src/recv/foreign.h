@@ -8,7 +8,9 @@
  * Threads: add, remove and wake by any; the fault thread reads.
  * Order:   `lock` is the innermost of all, and nothing waits under it.
  * Trust:   the other process may lie, about its addresses too: it can ask for
- *          any page of the VM, which it has anyway, and be left waiting.
+ *          any page of the VM, which it has anyway, and be left waiting.  It
+ *          shares the flags of its userfaultfd with us: reading never relies
+ *          on O_NONBLOCK.
  */
 #ifndef FERRY_RECV_FOREIGN_H
 #define FERRY_RECV_FOREIGN_H

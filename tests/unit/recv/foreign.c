@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <linux/userfaultfd.h>
@@ -294,6 +295,34 @@ static void one_that_cannot_be_read_is_dropped(void **state)
 	end(&b);
 }
 
+/* Its flags are shared; reading what is not there would never end. */
+static void one_that_is_made_to_block_holds_nobody_up(void **state)
+{
+	void *got[FERRY_FOREIGN_AT_ONCE];
+	struct ferry_uffd_range r;
+	struct toucher t;
+	struct bench b;
+	int number;
+
+	(void)state;
+	begin(&b);
+	r = all_of(&b);
+	number = add(&b, b.uffd.fd, &r);
+	assert_true(number > 0);
+	assert_int_equal(fcntl(b.uffd.fd, F_SETFL, O_RDWR), 0);
+	assert_int_equal(ferry_foreign_read(&b.o, number, POLLIN, got), 0);
+	assert_int_equal(b.said, 0);
+	start(&t, &b, 3);
+	while (!ferry_foreign_read(&b.o, number, POLLIN, got))
+		usleep(1000);
+	assert_ptr_equal(got[0], b.host + 3 * PAGE);
+	memset(b.host + 3 * PAGE, 0x33, PAGE);
+	ferry_foreign_wake(&b.o, b.host + 3 * PAGE, PAGE);
+	ferry_thread_join(&t.thread);
+	assert_int_equal(t.saw, 0x33);
+	end(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +334,7 @@ int main(void)
 			who_waits_outside_is_told_of_and_let_go_at_the_end),
 		cmocka_unit_test(who_waits_at_the_end_looks_again),
 		cmocka_unit_test(one_that_cannot_be_read_is_dropped),
+		cmocka_unit_test(one_that_is_made_to_block_holds_nobody_up),
 	};
 
 	if (!has_uffd())
