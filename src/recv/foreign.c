@@ -21,6 +21,7 @@ int ferry_foreign_init(struct ferry_foreign *o, struct ferry_err *e)
 	for (unsigned i = 0; i < FERRY_FOREIGN_MAX; i++)
 		o->uffd[i].fd = -1;
 	o->open = false;
+	atomic_init(&o->count, 0);
 	o->next = 1;
 	pthread_mutex_init(&o->lock, NULL);
 	o->changed = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -51,10 +52,11 @@ static void wake(const struct ferry_foreign_uffd *u, uint64_t addr,
 	ioctl(u->fd, UFFDIO_WAKE, &range);
 }
 
-static void close_one(struct ferry_foreign_uffd *u)
+static void close_one(struct ferry_foreign *o, struct ferry_foreign_uffd *u)
 {
 	close(u->fd);
 	u->fd = -1;
+	atomic_fetch_sub(&o->count, 1);
 }
 
 void ferry_foreign_close(struct ferry_foreign *o)
@@ -68,7 +70,7 @@ void ferry_foreign_close(struct ferry_foreign *o)
 			continue;
 		for (uint32_t r = 0; r < u->ranges; r++)
 			wake(u, u->range[r].addr, u->range[r].bytes);
-		close_one(u);
+		close_one(o, u);
 	}
 	pthread_mutex_unlock(&o->lock);
 	eventfd_write(o->changed, 1);
@@ -153,6 +155,7 @@ static int put_locked(struct ferry_foreign *o, int *fd, const char *name,
 				     "userfaultfd of %s: more than %u", name,
 				     FERRY_FOREIGN_MAX);
 	u->fd = ferry_steal_fd(fd);
+	atomic_fetch_add(&o->count, 1);
 	u->number = o->next++;
 	u->told = false;
 	snprintf(u->name, sizeof(u->name), "%s", name);
@@ -188,7 +191,7 @@ void ferry_foreign_remove(struct ferry_foreign *o, int number)
 	pthread_mutex_lock(&o->lock);
 	u = find_locked(o, 0, number);
 	if (u)
-		close_one(u);
+		close_one(o, u);
 	pthread_mutex_unlock(&o->lock);
 	eventfd_write(o->changed, 1);
 }
@@ -211,6 +214,10 @@ static void wake_in(const struct ferry_foreign_uffd *u,
 void ferry_foreign_wake(struct ferry_foreign *o, const void *host,
 			uint64_t bytes)
 {
+	/* A fault was read, and noted as asked for, by who knew of its
+	 * userfaultfd: who looks because of that note finds the count. */
+	if (!atomic_load(&o->count))
+		return;
 	pthread_mutex_lock(&o->lock);
 	for (unsigned i = 0; i < FERRY_FOREIGN_MAX; i++) {
 		const struct ferry_foreign_uffd *u = &o->uffd[i];
@@ -302,7 +309,7 @@ unsigned ferry_foreign_read(struct ferry_foreign *o, int number, short revents,
 		else
 			what = "its userfaultfd is of no use any more";
 		if (what)
-			close_one(u);
+			close_one(o, u);
 	}
 	pthread_mutex_unlock(&o->lock);
 	if (what)

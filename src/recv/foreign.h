@@ -40,6 +40,8 @@ struct ferry_foreign {
 	/* Tells that one was dropped, or cannot be helped. */
 	void		(*say)(void *arg, const char *name, const char *what);
 	void		*arg;
+	_Atomic unsigned count;		/* that are there; 0: no lock is
+					 * taken for a page */
 
 	pthread_mutex_t	lock;		/* all of this: */
 	bool		open;		/* faults are served */
