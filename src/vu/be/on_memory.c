@@ -158,59 +158,31 @@ static int on_max_slots(struct ferry_vhost *v, struct ferry_vu_msg *m,
 	return 0;
 }
 
-/* In postcopy the last of the slots is followed by eight octets of zero: the
- * front-end's word for all of them. */
-static int slots_word(struct ferry_vhost *v, struct ferry_vu_msg *m,
-		      struct ferry_vb_reply *reply, struct ferry_err *e)
+/* With postcopy slots are not offered (ferry_vb_protocol_features()). */
+static int check_whole(const struct ferry_vhost *v, struct ferry_err *e)
 {
-	if (!v->session.postcopy.listening || m->u64)
-		return ferry_err_set(e, FERRY_E_PROTO, 0,
-				     "a word that faults are served, out of"
-				     " place");
-	reply->sent = true;
-	return ferry_vb_postcopy_register(&v->session.postcopy, &v->memory,
-					  &v->touch, e);
-}
-
-/* In postcopy a region is shut at first, so no ring may look at it. */
-static int check_still(const struct ferry_vhost *v, struct ferry_err *e)
-{
-	for (uint32_t i = 0; i < v->shape.queues; i++)
-		if (v->session.postcopy.listening && v->queue[i].started)
-			return ferry_err_set(e, FERRY_E_PROTO, 0, "queue %"
-					     PRIu32 " runs, in postcopy", i);
-	return 0;
+	if (!v->session.postcopy.listening)
+		return 0;
+	return ferry_err_set(e, FERRY_E_PROTO, 0,
+			     "in postcopy memory comes as one table");
 }
 
 static int on_add_region(struct ferry_vhost *v, struct ferry_vu_msg *m,
 			 struct ferry_vu_fds *fds, struct ferry_vb_reply *reply,
 			 struct ferry_err *e)
 {
-	struct ferry_vb_region *new;
+	int rc;
 
-	if (m->h.bytes == 8)
-		return slots_word(v, m, reply, e);
+	(void)reply;
 	if (fds->n != 1)
 		return ferry_err_set(e, FERRY_E_PROTO, 0,
 				     "a region without its descriptor");
-	if (check_still(v, e))
+	if (check_whole(v, e))
 		return -1;
 	ferry_vb_queues_hold(v, false);
-	if (add(v, &m->region, fds, 0, e)) {
-		ferry_vb_queues_release(v);
-		return -1;
-	}
+	rc = add(v, &m->region, fds, 0, e);
 	ferry_vb_queues_release(v);
-	if (!v->session.postcopy.listening)
-		return 0;
-
-	new = &v->memory.region[v->memory.n - 1];
-	reply->msg.h.request = FERRY_VU_ADD_MEM_REG;
-	reply->msg.h.flags = FERRY_VU_VERSION | FERRY_VU_REPLY;
-	addresses(new, &reply->msg.region);
-	reply->sent = true;
-	return ferry_vu_send(&v->session.sock, &reply->msg, FERRY_VU_REGION,
-			     NULL, 0, e);
+	return rc;
 }
 
 static int on_remove_region(struct ferry_vhost *v, struct ferry_vu_msg *m,
@@ -219,9 +191,9 @@ static int on_remove_region(struct ferry_vhost *v, struct ferry_vu_msg *m,
 {
 	int rc;
 
-	(void)fds;
-	if (m->h.bytes == 8)
-		return slots_word(v, m, reply, e);
+	(void)fds, (void)reply;
+	if (check_whole(v, e))
+		return -1;
 	ferry_vb_queues_hold(v, true);
 	rc = ferry_vb_memory_remove(&v->memory, &m->region, e);
 	if (remap_rings(v, rc ? NULL : e))

@@ -32,12 +32,9 @@ static const struct ferry_vb_on *handler_of(uint32_t request)
 	return NULL;
 }
 
-/* The bare second message of a memory table in postcopy is no region. */
 static enum ferry_vu_form form_of(const struct ferry_vu_row *row,
 				  const struct ferry_vu_header *h)
 {
-	if (row->form == FERRY_VU_REGION && h->bytes == 8)
-		return FERRY_VU_U64;
 	/* Some front-ends send a u64 along with messages that are a
 	 * descriptor and nothing else. */
 	if (row->form == FERRY_VU_NONE && row->fds_min && h->bytes == 8)
