@@ -5,7 +5,7 @@
  */
 #include "vmm/vhost_device.h"
 
-#include <stdio.h>
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,15 +31,29 @@ static bool parse_queues(struct ferry_vhost_config *c, const char *text)
 	return true;
 }
 
-/* One that a station can have: not a group's. */
+static int nibble(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c ? strchr(digits, tolower((unsigned char)c)) : NULL;
+
+	return at ? (int)(at - digits) : -1;
+}
+
+/* Six pairs of digits.  One that a station can have: not a group's, not none. */
 static bool parse_mac(struct ferry_vhost_config *c, const char *text)
 {
-	uint8_t *m = c->mac;
-	int end = 0;
+	static const uint8_t none[sizeof(c->mac)];
 
-	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &m[0],
-		      &m[1], &m[2], &m[3], &m[4], &m[5], &end) == 6 &&
-	       !text[end] && !(m[0] & 1);
+	if (strlen(text) != 3 * sizeof(c->mac) - 1)
+		return false;
+	for (size_t i = 0; i < sizeof(c->mac); i++, text += 3) {
+		const int high = nibble(text[0]), low = nibble(text[1]);
+
+		if (high < 0 || low < 0 || (text[2] && text[2] != ':'))
+			return false;
+		c->mac[i] = (uint8_t)(high << 4 | low);
+	}
+	return !(c->mac[0] & 1) && memcmp(c->mac, none, sizeof(none));
 }
 
 static bool parse_packed(struct ferry_vhost_config *c, const char *text)
