@@ -21,7 +21,7 @@
 #define VENDOR		0x59525246u	/* "FRRY" */
 
 #define STATUS_DRIVER_OK	4u
-#define STATUS_FEATURES_OK	8u
+#define STATUS_FEATURES_OK	FERRY_VIRTIO_FEATURES_OK
 #define STATUS_NEEDS_RESET	64u
 #define STATUS_FAILED		128u
 
@@ -253,13 +253,6 @@ static void write_queue_size(struct ferry_virtio *t, uint32_t v)
 		q->size = v;
 }
 
-/* A split ring's size is a power of two. */
-static bool size_fits(const struct ferry_virtio *t, uint32_t size)
-{
-	return size && (t->regs.accepted & FERRY_VIRTIO_F_RING_PACKED ||
-			!(size & (size - 1)));
-}
-
 static void write_ready(struct ferry_virtio *t, uint32_t v)
 {
 	struct ferry_virtio_queue *q = queue(t);
@@ -268,7 +261,8 @@ static void write_ready(struct ferry_virtio *t, uint32_t v)
 	 * a reset. */
 	if (!q || t->started)
 		return;
-	q->ready = v & 1 && size_fits(t, q->size);
+	q->ready = v & 1 &&
+		   ferry_virtio_size_fits(t->regs.accepted, q->size);
 	if (q->ready)
 		q->base = t->regs.accepted & FERRY_VIRTIO_F_RING_PACKED ?
 			  0x80008000u : 0;
@@ -285,9 +279,15 @@ static void write_ack(struct ferry_virtio *t, uint32_t v)
 	t->regs.interrupts &= ~v;
 }
 
-/* What it was not offered it does not get: FEATURES_OK stays off. */
+/* What it was not offered it does not get: FEATURES_OK stays off; so it does
+ * for queues that were made ready with other features, and do not fit. */
 static bool features_fit(const struct ferry_virtio *t)
 {
+	for (unsigned i = 0; i < t->device->queues; i++)
+		if (t->queue[i].ready &&
+		    !ferry_virtio_size_fits(t->regs.accepted,
+					    t->queue[i].size))
+			return false;
 	return !(t->regs.accepted & ~t->device->features) &&
 	       t->regs.accepted & FERRY_VIRTIO_F_VERSION_1;
 }

@@ -54,6 +54,16 @@ struct ferry_virtio_queue {
 
 struct ferry_virtio;
 
+/* A split ring's size is a power of two. */
+static inline bool ferry_virtio_size_fits(uint64_t accepted, uint32_t size)
+{
+	return size && (accepted & FERRY_VIRTIO_F_RING_PACKED ||
+			!(size & (size - 1)));
+}
+
+/* Of the status: the driver's choice of features stands. */
+#define FERRY_VIRTIO_FEATURES_OK	8u
+
 /* No slot may be NULL. */
 struct ferry_virtio_ops {
 	/*

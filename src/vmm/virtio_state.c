@@ -51,7 +51,18 @@ static int save(const struct ferry_section *s, void *object,
 	return 0;
 }
 
+/* What a driver can have set up: who starts the VM could not refuse it. */
+static bool is_ring(const struct ferry_virtio_regs *regs,
+		    const struct ferry_virtio_queue *q)
+{
+	return !(regs->status & FERRY_VIRTIO_FEATURES_OK) || !q->ready ||
+	       (ferry_virtio_size_fits(regs->accepted, q->size) &&
+		(regs->accepted & FERRY_VIRTIO_F_RING_PACKED ||
+		 q->base <= UINT16_MAX));
+}
+
 static int load_queue(struct ferry_rd *r, const struct ferry_virtio *t,
+		      const struct ferry_virtio_regs *regs,
 		      struct ferry_virtio_queue *q, unsigned i,
 		      struct ferry_err *e)
 {
@@ -71,6 +82,12 @@ static int load_queue(struct ferry_rd *r, const struct ferry_virtio *t,
 				     "is %" PRIu32, t->device->name, i,
 				     q->size, ready,
 				     t->device->queue_size_max);
+	if (!is_ring(regs, q))
+		return ferry_err_set(e, FERRY_E_DEVICE, 0, "%s: queue %u: a "
+				     "split ring has a power of two of buffers"
+				     " and stands at 0 to 65535, not %" PRIu32
+				     " and %" PRIu32, t->device->name, i,
+				     q->size, q->base);
 	return 0;
 }
 
@@ -124,7 +141,7 @@ static int load(const struct ferry_section *s, void *object,
 	if (load_regs(r, t, &regs, e))
 		return -1;
 	for (unsigned i = 0; i < t->device->queues; i++)
-		if (load_queue(r, t, &queue[i], i, e))
+		if (load_queue(r, t, &regs, &queue[i], i, e))
 			return -1;
 	if (ferry_section_ill_sized(r, e))
 		return -1;

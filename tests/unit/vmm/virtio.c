@@ -390,6 +390,51 @@ static void bad_states_are_refused_and_change_nothing(void **state)
 	assert_int_equal(load(h, good, n + 1, &e), -1);
 }
 
+/* Before the VM's switch, not when it is started. */
+static void rings_that_no_driver_has_are_refused(void **state)
+{
+	static const struct {
+		const char *why;
+		uint32_t size, base;
+	} bad[] = {
+		{ "a split ring of 100", 100, 0 },
+		{ "a split ring of 3", 3, 7 },
+		{ "a split ring at 65536", SIZE, 65536 },
+	};
+	struct host *h = *state;
+
+	drive(h);
+	for (size_t i = 0; i < FERRY_LEN(bad); i++) {
+		struct ferry_err e = { 0 };
+		uint8_t buf[512];
+		size_t n;
+
+		h->t.queue[1].size = bad[i].size;
+		h->t.queue[1].base = bad[i].base;
+		n = save(h, buf, sizeof(buf));
+		if (!load(h, buf, n, &e) || !strstr(e.msg, "power of two"))
+			fail_msg("%s: %s", bad[i].why, e.msg);
+	}
+}
+
+static void a_queue_of_other_features_keeps_them_from_being_ok(void **state)
+{
+	struct host *h = *state;
+
+	h->device.features |= FERRY_VIRTIO_F_RING_PACKED;
+	put(h, STATUS, 3);
+	put(h, TAKEN_SEL, 1);
+	put(h, TAKEN, 1 | 4);
+	set_queue(h, 0, 100);
+	assert_int_equal(get(h, READY), 1);
+	put(h, TAKEN, 1);
+	put(h, STATUS, 11);
+	assert_int_equal(get(h, STATUS), 3);
+	put(h, TAKEN, 1 | 4);
+	put(h, STATUS, 11);
+	assert_int_equal(get(h, STATUS), 11);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -405,6 +450,8 @@ int main(void)
 		T(a_changed_configuration_is_an_interrupt),
 		T(what_the_driver_set_up_goes_along),
 		T(bad_states_are_refused_and_change_nothing),
+		T(rings_that_no_driver_has_are_refused),
+		T(a_queue_of_other_features_keeps_them_from_being_ok),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
