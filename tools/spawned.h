@@ -28,4 +28,8 @@ bool ferry_spawned_is_alive(struct ferry_spawned *s);
 /* SIGTERM, and a moment later SIGKILL.  Safe when there is none. */
 void ferry_spawned_end(struct ferry_spawned *s);
 
+/* The same for its pid, in a signal's handler, behind which the process ends:
+ * calls nothing that a handler may not. */
+void ferry_spawned_end_in_handler(pid_t pid);
+
 #endif

@@ -334,6 +334,32 @@ static int run_all(struct words *w)
 				  FERRY_EXIT_DONE);
 }
 
+/* The backend of --run, for a handler; it stands in a group of its own, so a
+ * terminal's Ctrl-C is not for it. */
+static struct ferry_spawned *to_end;
+
+static void on_end(int sig)
+{
+	if (to_end)
+		ferry_spawned_end_in_handler(to_end->pid);
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+/* Who started us may have had a signal ignored (nohup): that stays. */
+static void end_backend_with_us(struct words *w)
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction sa = { .sa_handler = on_end }, was;
+
+	to_end = &w->backend;
+	sigfillset(&sa.sa_mask);
+	for (size_t i = 0; i < FERRY_LEN(ends); i++)
+		if (!sigaction(ends[i], NULL, &was) &&
+		    was.sa_handler != SIG_IGN)
+			sigaction(ends[i], &sa, NULL);
+}
+
 int ferry_tool_vhost_check(int argc, char **argv)
 {
 	static const struct argp argp = { list, option, "SOCKET", doc };
@@ -354,8 +380,11 @@ int ferry_tool_vhost_check(int argc, char **argv)
 	if (w.listen && w.how.listener < 0)
 		return ferry_tool_fail(FERRY_EXIT_FAILED, "cannot listen at "
 				       "%s: %s", w.how.path, strerror(errno));
+	if (w.run)
+		end_backend_with_us(&w);
 	rc = run_all(&w);
 	ferry_spawned_end(&w.backend);
+	to_end = NULL;
 	if (w.listen) {
 		close(w.how.listener);
 		unlink(w.how.path);

@@ -5,6 +5,7 @@ wrong fails just where that is seen."""
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -12,6 +13,8 @@ import threading
 from pathlib import Path
 
 import pytest
+
+import qemu
 
 FERRY = os.environ["FERRY"]
 BACKENDS = Path(os.environ["FERRY_BUILD"], "backends")
@@ -265,3 +268,36 @@ def test_a_file_that_is_no_socket_stays(folder):
                           "features")
     assert code == 1 and "exit code 3" in rows["features"]["why"]
     assert (folder / "disk.img").read_text() == "precious"
+
+
+HANGS = "echo $$ > {pid}; exec sleep 1000"
+
+
+def is_gone(pid):
+    """Or nobody has asked yet how it ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except OSError:
+        return True
+    return stat.rsplit(")", 1)[1].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("sig, command", [
+    (signal.SIGINT, HANGS), (signal.SIGTERM, HANGS), (signal.SIGHUP, HANGS),
+    (signal.SIGINT, "trap '' TERM; " + HANGS), (signal.SIGKILL, HANGS)])
+def test_its_backend_ends_with_it(folder, sig, command):
+    """As by Ctrl-C, which the backend, in a group of its own, does not get."""
+    pid = folder / "pid"
+    # pylint: disable-next=consider-using-with
+    checker = subprocess.Popen(
+        [FERRY, "vhost-check", "--run", command.format(pid=pid),
+         folder / "none"], stdin=subprocess.DEVNULL)
+    qemu.wait_until("backend", lambda: pid.exists() and pid.read_text(),
+                    LIMIT_S)
+    checker.send_signal(sig)
+    assert checker.wait(LIMIT_S) == -sig
+    backend = int(pid.read_text())
+    if sig == signal.SIGKILL:   # then it is the kernel that ends it
+        qemu.wait_until("end of the backend", lambda: is_gone(backend),
+                        LIMIT_S)
+    assert is_gone(backend)
