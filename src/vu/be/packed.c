@@ -96,14 +96,20 @@ static struct ferry_vb_desc read_desc(const volatile struct desc *d)
 	};
 }
 
+/* left: how many descriptors the buffer may still have, all of its tables
+ * together: those of no octets are no segments, so nothing else bounds them. */
 static int add_indirect(struct ferry_vb_ring *r, uint32_t id,
-			const struct ferry_vb_desc *d)
+			const struct ferry_vb_desc *d, uint32_t *left)
 {
 	uint32_t entries;
 	const struct desc *table = ferry_vb_ring_indirect(r, d, &entries);
 
 	if (!table)
 		return -1;
+	if (entries > *left)
+		return ferry_vb_ring_wrong(r, "a buffer's indirect tables have"
+					   " more than 32768 descriptors");
+	*left -= entries;
 	for (uint32_t i = 0; i < entries; i++) {
 		struct ferry_vb_desc one = read_desc(&table[i]);
 
@@ -119,13 +125,15 @@ static int add_indirect(struct ferry_vb_ring *r, uint32_t id,
 /* `n` descriptors from `at` on are the buffer `id`. */
 static int fill(struct ferry_vb_ring *r, uint32_t id, uint32_t at, uint32_t n)
 {
+	uint32_t left = FERRY_VHOST_QUEUE_SIZE_MAX;
+
 	if (ferry_vb_slot_open(r, id))
 		return -1;
 	for (uint32_t i = 0; i < n; i++) {
 		struct ferry_vb_desc d =
 			read_desc(desc_at(r, (at + i) % r->size));
 		int rc = d.flags & FERRY_VB_DESC_INDIRECT ?
-			 add_indirect(r, id, &d) :
+			 add_indirect(r, id, &d, &left) :
 			 ferry_vb_slot_add(r, id, &d);
 
 		if (rc)

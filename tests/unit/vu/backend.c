@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "rig.h"
 
 static const struct ferry_vhost_shape shape = {
@@ -249,6 +250,17 @@ static const struct hostile hostile[] = {
 	  .indirect = true, .table_bytes = 0x7ffffff0 },
 };
 
+/* The size stands at the same place in both layouts, and a packed buffer's id
+ * is where it begins. */
+static void spoil_bytes(struct rig *r, const struct rig_queue *q, uint16_t id,
+			const void *arg)
+{
+	const struct hostile *h = arg;
+	uint32_t bytes = h->table_bytes == UINT32_MAX ? 0 : h->table_bytes;
+
+	memcpy(r->mem + q->desc + 16ull * id + 8, &bytes, sizeof(bytes));
+}
+
 /* The queue is not served any more; the device and its others are. */
 static void a_ring_that_makes_no_sense_costs_its_queue_only(void **state)
 {
@@ -265,9 +277,10 @@ static void a_ring_that_makes_no_sense_costs_its_queue_only(void **state)
 		rig_give_memory(&r, false);
 		rig_start_queue(&r, 0, 16, first_base(&r), false);
 		rig_start_queue(&r, 1, 16, first_base(&r), false);
+		r.spoil = h->table_bytes ? spoil_bytes : NULL;
+		r.spoil_arg = h;
 		id = rig_put(&r, 0, h->part, h->parts, h->indirect);
-		if (h->table_bytes)
-			rig_spoil_bytes(&r, 0, id, h->table_bytes);
+		r.spoil = NULL;
 		rig_kick(&r, 0);
 		do
 			ferry_vhost_stats(r.v, &s);
@@ -277,6 +290,15 @@ static void a_ring_that_makes_no_sense_costs_its_queue_only(void **state)
 		rig_stop_queue(&r, 0);
 		rig_close(&r);
 	}
+}
+
+/* The second has a next, the first. */
+static void make_loop(struct rig *r, const struct rig_queue *q, uint16_t id,
+		      const void *arg)
+{
+	(void)id, (void)arg;
+	r->mem[q->desc + 16 + 12] = 1;
+	r->mem[q->desc + 16 + 14] = 0;
 }
 
 static void a_chain_that_is_a_loop_ends(void **state)
@@ -290,13 +312,49 @@ static void a_chain_that_is_a_loop_ends(void **state)
 	rig_open(&r, &shape, &echo, NULL, FERRY_VIRTIO_F_RING_PACKED);
 	rig_give_memory(&r, false);
 	rig_start_queue(&r, 0, 16, 0, false);
+	r.spoil = make_loop;
 	rig_put(&r, 0, part, 2, false);
-	r.mem[r.q[0].desc + 16 + 12] = 1;	/* the second has a next, */
-	r.mem[r.q[0].desc + 16 + 14] = 0;	/* the first */
 	rig_kick(&r, 0);
 	do
 		ferry_vhost_stats(r.v, &s);
 	while (!s.broken);
+	rig_close(&r);
+}
+
+/* Tables of nothing cost nobody but the device's thread: so many of them that
+ * it would be busy for seconds. */
+static void make_tables(struct rig *r, const struct rig_queue *q, uint16_t id,
+			const void *arg)
+{
+	(void)id, (void)arg;
+	for (unsigned i = 0; i < q->size; i++)
+		r->mem[q->desc + 16ull * i + 14] |= FERRY_VB_DESC_INDIRECT;
+}
+
+static void a_buffer_of_tables_without_end_is_refused(void **state)
+{
+	struct ferry_vhost_stats s = FERRY_VHOST_STATS_INIT;
+	struct rig_part part[1024];
+	uint32_t n;
+	struct rig r;
+	uint16_t id;
+
+	(void)state;
+	rig_open(&r, &shape, &echo, NULL, 0);
+	rig_give_memory(&r, false);
+	rig_start_queue(&r, 0, FERRY_LEN(part), first_base(&r), false);
+	for (unsigned i = 0; i < FERRY_LEN(part); i++)
+		part[i] = (struct rig_part){
+			RIG_GPA + rig_scratch(&r, 0),
+			16 * FERRY_VHOST_QUEUE_SIZE_MAX, false,
+		};
+	r.spoil = make_tables;
+	rig_put(&r, 0, part, FERRY_LEN(part), false);
+	rig_kick(&r, 0);
+	do
+		ferry_vhost_stats(r.v, &s);
+	while (!s.broken);
+	assert_false(rig_try_get(&r, 0, &id, &n));
 	rig_close(&r);
 }
 
@@ -410,6 +468,7 @@ int main(void)
 		BOTH(a_ring_that_makes_no_sense_costs_its_queue_only),
 		BOTH(buffers_given_back_come_again_in_order),
 		cmocka_unit_test(a_chain_that_is_a_loop_ends),
+		cmocka_unit_test(a_buffer_of_tables_without_end_is_refused),
 		cmocka_unit_test(
 			what_is_no_eventfd_does_not_become_one_of_a_queue),
 		cmocka_unit_test(

@@ -396,6 +396,8 @@ static uint16_t split_put(struct rig *r, struct rig_queue *q,
 			flags_of(&parts[i], i + 1 < n) | extra, q->free_at,
 		};
 	}
+	if (r->spoil)
+		r->spoil(r, q, head, r->spoil_arg);
 	atomic_store(&avail[2 + q->avail_idx % q->size], head);
 	q->avail_idx++;
 	atomic_store(&avail[1], q->avail_idx);
@@ -408,7 +410,8 @@ static uint16_t packed_put(struct rig *r, struct rig_queue *q,
 {
 	struct packed_desc *d = (struct packed_desc *)(r->mem + q->desc);
 	struct packed_desc *first = &d[q->avail_idx];
-	uint16_t id = q->avail_idx, first_flags = 0;
+	const uint16_t turn = 1u << 7 | 1u << 15;
+	uint16_t id = q->avail_idx;
 
 	q->chain[id] = (uint16_t)n;
 	for (unsigned i = 0; i < n; i++) {
@@ -420,16 +423,16 @@ static uint16_t packed_put(struct rig *r, struct rig_queue *q,
 		at->gpa = parts[i].gpa;
 		at->bytes = parts[i].bytes;
 		at->id = id;
-		if (i)
-			atomic_store(&at->flags, flags);
-		else
-			first_flags = flags;
+		/* The first is not available yet. */
+		atomic_store(&at->flags, i ? flags : flags ^ turn);
 		if (++q->avail_idx == q->size) {
 			q->avail_idx = 0;
 			q->avail_wrap = !q->avail_wrap;
 		}
 	}
-	atomic_store(&first->flags, first_flags);
+	if (r->spoil)
+		r->spoil(r, q, id, r->spoil_arg);
+	atomic_fetch_xor(&first->flags, turn);
 	return id;
 }
 
@@ -452,15 +455,6 @@ uint16_t rig_put(struct rig *r, unsigned i, const struct rig_part *parts,
 void rig_log_queue(struct rig *r, unsigned i, bool logged)
 {
 	send_addr(r, i, logged);
-}
-
-/* The size stands at the same place in both layouts, and a packed buffer's id
- * is where it begins. */
-void rig_spoil_bytes(struct rig *r, unsigned i, uint16_t id, uint32_t bytes)
-{
-	if (bytes == UINT32_MAX)
-		bytes = 0;
-	memcpy(r->mem + r->q[i].desc + 16ull * id + 8, &bytes, 4);
 }
 
 void rig_kick(struct rig *r, unsigned i)

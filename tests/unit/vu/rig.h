@@ -50,6 +50,11 @@ struct rig {
 	uint64_t	features;	/* taken */
 	bool		no_ack;		/* REPLY_ACK was not taken */
 	struct rig_queue q[RIG_QUEUES];
+	/* What rig_put() does to buffer id before the device can see it; or
+	 * NULL. */
+	void		(*spoil)(struct rig *r, const struct rig_queue *q,
+				 uint16_t id, const void *arg);
+	const void	*spoil_arg;
 	uint64_t	heap;		/* next free octet of memory */
 };
 
@@ -122,10 +127,6 @@ struct rig_part {
 uint16_t rig_put(struct rig *r, unsigned i, const struct rig_part *parts,
 		 unsigned n, bool indirect);
 void rig_kick(struct rig *r, unsigned i);
-
-/* Before it is kicked: the first descriptor of buffer id says another size
- * (UINT32_MAX: 0). */
-void rig_spoil_bytes(struct rig *r, unsigned i, uint16_t id, uint32_t bytes);
 
 /* Wait until a buffer is used: its id, and in *bytes how much was written. */
 uint16_t rig_get(struct rig *r, unsigned i, uint32_t *bytes);
