@@ -30,7 +30,10 @@
  *          The callbacks come from a thread that each device has, but for
  *          faults(), which comes from inside set_memory().  None may call back
  *          into the device, unless it says so.  No answer is waited for longer
- *          than request_ms; a backend that takes longer counts as dead.
+ *          than request_ms; a backend that takes longer counts as dead.  One
+ *          that comes back has as long for all of its handshake, for which
+ *          nobody waits: meanwhile it is away; and once more for being set up.
+ *          info() and can() wait for nobody.
  * Failures cost one device: *e has one sentence with the device, its socket,
  *          the request and what became of it.
  */

@@ -59,6 +59,7 @@ static void fill(struct ferry_vhost_fe *f,
 	};
 	f->want.inflight.fd = f->transfer.fd = -1;
 	pthread_mutex_init(&f->lock, NULL);
+	pthread_mutex_init(&f->seen_lock, NULL);
 }
 
 struct ferry_vhost_fe *
@@ -99,6 +100,7 @@ void ferry_vhost_fe_free(struct ferry_vhost_fe *f)
 	ferry_vf_hang_up(f);
 	ferry_cleanup_fd(&f->want.inflight.fd);
 	ferry_cleanup_fd(&f->stop);
+	pthread_mutex_destroy(&f->seen_lock);
 	pthread_mutex_destroy(&f->lock);
 	free(f->queue);
 	free(f->path);
@@ -108,8 +110,11 @@ void ferry_vhost_fe_free(struct ferry_vhost_fe *f)
 /* ---- the first backend ---- */
 
 /* 0: there is one, and the keeper keeps it. */
-static int settle(struct ferry_vhost_fe *f, struct ferry_err *e)
+static int settle(struct ferry_vhost_fe *f, const struct ferry_vf_link *l,
+		  struct ferry_err *e)
 {
+	if (ferry_vf_adopt(f, l, e))
+		return -1;
 	f->connections++;
 	if (!ferry_vf_keeper_start(f, e))
 		return 0;
@@ -134,13 +139,14 @@ static int dial_until(struct ferry_vhost_fe *f, uint64_t until_ns,
 {
 	const struct timespec step = ferry_timespec(AGAIN_MS *
 						    FERRY_NS_PER_MS);
+	struct ferry_vf_link l;
 
-	while (ferry_vf_dial(f, e)) {
+	while (ferry_vf_dial(f, &l, e)) {
 		if (!may_come(e) || ferry_now_ns() >= until_ns)
 			return -1;
 		nanosleep(&step, NULL);
 	}
-	return settle(f, e);
+	return settle(f, &l, e);
 }
 
 int ferry_vhost_fe_connect(struct ferry_vhost_fe *f, uint32_t wait_ms,
@@ -163,27 +169,47 @@ int ferry_vhost_fe_attach(struct ferry_vhost_fe *f, int fd,
 			  struct ferry_err *e)
 {
 	struct ferry_err err = { 0 };
+	struct ferry_vf_link l;
 	int rc;
 
 	ferry_vf_enter(f);
 	rc = check_new(f, &err);
-	if (rc)
+	if (rc) {
 		close(fd);
-	else
-		rc = ferry_vf_greet(f, fd, &err) || settle(f, &err) ? -1 : 0;
-	f->flags |= FERRY_VHOST_FE_NO_RECONNECT;
+	} else {
+		f->flags |= FERRY_VHOST_FE_NO_RECONNECT;
+		rc = ferry_vf_greet(f, fd, &l, &err) || settle(f, &l, &err) ?
+		     -1 : 0;
+	}
 	return ferry_vf_leave(f, rc, false, &err, e);
 }
 
 /* ---- what it is ---- */
 
+static struct ferry_vf_seen look(struct ferry_vhost_fe *f)
+{
+	struct ferry_vf_seen seen;
+
+	pthread_mutex_lock(&f->seen_lock);
+	seen = f->seen;
+	pthread_mutex_unlock(&f->seen_lock);
+	return seen;
+}
+
+static bool has(const struct ferry_vf_seen *seen,
+		enum ferry_vu_protocol_feature bit)
+{
+	return seen->protocol >> bit & 1;
+}
+
 /* Of the backend's features, those that are the guest's business.  Addresses
  * behind an IOMMU nobody here translates. */
-static uint64_t for_guest(const struct ferry_vhost_fe *f)
+static uint64_t for_guest(const struct ferry_vhost_fe *f,
+			  const struct ferry_vf_seen *seen)
 {
 	const uint64_t access_platform = 1ull << 33;
 
-	return f->link.offered & f->features &
+	return seen->offered & f->features &
 	       ~(FERRY_VU_VIRTIO_F_LOG_ALL | FERRY_VU_VIRTIO_F_PROTOCOL |
 		 access_platform);
 }
@@ -191,36 +217,35 @@ static uint64_t for_guest(const struct ferry_vhost_fe *f)
 void ferry_vhost_fe_info(struct ferry_vhost_fe *f,
 			 struct ferry_vhost_fe_info *out)
 {
+	struct ferry_vf_seen seen = look(f);
 	struct ferry_vhost_fe_info info = { 0 };
 	uint32_t size = out->size;
 
-	ferry_vf_enter(f);
-	info.connected = f->link.up;
-	info.features = for_guest(f);
-	info.protocol = f->link.protocol;
-	info.queues = (uint32_t)f->link.queues;
-	info.config = ferry_vf_agreed(f, FERRY_VU_F_CONFIG);
-	info.state = ferry_vf_agreed(f, FERRY_VU_F_DEVICE_STATE);
-	info.connections = f->connections;
-	info.lost = f->lost;
-	pthread_mutex_unlock(&f->lock);
+	info.connected = seen.up;
+	info.features = for_guest(f, &seen);
+	info.protocol = seen.protocol;
+	info.queues = (uint32_t)seen.queues;
+	info.config = has(&seen, FERRY_VU_F_CONFIG);
+	info.state = has(&seen, FERRY_VU_F_DEVICE_STATE);
+	info.connections = seen.connections;
+	info.lost = seen.lost;
 	info.size = size;
 	memcpy(out, &info, size < sizeof(info) ? size : sizeof(info));
 }
 
-static bool can_log(const struct ferry_vhost_fe *f)
+static bool can_log(const struct ferry_vf_seen *seen)
 {
-	return f->link.offered & FERRY_VU_VIRTIO_F_LOG_ALL &&
-	       ferry_vf_agreed(f, FERRY_VU_F_LOG_SHMFD);
+	return seen->offered & FERRY_VU_VIRTIO_F_LOG_ALL &&
+	       has(seen, FERRY_VU_F_LOG_SHMFD);
 }
 
-static bool can_fault(const struct ferry_vhost_fe *f)
+static bool can_fault(const struct ferry_vf_seen *seen)
 {
-	return ferry_vf_agreed(f, FERRY_VU_F_PAGEFAULT);
+	return has(seen, FERRY_VU_F_PAGEFAULT);
 }
 
 static const struct {
-	bool		(*has)(const struct ferry_vhost_fe *f);
+	bool		(*has)(const struct ferry_vf_seen *seen);
 	const char	*what;
 } abilities[] = {
 	[FERRY_VHOST_FE_CAN_LOG] = { can_log,
@@ -234,18 +259,17 @@ static const struct {
 int ferry_vhost_fe_can(struct ferry_vhost_fe *f,
 		       enum ferry_vhost_fe_ability what, struct ferry_err *e)
 {
-	struct ferry_err err = { 0 };
+	const struct ferry_vf_seen seen = look(f);
 	int rc = 0;
 
-	ferry_vf_enter(f);
 	if (what != FERRY_VHOST_FE_CAN_LOG && what != FERRY_VHOST_FE_CAN_FAULT)
-		rc = ferry_err_set(&err, FERRY_E_INVALID, 0,
+		rc = ferry_err_set(e, FERRY_E_INVALID, 0,
 				   "there is no ability %d", (int)what);
-	else if (!f->connections)
-		rc = ferry_err_set(&err, FERRY_E_STATE, 0,
+	else if (!seen.connections)
+		rc = ferry_err_set(e, FERRY_E_STATE, 0,
 				   "no backend was there yet");
-	else if (!abilities[what].has(f))
-		rc = ferry_err_set(&err, FERRY_E_UNSUPPORTED, 0, "%s",
+	else if (!abilities[what].has(&seen))
+		rc = ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "%s",
 				   abilities[what].what);
-	return ferry_vf_leave(f, rc, false, &err, e);
+	return rc ? ferry_err_wrap(e, "%s", f->label) : 0;
 }

@@ -11,7 +11,9 @@
  *          requests.  The keeper, a thread of the device, alone closes the
  *          socket and connects again; who finds the backend at fault shuts the
  *          socket down, and the keeper sees that.
- * Order:   lock; nothing is held while callbacks run, but for faults() and
+ *          A handshake is the keeper's alone and needs no lock.  Whether there
+ *          is a backend, and what it can do, is told under seen_lock.
+ * Order:   lock, seen_lock; nothing is held while callbacks run, but for faults() and
  *          some lines for the log.
  */
 #ifndef FERRY_VU_FE_FE_H
@@ -93,6 +95,13 @@ struct ferry_vf_transfer {
 	bool		loads;
 };
 
+/* What is told without waiting: as of the lock's last release. */
+struct ferry_vf_seen {
+	bool		up;
+	uint64_t	offered, protocol, queues;
+	uint64_t	connections, lost;
+};
+
 struct ferry_vhost_fe {
 	char		label[160];	/* "disk0 at /run/disk0.sock" */
 	char		*path;		/* NULL: cannot be found again */
@@ -110,6 +119,9 @@ struct ferry_vhost_fe {
 	struct ferry_vf_transfer transfer;
 	uint64_t	connections, lost;
 
+	pthread_mutex_t	seen_lock;	/* innermost; nothing waits under it */
+	struct ferry_vf_seen seen;
+
 	int		stop;		/* eventfd: waits end */
 	struct ferry_thread keeper;
 };
@@ -119,10 +131,16 @@ void ferry_vf_say(struct ferry_vhost_fe *f, enum ferry_vf_level level,
 
 /* ---- talk.c: with the lock held ---- */
 
+static inline bool ferry_vf_link_agreed(const struct ferry_vf_link *l,
+					enum ferry_vu_protocol_feature bit)
+{
+	return l->protocol >> bit & 1;
+}
+
 static inline bool ferry_vf_agreed(const struct ferry_vhost_fe *f,
 				   enum ferry_vu_protocol_feature bit)
 {
-	return f->link.protocol >> bit & 1;
+	return ferry_vf_link_agreed(&f->link, bit);
 }
 
 /* The connection is of no use any more; the keeper will see to it. */
@@ -154,6 +172,19 @@ FERRY_CHECKED int ferry_vf_ask_state(struct ferry_vhost_fe *f,
 				     uint32_t request, uint32_t index,
 				     uint32_t num, struct ferry_err *e);
 
+/* The same on a link that is not the device's yet; no lock. */
+FERRY_CHECKED int ferry_vf_link_ask(struct ferry_vf_link *l,
+				    struct ferry_vu_msg *m,
+				    struct ferry_vf_fds fds,
+				    struct ferry_vu_fds *got,
+				    struct ferry_err *e);
+FERRY_CHECKED int ferry_vf_link_ask_u64(struct ferry_vf_link *l,
+					uint32_t request, uint64_t value,
+					struct ferry_err *e);
+FERRY_CHECKED int ferry_vf_link_ask_plain(struct ferry_vf_link *l,
+					  uint32_t request, uint64_t *value,
+					  struct ferry_err *e);
+
 /* The parts, for the one exchange that is another: a request that goes
  * unanswered; and an answer of this form to what was sent. */
 FERRY_CHECKED int ferry_vf_send(struct ferry_vhost_fe *f,
@@ -178,14 +209,24 @@ static inline int ferry_vf_never(int rc)
 }
 
 void ferry_vf_enter(struct ferry_vhost_fe *f);
+void ferry_vf_unlock(struct ferry_vhost_fe *f);
 int ferry_vf_leave(struct ferry_vhost_fe *f, int rc, bool remembered,
 		   const struct ferry_err *why, struct ferry_err *e);
 
 /* ---- connect.c ---- */
 
-/* Dial and shake hands; lock held. */
-FERRY_CHECKED int ferry_vf_dial(struct ferry_vhost_fe *f, struct ferry_err *e);
+/*
+ * Dial and shake hands, on a link that is nobody's yet: without the lock, so
+ * that nobody waits for a backend that hangs in it, and no longer than
+ * request_ms in all.  On failure nothing is left open.
+ */
+FERRY_CHECKED int ferry_vf_dial(struct ferry_vhost_fe *f,
+				struct ferry_vf_link *l, struct ferry_err *e);
 FERRY_CHECKED int ferry_vf_greet(struct ferry_vhost_fe *f, int fd,
+				 struct ferry_vf_link *l, struct ferry_err *e);
+/* Lock held: the device's from now on; -1: it cannot be, and was closed. */
+FERRY_CHECKED int ferry_vf_adopt(struct ferry_vhost_fe *f,
+				 const struct ferry_vf_link *l,
 				 struct ferry_err *e);
 /* Close what there is of a link. */
 void ferry_vf_hang_up(struct ferry_vhost_fe *f);

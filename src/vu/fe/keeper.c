@@ -83,10 +83,10 @@ static void heard(struct ferry_vhost_fe *f)
 	ferry_vf_say(f, err.code == FERRY_E_CLOSED ? FERRY_VF_DEBUG :
 		     FERRY_VF_WARNING, "the backend's own requests: %s",
 		     err.msg);
-	pthread_mutex_lock(&f->lock);
+	ferry_vf_enter(f);
 	ferry_cleanup_fd(&f->link.requests);
 	f->link.requests = -1;
-	pthread_mutex_unlock(&f->lock);
+	ferry_vf_unlock(f);
 }
 
 /* ---- gone, and back ---- */
@@ -97,13 +97,13 @@ static void farewell(struct ferry_vhost_fe *f)
 
 	(void)ferry_err_set(&closed, FERRY_E_CLOSED, 0,
 			    "the backend closed the connection");
-	pthread_mutex_lock(&f->lock);
+	ferry_vf_enter(f);
 	ferry_vf_break(f, &closed);
 	ferry_vf_queues_lost(f);
 	ferry_vf_hang_up(f);
 	f->lost++;
 	why = f->link.why;
-	pthread_mutex_unlock(&f->lock);
+	ferry_vf_unlock(f);
 
 	ferry_err_wrap(&why, "%s", f->label);
 	if (f->log)
@@ -112,19 +112,34 @@ static void farewell(struct ferry_vhost_fe *f)
 		f->ops.gone(f->opaque, &why);
 }
 
+/* A backend that takes its time to be set up is waited for no longer than one
+ * that does not answer: vCPUs wait for the lock. */
+static int set_up(struct ferry_vhost_fe *f, const struct ferry_vf_link *l,
+		  bool *kept, struct ferry_err *e)
+{
+	if (ferry_vf_adopt(f, l, e))
+		return -1;
+	f->link.sock.until_ns = ferry_now_ns() +
+				f->request_ms * FERRY_NS_PER_MS;
+	if (ferry_vf_replay(f, kept, e)) {
+		ferry_vf_hang_up(f);
+		return -1;
+	}
+	f->link.sock.until_ns = 0;
+	f->connections++;
+	return 0;
+}
+
 static int once(struct ferry_vhost_fe *f, bool *kept, struct ferry_err *e)
 {
+	struct ferry_vf_link l;
 	int rc;
 
-	pthread_mutex_lock(&f->lock);
-	rc = ferry_vf_dial(f, e);
-	if (!rc && ferry_vf_replay(f, kept, e)) {
-		ferry_vf_hang_up(f);
-		rc = -1;
-	}
-	if (!rc)
-		f->connections++;
-	pthread_mutex_unlock(&f->lock);
+	if (ferry_vf_dial(f, &l, e))
+		return -1;
+	ferry_vf_enter(f);
+	rc = set_up(f, &l, kept, e);
+	ferry_vf_unlock(f);
 	return rc;
 }
 
@@ -197,9 +212,9 @@ static void keeper_main(void *arg)
 		if (!p[1].revents && p[2].revents)
 			heard(f);
 	}
-	pthread_mutex_lock(&f->lock);
+	ferry_vf_enter(f);
 	ferry_vf_hang_up(f);
-	pthread_mutex_unlock(&f->lock);
+	ferry_vf_unlock(f);
 }
 
 int ferry_vf_keeper_start(struct ferry_vhost_fe *f, struct ferry_err *e)

@@ -121,7 +121,7 @@ static int borrow(struct ferry_vhost_fe *f, bool loads, struct ferry_err *e)
 	ferry_vf_enter(f);
 	if (f->transfer.fd >= 0 && f->transfer.loads == loads)
 		fd = fcntl(f->transfer.fd, F_DUPFD_CLOEXEC, 0);
-	pthread_mutex_unlock(&f->lock);
+	ferry_vf_unlock(f);
 	if (fd < 0)
 		ferry_err_set(e, FERRY_E_STATE, 0,
 			      "%s: its state is not on its way (any more)",
@@ -239,5 +239,5 @@ void ferry_vhost_fe_state_cancel(struct ferry_vhost_fe *f)
 {
 	ferry_vf_enter(f);
 	ferry_vf_transfer_end(f);
-	pthread_mutex_unlock(&f->lock);
+	ferry_vf_unlock(f);
 }

@@ -34,28 +34,33 @@ void ferry_vf_say(struct ferry_vhost_fe *f, enum ferry_vf_level level,
 	f->log(f->opaque, (int)level, line);
 }
 
+static void break_link(struct ferry_vf_link *l, const struct ferry_err *why)
+{
+	if (!l->up)
+		return;
+	l->up = false;
+	l->why = *why;
+	shutdown(l->sock.fd, SHUT_RDWR);
+}
+
 void ferry_vf_break(struct ferry_vhost_fe *f, const struct ferry_err *why)
 {
-	if (!f->link.up)
-		return;
-	f->link.up = false;
-	f->link.why = *why;
-	shutdown(f->link.sock.fd, SHUT_RDWR);
+	break_link(&f->link, why);
 }
 
 /* *e is what broke it. */
-static int broken(struct ferry_vhost_fe *f, struct ferry_err *e)
+static int broken(struct ferry_vf_link *l, struct ferry_err *e)
 {
-	ferry_vf_break(f, e);
+	break_link(l, e);
 	return -1;
 }
 
 /* ---- one way ---- */
 
 /* Nothing may lie there that nobody asked for. */
-static int check_silence(struct ferry_vhost_fe *f, struct ferry_err *e)
+static int check_silence(struct ferry_vf_link *l, struct ferry_err *e)
 {
-	struct pollfd p = { .fd = f->link.sock.fd, .events = POLLIN };
+	struct pollfd p = { .fd = l->sock.fd, .events = POLLIN };
 
 	if (poll(&p, 1, 0) <= 0)
 		return 0;
@@ -67,19 +72,19 @@ static int check_silence(struct ferry_vhost_fe *f, struct ferry_err *e)
 			     " for");
 }
 
-int ferry_vf_send(struct ferry_vhost_fe *f, struct ferry_vu_msg *m,
-		  enum ferry_vu_form form, struct ferry_vf_fds fds,
-		  struct ferry_err *e)
+static int send_msg(struct ferry_vf_link *l, struct ferry_vu_msg *m,
+		    enum ferry_vu_form form, struct ferry_vf_fds fds,
+		    struct ferry_err *e)
 {
-	if (!f->link.up)
+	if (!l->up)
 		return ferry_err_set(e, FERRY_E_CLOSED, 0,
 				     "its backend is away%s%s",
-				     *f->link.why.msg ? ": " : "",
-				     f->link.why.msg);
-	if (check_silence(f, e) ||
-	    ferry_vu_send(&f->link.sock, m, form, fds.fd, fds.n, e)) {
+				     *l->why.msg ? ": " : "",
+				     l->why.msg);
+	if (check_silence(l, e) ||
+	    ferry_vu_send(&l->sock, m, form, fds.fd, fds.n, e)) {
 		ferry_err_wrap(e, "%s", ferry_vu_name(m->h.request));
-		return broken(f, e);
+		return broken(l, e);
 	}
 	return 0;
 }
@@ -109,18 +114,19 @@ static int check_header(const struct ferry_vu_header *sent,
 	return 0;
 }
 
-static int receive(struct ferry_vhost_fe *f, struct ferry_vu_msg *m,
+static int receive(struct ferry_vf_link *l, struct ferry_vu_msg *m,
 		   enum ferry_vu_form form, struct ferry_vu_fds *got,
 		   bool fds_may_come, struct ferry_err *e)
 {
 	uint8_t payload[FERRY_VU_PAYLOAD_MAX];
 	struct ferry_vu_header sent = m->h;
-	int rc = ferry_vu_recv(&f->link.sock, &m->h, payload, got, e);
+	int rc = ferry_vu_recv(&l->sock, &m->h, payload, got, e);
 
 	if (rc < 0 && e->code == FERRY_E_TIMEOUT)
 		return ferry_err_set(e, FERRY_E_TIMEOUT, 0,
-				     "the backend has not answered for %"
-				     PRIu32 " ms", f->request_ms);
+				     "the backend has not %s %" PRIu32 " ms",
+				     l->sock.until_ns ? "come so far within" :
+				     "answered for", l->sock.limit_ms);
 	if (rc < 0)
 		return -1;
 	if (!rc)
@@ -134,37 +140,37 @@ static int receive(struct ferry_vhost_fe *f, struct ferry_vu_msg *m,
 				       e);
 }
 
-int ferry_vf_answer(struct ferry_vhost_fe *f, struct ferry_vu_msg *m,
-		    enum ferry_vu_form form, struct ferry_vu_fds *got,
-		    struct ferry_err *e)
+static int answer(struct ferry_vf_link *l, struct ferry_vu_msg *m,
+		  enum ferry_vu_form form, struct ferry_vu_fds *got,
+		  struct ferry_err *e)
 {
 	FERRY_AUTO_VU_FDS none = FERRY_VU_FDS_NONE;
 	uint32_t request = m->h.request;
 
-	if (!receive(f, m, form, got ? got : &none, got, e))
+	if (!receive(l, m, form, got ? got : &none, got, e))
 		return 0;
 	ferry_err_wrap(e, "%s", ferry_vu_name(request));
-	return broken(f, e);
+	return broken(l, e);
 }
 
 /* ---- there and back ---- */
 
 /* Is it answered at all, and by what?  Before the choice of protocol features
  * nothing is acked. */
-static bool wants_ack(const struct ferry_vhost_fe *f,
+static bool wants_ack(const struct ferry_vf_link *l,
 		      const struct ferry_vu_row *row)
 {
 	return row->always_ack || row->request == FERRY_VU_POSTCOPY_END ||
-	       (!row->has_reply && f->link.agreed &&
-		ferry_vf_agreed(f, FERRY_VU_F_REPLY_ACK));
+	       (!row->has_reply && l->agreed &&
+		ferry_vf_link_agreed(l, FERRY_VU_F_REPLY_ACK));
 }
 
-static int ack(struct ferry_vhost_fe *f, const struct ferry_vu_msg *m,
+static int ack(struct ferry_vf_link *l, const struct ferry_vu_msg *m,
 	       struct ferry_err *e)
 {
 	struct ferry_vu_msg reply = { .h = m->h };
 
-	if (ferry_vf_answer(f, &reply, FERRY_VU_U64, NULL, e))
+	if (answer(l, &reply, FERRY_VU_U64, NULL, e))
 		return -1;
 	if (!reply.u64)
 		return 0;
@@ -176,49 +182,84 @@ static int ack(struct ferry_vhost_fe *f, const struct ferry_vu_msg *m,
 
 /* It takes one request after the other: one that is answered shows that those
  * before it are done. */
-static int sync_behind(struct ferry_vhost_fe *f, struct ferry_err *e)
+static int sync_behind(struct ferry_vf_link *l, struct ferry_err *e)
 {
 	struct ferry_vu_msg m = {
 		.h = { FERRY_VU_GET_FEATURES, FERRY_VU_VERSION, 0 },
 	};
 
-	return ferry_vf_send(f, &m, FERRY_VU_NONE, FERRY_VF_NO_FDS, e) ||
-	       ferry_vf_answer(f, &m, FERRY_VU_U64, NULL, e) ? -1 : 0;
+	return send_msg(l, &m, FERRY_VU_NONE, FERRY_VF_NO_FDS, e) ||
+	       answer(l, &m, FERRY_VU_U64, NULL, e) ? -1 : 0;
+}
+
+int ferry_vf_link_ask(struct ferry_vf_link *l, struct ferry_vu_msg *m,
+		      struct ferry_vf_fds fds, struct ferry_vu_fds *got,
+		      struct ferry_err *e)
+{
+	const struct ferry_vu_row *row = ferry_vu_row(m->h.request);
+	bool acked = wants_ack(l, row);
+
+	m->h.flags = FERRY_VU_VERSION | (acked ? FERRY_VU_NEED_REPLY : 0);
+	if (send_msg(l, m, row->form, fds, e))
+		return -1;
+	if (row->has_reply)
+		return answer(l, m, row->reply, got, e);
+	return acked ? ack(l, m, e) : sync_behind(l, e);
+}
+
+int ferry_vf_link_ask_u64(struct ferry_vf_link *l, uint32_t request,
+			  uint64_t value, struct ferry_err *e)
+{
+	struct ferry_vu_msg m = { .h.request = request, .u64 = value };
+
+	return ferry_vf_link_ask(l, &m, FERRY_VF_NO_FDS, NULL, e);
+}
+
+int ferry_vf_link_ask_plain(struct ferry_vf_link *l, uint32_t request,
+			    uint64_t *value, struct ferry_err *e)
+{
+	struct ferry_vu_msg m = { .h.request = request };
+
+	if (ferry_vf_link_ask(l, &m, FERRY_VF_NO_FDS, NULL, e))
+		return -1;
+	if (value)
+		*value = m.u64;
+	return 0;
+}
+
+/* ---- on the device's link ---- */
+
+int ferry_vf_send(struct ferry_vhost_fe *f, struct ferry_vu_msg *m,
+		  enum ferry_vu_form form, struct ferry_vf_fds fds,
+		  struct ferry_err *e)
+{
+	return send_msg(&f->link, m, form, fds, e);
+}
+
+int ferry_vf_answer(struct ferry_vhost_fe *f, struct ferry_vu_msg *m,
+		    enum ferry_vu_form form, struct ferry_vu_fds *got,
+		    struct ferry_err *e)
+{
+	return answer(&f->link, m, form, got, e);
 }
 
 int ferry_vf_ask(struct ferry_vhost_fe *f, struct ferry_vu_msg *m,
 		 struct ferry_vf_fds fds, struct ferry_vu_fds *got,
 		 struct ferry_err *e)
 {
-	const struct ferry_vu_row *row = ferry_vu_row(m->h.request);
-	bool acked = wants_ack(f, row);
-
-	m->h.flags = FERRY_VU_VERSION | (acked ? FERRY_VU_NEED_REPLY : 0);
-	if (ferry_vf_send(f, m, row->form, fds, e))
-		return -1;
-	if (row->has_reply)
-		return ferry_vf_answer(f, m, row->reply, got, e);
-	return acked ? ack(f, m, e) : sync_behind(f, e);
+	return ferry_vf_link_ask(&f->link, m, fds, got, e);
 }
 
 int ferry_vf_ask_u64(struct ferry_vhost_fe *f, uint32_t request,
 		     uint64_t value, struct ferry_err *e)
 {
-	struct ferry_vu_msg m = { .h.request = request, .u64 = value };
-
-	return ferry_vf_ask(f, &m, FERRY_VF_NO_FDS, NULL, e);
+	return ferry_vf_link_ask_u64(&f->link, request, value, e);
 }
 
 int ferry_vf_ask_plain(struct ferry_vhost_fe *f, uint32_t request,
 		       uint64_t *value, struct ferry_err *e)
 {
-	struct ferry_vu_msg m = { .h.request = request };
-
-	if (ferry_vf_ask(f, &m, FERRY_VF_NO_FDS, NULL, e))
-		return -1;
-	if (value)
-		*value = m.u64;
-	return 0;
+	return ferry_vf_link_ask_plain(&f->link, request, value, e);
 }
 
 int ferry_vf_ask_state(struct ferry_vhost_fe *f, uint32_t request,
@@ -238,12 +279,27 @@ void ferry_vf_enter(struct ferry_vhost_fe *f)
 	pthread_mutex_lock(&f->lock);
 }
 
+/* What may be asked without waiting for whoever talks. */
+void ferry_vf_unlock(struct ferry_vhost_fe *f)
+{
+	const struct ferry_vf_link *l = &f->link;
+
+	pthread_mutex_lock(&f->seen_lock);
+	f->seen = (struct ferry_vf_seen){
+		.up = l->up, .offered = l->offered, .protocol = l->protocol,
+		.queues = l->queues, .connections = f->connections,
+		.lost = f->lost,
+	};
+	pthread_mutex_unlock(&f->seen_lock);
+	pthread_mutex_unlock(&f->lock);
+}
+
 int ferry_vf_leave(struct ferry_vhost_fe *f, int rc, bool remembered,
 		   const struct ferry_err *why, struct ferry_err *e)
 {
 	bool away = !f->link.up;
 
-	pthread_mutex_unlock(&f->lock);
+	ferry_vf_unlock(f);
 	if (!rc || (rc == -1 && remembered && away))
 		return 0;
 	if (e) {

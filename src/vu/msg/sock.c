@@ -131,9 +131,12 @@ static ssize_t recv_some(const struct ferry_vu_sock *s, void *data, size_t bytes
 	return n;
 }
 
-static uint64_t deadline(uint32_t ms)
+static uint64_t deadline(const struct ferry_vu_sock *s, uint32_t ms)
 {
-	return ms ? ferry_now_ns() + ms * FERRY_NS_PER_MS : UINT64_MAX;
+	uint64_t until = ms ? ferry_now_ns() + ms * FERRY_NS_PER_MS :
+			      UINT64_MAX;
+
+	return s->until_ns && s->until_ns < until ? s->until_ns : until;
 }
 
 /*
@@ -144,7 +147,7 @@ static int recv_all(const struct ferry_vu_sock *s, uint8_t *data, size_t bytes,
 		    bool first, struct ferry_vu_fds *fds, struct ferry_err *e)
 {
 	uint32_t rest_ms = s->limit_ms ? s->limit_ms : FERRY_VU_REST_MS;
-	uint64_t until = deadline(first ? s->limit_ms : rest_ms);
+	uint64_t until = deadline(s, first ? s->limit_ms : rest_ms);
 	size_t done = 0;
 
 	while (done < bytes) {
@@ -164,7 +167,7 @@ static int recv_all(const struct ferry_vu_sock *s, uint8_t *data, size_t bytes,
 					     " closed in the middle of a"
 					     " message");
 		if (!done)
-			until = deadline(rest_ms);
+			until = deadline(s, rest_ms);
 		done += (size_t)n;
 	}
 	return 1;
@@ -221,7 +224,7 @@ int ferry_vu_send_octets(const struct ferry_vu_sock *s, const uint8_t *octets,
 			 size_t bytes, const int *fds, unsigned n_fds,
 			 struct ferry_err *e)
 {
-	uint64_t until = deadline(FERRY_VU_REST_MS);
+	uint64_t until = deadline(s, FERRY_VU_REST_MS);
 	size_t done = 0;
 
 	while (done < bytes) {

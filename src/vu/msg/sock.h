@@ -23,6 +23,7 @@ struct ferry_vu_sock {
 	uint32_t limit_ms;	/* how long to wait for a message to begin,
 				 * and for its rest; 0: for ever, and
 				 * REST_MS */
+	uint64_t until_ns;	/* and all of them until then; 0: no end */
 };
 
 struct ferry_vu_fds {

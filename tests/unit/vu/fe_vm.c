@@ -190,6 +190,7 @@ void connect_fe(struct vm *m, uint64_t features)
 	s.path = m->path;
 	s.name = "dev0";
 	s.features = features;
+	s.request_ms = m->request_ms;
 	m->fe = ferry_vhost_fe_new(&s, &fe_ops, m, log_line, &e);
 	assert_non_null(m->fe);
 	check(ferry_vhost_fe_connect(m->fe, 20000, &e), &e);

@@ -24,6 +24,7 @@ struct vm {
 	pid_t		child;
 	char		path[64];
 	uint64_t	features;
+	uint32_t	request_ms;	/* for connect_fe(); 0: the default */
 	/* What it heard of the device. */
 	_Atomic unsigned gone, back, kept, changed;
 	/* Postcopy; NULL: none. */
