@@ -19,6 +19,7 @@ extern "C" {
 enum ferry_foreign_ability {
 	FERRY_FOREIGN_LOG	= 1,	/* tell what they wrote; any source */
 	FERRY_FOREIGN_FAULT	= 2,	/* wait for pages; postcopy's target */
+	FERRY_FOREIGN_START	= 3,	/* go on with what was loaded; target */
 };
 
 /* No slot may be NULL. */
@@ -29,9 +30,12 @@ struct ferry_foreign_ops {
 	/*
 	 * Can all of them do it?  LOG: the source asks before it connects.
 	 * FAULT: the target, when the source says what it wants to do, and
-	 * before anything of the VM has moved.  By any of the engine's
-	 * threads; should not block.  0, or -1 with *e, which names who cannot:
-	 * the migration fails with it (LOG), or has no postcopy (FAULT).
+	 * before anything of the VM has moved.  START: the target, when all
+	 * devices are loaded, and before the source hears so and commits: has
+	 * nobody died meanwhile with what was loaded into him?
+	 * By any of the engine's threads; should not block.  0, or -1 with *e,
+	 * which names who cannot: the migration fails with it (LOG, START), or
+	 * has no postcopy (FAULT).
 	 */
 	int (*can)(void *opaque, enum ferry_foreign_ability what,
 		   struct ferry_err *e);

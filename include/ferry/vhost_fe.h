@@ -33,7 +33,7 @@
  *          than request_ms; a backend that takes longer counts as dead.  One
  *          that comes back has as long for all of its handshake, for which
  *          nobody waits: meanwhile it is away; and once more for being set up.
- *          info() and can() wait for nobody.
+ *          info() and can(), but CAN_START, wait for nobody.
  * Failures cost one device: *e has one sentence with the device, its socket,
  *          the request and what became of it.
  */
@@ -82,8 +82,9 @@ struct ferry_vhost_fe_ops {
 
 	/*
 	 * It is back, with all that it was told, queues too.  kept 0: but the
-	 * place in a packed queue died with the one before: such queues stand,
-	 * and the driver has to reset the device (DEVICE_NEEDS_RESET).
+	 * place in a packed queue died with the one before, or a state that had
+	 * been loaded into it: such queues stand, in the latter case all, and
+	 * the driver has to reset the device (DEVICE_NEEDS_RESET).
 	 * May be NULL.
 	 */
 	void (*back)(void *opaque, int kept);
@@ -113,6 +114,9 @@ struct ferry_vhost_fe_shape {
 	 * backend does not offer, none is there.  0: all. */
 	uint64_t features;
 	uint64_t flags;		/* enum below */
+	/* The largest state of a backend that is saved or loaded.  0: 4 GiB.
+	 * May be left out by programs from before it was there. */
+	uint64_t state_bytes_max;
 };
 
 enum {
@@ -176,6 +180,9 @@ void ferry_vhost_fe_info(struct ferry_vhost_fe *f,
 enum ferry_vhost_fe_ability {
 	FERRY_VHOST_FE_CAN_LOG		= 1,	/* precopy: the source's */
 	FERRY_VHOST_FE_CAN_FAULT	= 2,	/* postcopy: the target's */
+	/* At the target, when all is loaded: it still has the state that was
+	 * loaded into it.  (One that has none can.) */
+	FERRY_VHOST_FE_CAN_START	= 3,
 };
 
 /* 0, or -1 and a sentence that names the device and its socket, what it lacks
@@ -342,8 +349,9 @@ void ferry_vhost_fe_postcopy_abandon(struct ferry_vhost_fe *f);
 /*
  * What a backend keeps besides its queues (info.state says whether it has any),
  * in a form for the callbacks of <ferry/bulk.h>.  All queues are stopped.
- * The backend is waited for as long as it moves; stop_fd: a descriptor that
- * ends waiting when it is readable (ferry_bulk_fd()), or -1.
+ * The backend is waited for as long as it moves, 64 KiB in request_ms at least;
+ * its state has an end (state_bytes_max).  stop_fd: a descriptor that ends
+ * waiting when it is readable (ferry_bulk_fd()), or -1.
  */
 
 /* Begin; then read until 0: that is the end, and the backend has said that it
@@ -354,7 +362,9 @@ int64_t ferry_vhost_fe_save_read(struct ferry_vhost_fe *f, void *data,
 				 struct ferry_err *e);
 
 /* At the target, before set_features (in postcopy behind listen): begin, write
- * all, end: the backend has said that it took it. */
+ * all, end: the backend has said that it took it.  If it dies before a queue
+ * was started nobody has it any more: queue_start() refuses then, until the
+ * state is loaded again or the device is reset. */
 int ferry_vhost_fe_load_begin(struct ferry_vhost_fe *f, struct ferry_err *e);
 int ferry_vhost_fe_load_write(struct ferry_vhost_fe *f, const void *data,
 			      size_t bytes, int stop_fd, struct ferry_err *e);

@@ -92,7 +92,8 @@ static int load_devices(struct ferry_target *t, struct ferry_err *e)
 		return ferry_adopt_load(t, e);
 	return ferry_dev_load_all(&t->vm->devices, t->loader.devices,
 				  t->loader.device_bytes, e) ||
-	       ferry_bulk_in_finish(&t->bulk, e) ? -1 : 0;
+	       ferry_bulk_in_finish(&t->bulk, e) ||
+	       ferry_foreign_can(t->vm, FERRY_FOREIGN_START, e) ? -1 : 0;
 }
 
 /* Who has let go of the VM already only likes to know. */

@@ -45,7 +45,9 @@ static int can(void *opaque, enum ferry_foreign_ability what,
 		struct ferry_vhost_device *d = &all->device[i];
 
 		if (what == FERRY_FOREIGN_LOG ? can_leave(d, e) :
-		    ferry_vhost_fe_can(d->fe, FERRY_VHOST_FE_CAN_FAULT, e))
+		    ferry_vhost_fe_can(d->fe, what == FERRY_FOREIGN_START ?
+				       FERRY_VHOST_FE_CAN_START :
+				       FERRY_VHOST_FE_CAN_FAULT, e))
 			return -1;
 	}
 	return 0;

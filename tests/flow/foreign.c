@@ -44,7 +44,7 @@ struct other {
 struct world {
 	struct other	other[2];
 	unsigned	others;
-	_Atomic bool	cannot_log, cannot_fault;
+	_Atomic bool	cannot_log, cannot_fault, cannot_start;
 	bool		is_logging, writes;
 	unsigned	collected, final, ended, whole;
 };
@@ -59,7 +59,8 @@ static int can(void *opaque, enum ferry_foreign_ability what,
 {
 	struct world *w = world_of(opaque);
 	bool not = what == FERRY_FOREIGN_LOG ? atomic_load(&w->cannot_log) :
-					       atomic_load(&w->cannot_fault);
+		   what == FERRY_FOREIGN_START ? atomic_load(&w->cannot_start) :
+						 atomic_load(&w->cannot_fault);
 
 	if (!not)
 		return 0;
@@ -341,6 +342,21 @@ static void who_cannot_wait_has_no_postcopy(void **state)
 	}
 }
 
+/* Whoever died with what was loaded into him: the source is not let go. */
+static void who_cannot_go_on_keeps_the_vm_at_its_source(void **state)
+{
+	static struct world w;
+	const struct rig_config cfg = { SHARED, .hook_arg = &w };
+	struct rig r;
+
+	(void)state;
+	memset(&w, 0, sizeof(w));
+	atomic_store(&w.cannot_start, true);
+	rig_run(&r, &cfg);
+	rig_expect_stayed(&r, "not started", "disk7");
+	rig_fini(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -348,6 +364,7 @@ int main(void)
 		cmocka_unit_test(others_wait_for_pages_and_get_them),
 		cmocka_unit_test(who_cannot_tell_its_writes_blocks_a_migration),
 		cmocka_unit_test(who_cannot_wait_has_no_postcopy),
+		cmocka_unit_test(who_cannot_go_on_keeps_the_vm_at_its_source),
 	};
 
 	if (!has_uffd())

@@ -184,6 +184,7 @@ static int reset(struct ferry_vhost_fe *f, struct ferry_err *e)
 					     " stopped", i));
 	for (unsigned i = 0; i < FERRY_VHOST_FE_QUEUES_MAX; i++)
 		f->queue[i] = (struct ferry_vf_queue){ 0 };
+	ferry_vf_state_forget(f);
 	f->want.features = 0;
 	f->want.features_set = f->want.status_set = false;
 	f->want.status = 0;

@@ -5,6 +5,7 @@
 #include "vu/fe/fe.h"
 
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 
+#define FERRY_VF_STATE_BYTES_MAX	(4ull << 30)
 #define AGAIN_MS	10	/* while the first backend is waited for */
 
 static int check_shape(const struct ferry_vhost_fe_shape *s,
@@ -23,7 +25,7 @@ static int check_shape(const struct ferry_vhost_fe_shape *s,
 {
 	struct sockaddr_un sa;
 
-	if (s->size < sizeof(*s) || ops->size < sizeof(*ops))
+	if (ops->size < sizeof(*ops))
 		return ferry_err_set(e, FERRY_E_INVALID, 0,
 				     "vhost-user device: a struct without its"
 				     " size: use the _INIT macros");
@@ -53,6 +55,8 @@ static void fill(struct ferry_vhost_fe *f,
 	if (s->flags & FERRY_VHOST_FE_NO_PACKED)
 		f->features &= ~FERRY_VF_PACKED;
 	f->flags = s->flags;
+	f->state_bytes_max = s->state_bytes_max ? s->state_bytes_max :
+						  FERRY_VF_STATE_BYTES_MAX;
 	f->ops = *ops;
 	f->link = (struct ferry_vf_link){
 		.sock = { .fd = -1, .stop = -1 }, .requests = -1, .uffd = -1,
@@ -62,28 +66,45 @@ static void fill(struct ferry_vhost_fe *f,
 	pthread_mutex_init(&f->seen_lock, NULL);
 }
 
+/* As of the version that the program was built with. */
+static int take_shape(const struct ferry_vhost_fe_shape *from,
+		      struct ferry_vhost_fe_shape *to, struct ferry_err *e)
+{
+	const size_t first = offsetof(struct ferry_vhost_fe_shape,
+				      state_bytes_max);
+
+	*to = (struct ferry_vhost_fe_shape)FERRY_VHOST_FE_SHAPE_INIT;
+	if (from->size < first)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "vhost-user device: a struct without its"
+				     " size: use the _INIT macros");
+	memcpy(to, from, from->size < sizeof(*to) ? from->size : sizeof(*to));
+	return 0;
+}
+
 struct ferry_vhost_fe *
 ferry_vhost_fe_new(const struct ferry_vhost_fe_shape *shape,
 		   const struct ferry_vhost_fe_ops *ops, void *opaque,
 		   void (*log)(void *opaque, int level, const char *line),
 		   struct ferry_err *e)
 {
+	struct ferry_vhost_fe_shape s;
 	struct ferry_vhost_fe *f;
 
-	if (check_shape(shape, ops, e))
+	if (take_shape(shape, &s, e) || check_shape(&s, ops, e))
 		return NULL;
 	f = calloc(1, sizeof(*f));
 	if (!f) {
 		ferry_err_set(e, FERRY_E_NOMEM, errno, "vhost-user device");
 		return NULL;
 	}
-	fill(f, shape, ops);
+	fill(f, &s, ops);
 	f->opaque = opaque;
 	f->log = log;
-	f->path = shape->path ? strdup(shape->path) : NULL;
+	f->path = s.path ? strdup(s.path) : NULL;
 	f->queue = calloc(FERRY_VHOST_FE_QUEUES_MAX, sizeof(*f->queue));
 	f->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (f->queue && f->stop >= 0 && (f->path || !shape->path))
+	if (f->queue && f->stop >= 0 && (f->path || !s.path))
 		return f;
 	ferry_err_set(e, FERRY_E_NOMEM, errno, "%s", f->label);
 	ferry_vhost_fe_free(f);
@@ -256,12 +277,23 @@ static const struct {
 		" are missing: the VM cannot be migrated with postcopy" },
 };
 
+static int can_start(struct ferry_vhost_fe *f, struct ferry_err *e)
+{
+	struct ferry_err err = { 0 };
+
+	ferry_vf_enter(f);
+	return ferry_vf_leave(f, ferry_vf_state_check(f, &err), false, &err,
+			      e);
+}
+
 int ferry_vhost_fe_can(struct ferry_vhost_fe *f,
 		       enum ferry_vhost_fe_ability what, struct ferry_err *e)
 {
 	const struct ferry_vf_seen seen = look(f);
 	int rc = 0;
 
+	if (what == FERRY_VHOST_FE_CAN_START)
+		return can_start(f, e);
 	if (what != FERRY_VHOST_FE_CAN_LOG && what != FERRY_VHOST_FE_CAN_FAULT)
 		rc = ferry_err_set(e, FERRY_E_INVALID, 0,
 				   "there is no ability %d", (int)what);

@@ -63,6 +63,8 @@ struct ferry_vf_want {
 	bool		features_set;
 	bool		status_set;
 	bool		listening;	/* postcopy */
+	bool		loaded;		/* a state, and no queue since */
+	bool		state_lost;	/* it died with its backend */
 	uint8_t		status;
 	uint16_t	mtu;		/* 0: not set */
 	uint64_t	features;
@@ -93,7 +95,23 @@ struct ferry_vhost_log {
 struct ferry_vf_transfer {
 	int		fd;		/* -1: none */
 	bool		loads;
+	uint64_t	bytes;		/* so far */
+	uint64_t	waited_ns;	/* for the backend */
 };
+
+/* A backend that moves, but hardly: while its state is on its way the VM
+ * stands.  Each 64 KiB may take as long as an answer. */
+#define FERRY_VF_PER_ANSWER	(64u << 10)
+
+/* How long it may be waited for now. */
+static inline uint64_t
+ferry_vf_patience_ns(const struct ferry_vf_transfer *t, uint64_t request_ns)
+{
+	uint64_t in_all = request_ns * (1 + t->bytes / FERRY_VF_PER_ANSWER);
+	uint64_t left = in_all > t->waited_ns ? in_all - t->waited_ns : 0;
+
+	return left < request_ns ? left : request_ns;
+}
 
 /* What is told without waiting: as of the lock's last release. */
 struct ferry_vf_seen {
@@ -108,6 +126,7 @@ struct ferry_vhost_fe {
 	uint32_t	request_ms;
 	uint64_t	features;	/* that the VMM can do */
 	uint64_t	flags;
+	uint64_t	state_bytes_max;
 	struct ferry_vhost_fe_ops ops;
 	void		*opaque;
 	void		(*log)(void *opaque, int level, const char *line);
@@ -292,5 +311,12 @@ void ferry_vf_log_mark(struct ferry_vhost_log *l, uint64_t gpa,
 /* ---- state.c ---- */
 
 void ferry_vf_transfer_end(struct ferry_vhost_fe *f);
+/* The backend went: what was loaded into it and never used went with it. */
+void ferry_vf_state_lost(struct ferry_vhost_fe *f);
+/* The device begins anew, or a queue runs with it. */
+void ferry_vf_state_forget(struct ferry_vhost_fe *f);
+/* -1: nothing may be started. */
+FERRY_CHECKED int ferry_vf_state_check(const struct ferry_vhost_fe *f,
+				       struct ferry_err *e);
 
 #endif

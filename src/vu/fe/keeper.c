@@ -100,6 +100,7 @@ static void farewell(struct ferry_vhost_fe *f)
 	ferry_vf_enter(f);
 	ferry_vf_break(f, &closed);
 	ferry_vf_queues_lost(f);
+	ferry_vf_state_lost(f);
 	ferry_vf_hang_up(f);
 	f->lost++;
 	why = f->link.why;

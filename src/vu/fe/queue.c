@@ -148,14 +148,16 @@ static int start(struct ferry_vhost_fe *f,
 {
 	struct ferry_vf_queue *queue;
 
-	if (check_queue(f, q, e))
+	if (check_queue(f, q, e) || ferry_vf_state_check(f, e))
 		return FERRY_VF_NEVER;
 	queue = &f->queue[q->index];
 	queue->q = *q;
 	queue->started = true;
 	queue->ran = queue->lost = false;
-	if (!ferry_vf_send_queue(f, queue, e))
+	if (!ferry_vf_send_queue(f, queue, e)) {
+		ferry_vf_state_forget(f);
 		return 0;
+	}
 	if (f->link.up)		/* it refused */
 		queue->started = queue->ran = false;
 	return -1;

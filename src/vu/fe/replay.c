@@ -20,7 +20,7 @@ static int replay_queues(struct ferry_vhost_fe *f, bool *kept,
 
 		if (!q->started)
 			continue;
-		if (q->lost)
+		if (q->lost || f->want.state_lost)
 			*kept = false;
 		else if (ferry_vf_send_queue(f, q, e))
 			return -1;

@@ -14,12 +14,47 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/quiet.h"
 
 void ferry_vf_transfer_end(struct ferry_vhost_fe *f)
 {
 	ferry_cleanup_fd(&f->transfer.fd);
 	f->transfer.fd = -1;
+}
+
+/* ---- loaded, and lost ---- */
+
+void ferry_vf_state_lost(struct ferry_vhost_fe *f)
+{
+	if (!f->want.loaded)
+		return;
+	f->want.loaded = false;
+	f->want.state_lost = true;
+	ferry_vf_say(f, FERRY_VF_ERROR, "its backend died with the state that"
+		     " had been loaded into it");
+}
+
+void ferry_vf_state_forget(struct ferry_vhost_fe *f)
+{
+	f->want.loaded = f->want.state_lost = false;
+}
+
+/* The keeper may not have heard of it yet. */
+static bool is_gone(const struct ferry_vf_link *l)
+{
+	struct pollfd p = { .fd = l->sock.fd, .events = POLLRDHUP };
+
+	return !l->up || poll(&p, 1, 0) > 0;
+}
+
+int ferry_vf_state_check(const struct ferry_vhost_fe *f, struct ferry_err *e)
+{
+	if (!f->want.state_lost && !(f->want.loaded && is_gone(&f->link)))
+		return 0;
+	return ferry_err_set(e, FERRY_E_DEVICE, 0, "its backend died with the"
+			     " state that had been loaded into it: the device"
+			     " cannot go on from there");
 }
 
 /* ---- beginning ---- */
@@ -89,6 +124,9 @@ static int begin(struct ferry_vhost_fe *f, bool loads, struct ferry_err *e)
 	if (ferry_vf_ask(f, &m, (struct ferry_vf_fds){ &theirs, 1 }, &fds, e))
 		return -1;
 	f->transfer.loads = loads;
+	f->transfer.bytes = f->transfer.waited_ns = 0;
+	if (loads)
+		ferry_vf_state_forget(f);
 	return choose_end(f, &m, &fds, &ours, e);
 }
 
@@ -113,14 +151,16 @@ int ferry_vhost_fe_load_begin(struct ferry_vhost_fe *f, struct ferry_err *e)
 /* ---- octets ---- */
 
 /* A copy of the descriptor, which the keeper may close meanwhile; -1: there is
- * no transfer in this direction. */
-static int borrow(struct ferry_vhost_fe *f, bool loads, struct ferry_err *e)
+ * no transfer in this direction.  *t: how far it is. */
+static int borrow(struct ferry_vhost_fe *f, bool loads,
+		  struct ferry_vf_transfer *t, struct ferry_err *e)
 {
 	int fd = -1;
 
 	ferry_vf_enter(f);
-	if (f->transfer.fd >= 0 && f->transfer.loads == loads)
-		fd = fcntl(f->transfer.fd, F_DUPFD_CLOEXEC, 0);
+	*t = f->transfer;
+	if (t->fd >= 0 && t->loads == loads)
+		fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 0);
 	ferry_vf_unlock(f);
 	if (fd < 0)
 		ferry_err_set(e, FERRY_E_STATE, 0,
@@ -129,28 +169,62 @@ static int borrow(struct ferry_vhost_fe *f, bool loads, struct ferry_err *e)
 	return fd;
 }
 
+static void give_back(struct ferry_vhost_fe *f,
+		      const struct ferry_vf_transfer *t)
+{
+	ferry_vf_enter(f);
+	f->transfer.bytes = t->bytes;
+	f->transfer.waited_ns = t->waited_ns;
+	ferry_vf_unlock(f);
+}
+
+/* So many octets more. */
+static int check_size(const struct ferry_vhost_fe *f,
+		      const struct ferry_vf_transfer *t, uint64_t more,
+		      struct ferry_err *e)
+{
+	if (t->bytes <= f->state_bytes_max &&
+	    more <= f->state_bytes_max - t->bytes)
+		return 0;
+	return ferry_err_set(e, FERRY_E_DEVICE, 0, "%s: its state: the backend"
+			     "'s is larger than %" PRIu64 " octets, the most"
+			     " that is moved", f->label, f->state_bytes_max);
+}
+
+static int too_slow(const struct ferry_vhost_fe *f,
+		    const struct ferry_vf_transfer *t, struct ferry_err *e)
+{
+	return ferry_err_set(e, FERRY_E_TIMEOUT, 0, "%s: its state: the"
+			     " backend has moved %" PRIu64 " octets in %"
+			     PRIu64 " ms, and is to move %u in %" PRIu32
+			     " ms", f->label, t->bytes,
+			     t->waited_ns / FERRY_NS_PER_MS,
+			     FERRY_VF_PER_ANSWER, f->request_ms);
+}
+
 /* 0: ready; -1 with *e. */
 static int await(struct ferry_vhost_fe *f, int fd, short events, int stop_fd,
-		 struct ferry_err *e)
+		 struct ferry_vf_transfer *t, struct ferry_err *e)
 {
 	struct pollfd p[] = {
 		{ .fd = fd, .events = events },
 		{ .fd = stop_fd, .events = POLLIN },
 		{ .fd = f->stop, .events = POLLIN },
 	};
+	uint64_t most = ferry_vf_patience_ns(t, f->request_ms *
+					     FERRY_NS_PER_MS);
+	uint64_t since = ferry_now_ns();
 	int n;
 
 	do
-		n = poll(p, FERRY_LEN(p), (int)f->request_ms);
+		n = poll(p, FERRY_LEN(p), (int)(most / FERRY_NS_PER_MS));
 	while (n < 0 && errno == EINTR);
+	t->waited_ns += ferry_now_ns() - since;
 	if (n < 0)
 		return ferry_err_set(e, FERRY_E_IO, errno, "%s: its state",
 				     f->label);
 	if (!n)
-		return ferry_err_set(e, FERRY_E_TIMEOUT, 0,
-				     "%s: its state: the backend has not moved"
-				     " for %" PRIu32 " ms", f->label,
-				     f->request_ms);
+		return too_slow(f, t, e);
 	if (p[1].revents || p[2].revents)
 		return ferry_err_set(e, FERRY_E_CANCELLED, 0,
 				     "%s: its state: stopped", f->label);
@@ -169,6 +243,7 @@ static int ask_result(struct ferry_vhost_fe *f, bool loads,
 	ferry_vf_transfer_end(f);
 	if (ferry_vf_ask_plain(f, FERRY_VU_CHECK_DEVICE_STATE, &result, e))
 		return -1;
+	f->want.loaded = loads && !result;
 	if (!result)
 		return 0;
 	return ferry_err_set(e, FERRY_E_DEVICE, 0,
@@ -184,11 +259,33 @@ static int check(struct ferry_vhost_fe *f, bool loads, struct ferry_err *e)
 	return ferry_vf_leave(f, ask_result(f, loads, &err), false, &err, e);
 }
 
+/* Octets read, or -1; 0 at the end. */
+static ssize_t read_some(struct ferry_vhost_fe *f, int fd, void *data,
+			 size_t bytes, int stop_fd,
+			 struct ferry_vf_transfer *t, struct ferry_err *e)
+{
+	ssize_t n;
+
+	do {
+		if (await(f, fd, POLLIN, stop_fd, t, e))
+			return -1;
+		n = read(fd, data, bytes < INT32_MAX ? bytes : INT32_MAX);
+	} while (n < 0 && (errno == EAGAIN || errno == EINTR));
+	if (n < 0)
+		return ferry_err_set(e, FERRY_E_IO, errno,
+				     "%s: read its state", f->label);
+	if (check_size(f, t, (uint64_t)n, e))
+		return -1;
+	t->bytes += (uint64_t)n;
+	return n;
+}
+
 int64_t ferry_vhost_fe_save_read(struct ferry_vhost_fe *f, void *data,
 				 size_t bytes, int stop_fd,
 				 struct ferry_err *e)
 {
-	FERRY_AUTO_FD fd = borrow(f, false, e);
+	struct ferry_vf_transfer t;
+	FERRY_AUTO_FD fd = borrow(f, false, &t, e);
 	ssize_t n;
 
 	if (fd < 0)
@@ -196,37 +293,45 @@ int64_t ferry_vhost_fe_save_read(struct ferry_vhost_fe *f, void *data,
 	if (!bytes)		/* 0 is the end */
 		return ferry_err_set(e, FERRY_E_INVALID, 0, "%s: read 0 octets"
 				     " of its state", f->label);
-	do {
-		if (await(f, fd, POLLIN, stop_fd, e))
-			return -1;
-		n = read(fd, data, bytes < INT32_MAX ? bytes : INT32_MAX);
-	} while (n < 0 && (errno == EAGAIN || errno == EINTR));
+	n = read_some(f, fd, data, bytes, stop_fd, &t, e);
 	if (n < 0)
-		return ferry_err_set(e, FERRY_E_IO, errno,
-				     "%s: read its state", f->label);
+		return -1;
+	give_back(f, &t);
 	return n ? n : check(f, false, e);
 }
 
-int ferry_vhost_fe_load_write(struct ferry_vhost_fe *f, const void *data,
-			      size_t bytes, int stop_fd, struct ferry_err *e)
+static int write_all(struct ferry_vhost_fe *f, int fd, const uint8_t *p,
+		     size_t bytes, int stop_fd, struct ferry_vf_transfer *t,
+		     struct ferry_err *e)
 {
-	FERRY_AUTO_FD fd = borrow(f, true, e);
-	const uint8_t *p = data;
-
-	if (fd < 0)
-		return -1;
 	while (bytes) {
 		ssize_t n;
 
-		if (await(f, fd, POLLOUT, stop_fd, e))
+		if (await(f, fd, POLLOUT, stop_fd, t, e))
 			return -1;
 		n = ferry_write_quietly(fd, p, bytes);
 		if (n < 0 && n != -EAGAIN && n != -EINTR)
 			return ferry_err_set(e, FERRY_E_IO, (int)-n,
 					     "%s: write its state", f->label);
-		p += n > 0 ? n : 0;
-		bytes -= n > 0 ? (size_t)n : 0;
+		if (n <= 0)
+			continue;
+		p += n;
+		bytes -= (size_t)n;
+		t->bytes += (uint64_t)n;
 	}
+	return 0;
+}
+
+int ferry_vhost_fe_load_write(struct ferry_vhost_fe *f, const void *data,
+			      size_t bytes, int stop_fd, struct ferry_err *e)
+{
+	struct ferry_vf_transfer t;
+	FERRY_AUTO_FD fd = borrow(f, true, &t, e);
+
+	if (fd < 0 || check_size(f, &t, bytes, e) ||
+	    write_all(f, fd, data, bytes, stop_fd, &t, e))
+		return -1;
+	give_back(f, &t);
 	return 0;
 }
 

@@ -172,23 +172,32 @@ static void what_a_backend_writes_is_in_the_log(void **state)
 
 /* ---- the state ---- */
 
+/* All of it, or -1. */
+static int64_t save_all(struct vm *m, uint8_t *data, size_t max,
+			struct ferry_err *e)
+{
+	int64_t n, bytes = 0;
+
+	check(ferry_vhost_fe_save_begin(m->fe, e), e);
+	while ((n = ferry_vhost_fe_save_read(m->fe, data + bytes,
+					     max - (size_t)bytes, -1, e)) > 0)
+		bytes += n;
+	return n ? n : bytes;
+}
+
 static void a_state_is_saved_and_loaded(void **state)
 {
 	static uint8_t data[STATE_BYTES + 4096];
 	struct ferry_err e = { 0 };
 	struct vm m;
-	size_t bytes = 0;
+	size_t bytes;
 	int64_t n;
 
 	(void)state;
 	open_vm(&m, 0);
-	check(ferry_vhost_fe_save_begin(m.fe, &e), &e);
-	while ((n = ferry_vhost_fe_save_read(m.fe, data + bytes,
-					     sizeof(data) - bytes, -1,
-					     &e)) > 0)
-		bytes += (size_t)n;
-	check((int)n, &e);
-	assert_true(bytes > STATE_BYTES);
+	n = save_all(&m, data, sizeof(data), &e);
+	assert_true(n > (int64_t)STATE_BYTES);
+	bytes = (size_t)n;
 
 	check(ferry_vhost_fe_load_begin(m.fe, &e), &e);
 	check(ferry_vhost_fe_load_write(m.fe, data, bytes, -1, &e), &e);
@@ -212,6 +221,96 @@ static void a_state_is_saved_and_loaded(void **state)
 }
 
 /* ---- a backend that is killed ---- */
+
+static void open_with_state_of(struct vm *m, uint64_t bytes_max)
+{
+	new_vm(m);
+	m->state_bytes_max = bytes_max;
+	make_backend_of(m);
+	connect_fe(m, 0);
+}
+
+/* As of a backend that says /dev/zero. */
+static void a_state_that_does_not_end_is_not_read_to_its_end(void **state)
+{
+	static uint8_t data[STATE_BYTES + 4096];
+	struct ferry_err e = { 0 };
+	struct vm m;
+
+	(void)state;
+	open_with_state_of(&m, 100000);
+	assert_int_equal(save_all(&m, data, sizeof(data), &e), -1);
+	assert_non_null(strstr(e.msg, "larger than 100000 octets"));
+	close_vm(&m);
+
+	open_with_state_of(&m, 100000);
+	check(ferry_vhost_fe_load_begin(m.fe, &e), &e);
+	check(ferry_vhost_fe_load_write(m.fe, data, 100000, -1, &e), &e);
+	assert_int_equal(ferry_vhost_fe_load_write(m.fe, data, 1, -1, &e), -1);
+	assert_non_null(strstr(e.msg, "larger than 100000 octets"));
+	close_vm(&m);
+}
+
+static void load_all(struct vm *m)
+{
+	static uint8_t data[STATE_BYTES + 4096];
+	struct ferry_err e = { 0 };
+	int64_t bytes = save_all(m, data, sizeof(data), &e);
+
+	assert_true(bytes > 0);
+	check(ferry_vhost_fe_load_begin(m->fe, &e), &e);
+	check(ferry_vhost_fe_load_write(m->fe, data, (size_t)bytes, -1, &e),
+	      &e);
+	check(ferry_vhost_fe_load_end(m->fe, &e), &e);
+}
+
+static void cannot_start(struct vm *m)
+{
+	struct ferry_err e = { 0 };
+
+	assert_int_equal(ferry_vhost_fe_can(m->fe, FERRY_VHOST_FE_CAN_START,
+					    &e), -1);
+	assert_non_null(strstr(e.msg, "dev0"));
+	assert_non_null(strstr(e.msg, "died with the state"));
+}
+
+/* The next one knows nothing of it, and must not be taken for the first. */
+static void a_state_that_was_loaded_dies_with_its_backend(void **state)
+{
+	struct ferry_err e = { 0 };
+	struct vm m;
+
+	(void)state;
+	new_vm(&m);
+	fork_backend(&m);
+	connect_fe(&m, ~PACKED);
+	load_all(&m);
+	check(ferry_vhost_fe_can(m.fe, FERRY_VHOST_FE_CAN_START, &e), &e);
+	kill_backend(&m);
+	cannot_start(&m);
+	fork_backend(&m);
+	await(&m.back, 1);
+	assert_int_equal(atomic_load(&m.kept), 1);	/* no queue is there */
+	cannot_start(&m);
+	give_memory(&m);
+	rig_place_queue(&m.rig, 0, ENTRIES);
+	assert_int_equal(try_start(&m, 0, 0, &e), -1);
+	assert_non_null(strstr(e.msg, "died with the state"));
+
+	/* It is loaded again. */
+	load_all(&m);
+	check(ferry_vhost_fe_can(m.fe, FERRY_VHOST_FE_CAN_START, &e), &e);
+	start_queue(&m, 0, 0);
+	one_echo(&m, 0);
+
+	/* From here on it is the backend's own. */
+	kill_backend(&m);
+	fork_backend(&m);
+	await(&m.back, 2);
+	check(ferry_vhost_fe_can(m.fe, FERRY_VHOST_FE_CAN_START, &e), &e);
+	one_echo(&m, 0);
+	close_vm(&m);
+}
 
 static void a_backend_that_is_killed_is_replaced(void **state)
 {
@@ -276,6 +375,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(what_a_driver_asks_is_answered),
 		cmocka_unit_test(what_a_backend_writes_is_in_the_log),
 		cmocka_unit_test(a_state_is_saved_and_loaded),
+		cmocka_unit_test(
+			a_state_that_does_not_end_is_not_read_to_its_end),
+		cmocka_unit_test(a_state_that_was_loaded_dies_with_its_backend),
 		cmocka_unit_test(a_backend_that_is_killed_is_replaced),
 		cmocka_unit_test(a_packed_queue_dies_with_its_backend),
 	};

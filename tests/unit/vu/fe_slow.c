@@ -15,8 +15,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/thread.h"
 #include "fe_vm.h"
+#include "vu/fe/fe.h"
 #include "vu/msg/sock.h"
 
 #define FOR_EVER_MS	(24u * 3600 * 1000)
@@ -195,6 +197,28 @@ static void one_that_dribbles_is_given_up(void **state)
 	ferry_vhost_fe_free(fe);
 }
 
+/* What moves 64 KiB in the time of an answer may go on. */
+static void a_state_that_dribbles_is_given_up(void **state)
+{
+	static const struct {
+		uint64_t bytes, waited, left;
+	} rows[] = {
+		{ 0, 0, 1000 }, { 0, 400, 600 }, { 0, 1000, 0 },
+		{ 65535, 999, 1 }, { 65536, 1000, 1000 },
+		{ 65536, 1500, 500 }, { 65536, 2100, 0 },
+		{ 64 << 20, 3000, 1000 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(rows); i++) {
+		struct ferry_vf_transfer t = {
+			.bytes = rows[i].bytes, .waited_ns = rows[i].waited,
+		};
+
+		assert_int_equal(ferry_vf_patience_ns(&t, 1000), rows[i].left);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -203,6 +227,7 @@ int main(void)
 		cmocka_unit_test(
 			one_that_hangs_in_its_setting_up_can_be_asked_about),
 		cmocka_unit_test(one_that_dribbles_is_given_up),
+		cmocka_unit_test(a_state_that_dribbles_is_given_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

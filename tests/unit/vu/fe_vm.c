@@ -191,6 +191,7 @@ void connect_fe(struct vm *m, uint64_t features)
 	s.name = "dev0";
 	s.features = features;
 	s.request_ms = m->request_ms;
+	s.state_bytes_max = m->state_bytes_max;
 	m->fe = ferry_vhost_fe_new(&s, &fe_ops, m, log_line, &e);
 	assert_non_null(m->fe);
 	check(ferry_vhost_fe_connect(m->fe, 20000, &e), &e);
@@ -272,6 +273,13 @@ static struct ferry_vhost_fe_queue queue_of(const struct vm *m, unsigned i,
 uint32_t first_base(const struct vm *m)
 {
 	return m->features & PACKED ? FERRY_VHOST_FE_PACKED_BASE : 0;
+}
+
+int try_start(struct vm *m, unsigned i, uint32_t base, struct ferry_err *e)
+{
+	struct ferry_vhost_fe_queue q = queue_of(m, i, base);
+
+	return ferry_vhost_fe_queue_start(m->fe, &q, e);
 }
 
 void start_queue(struct vm *m, unsigned i, uint32_t base)

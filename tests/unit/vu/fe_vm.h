@@ -25,6 +25,7 @@ struct vm {
 	char		path[64];
 	uint64_t	features;
 	uint32_t	request_ms;	/* for connect_fe(); 0: the default */
+	uint64_t	state_bytes_max;	/* the same */
 	/* What it heard of the device. */
 	_Atomic unsigned gone, back, kept, changed;
 	/* Postcopy; NULL: none. */
@@ -69,6 +70,7 @@ struct ferry_vhost_region region_of(const struct vm *m);
 void give_memory(struct vm *m);
 uint32_t first_base(const struct vm *m);
 void start_queue(struct vm *m, unsigned i, uint32_t base);
+int try_start(struct vm *m, unsigned i, uint32_t base, struct ferry_err *e);
 /* All of it, so many queues. */
 void start_vm(struct vm *m, unsigned queues);
 /* There and back through queue i. */
