@@ -81,8 +81,9 @@ struct ferry_chan_ops {
 	void (*ack_at_once)(struct ferry_chan *c);
 
 	/*
-	 * Silence longer than this is -ETIMEDOUT; 0: never.  From the next
-	 * wait on; a call that is blocked already keeps its time.  With TCP
+	 * Silence longer than this is -ETIMEDOUT; 0: never.  Time in which we
+	 * stood still ourselves does not count.  From the
+	 * next wait on; a call that is blocked already keeps its time.  With TCP
 	 * write_ms also bounds how long octets that the kernel took may stay
 	 * unacknowledged, or wait for a receiver that reads nothing: then the
 	 * connection fails, even if nobody writes.

@@ -15,6 +15,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 
+/* How a timeout is waited for. */
+#define SLICES		8
+#define SLICE_NS	(250 * FERRY_NS_PER_MS)
+
 /* poll() takes an int of milliseconds: round up, wait again if it is more. */
 static int poll_ms(uint64_t until_ns)
 {
@@ -50,11 +54,39 @@ static int wait_until(struct ferry_stream *s, short events, uint64_t until_ns)
 	}
 }
 
-static uint64_t deadline(uint32_t timeout_ms)
+/*
+ * Silence is what we heard nothing in, and who stood still himself (its host
+ * did, or it was stopped) heard nobody: the peer, on that host perhaps, may
+ * have stood as well.  So it is waited for in slices, and of one that took much
+ * longer than it is only its length counts.
+ */
+static int wait_in_slices(struct ferry_stream *s, short events,
+			  uint64_t slice_ns, uint64_t *left_ns)
 {
+	while (*left_ns > 0) {
+		uint64_t slice = *left_ns < slice_ns ? *left_ns : slice_ns;
+		uint64_t began = ferry_now_ns(), took;
+		int rc = wait_until(s, events, began + slice);
+
+		if (rc)
+			return rc;
+		took = ferry_now_ns() - began;
+		if (took > 2 * slice_ns)
+			took = slice;
+		*left_ns -= took < *left_ns ? took : *left_ns;
+	}
+	return 0;
+}
+
+static int await_peer(struct ferry_stream *s, short events,
+		      uint32_t timeout_ms, uint64_t *left_ns)
+{
+	uint64_t slice = timeout_ms * FERRY_NS_PER_MS / SLICES;
+
 	if (!timeout_ms)
-		return UINT64_MAX;
-	return ferry_now_ns() + timeout_ms * FERRY_NS_PER_MS;
+		return wait_until(s, events, UINT64_MAX);
+	return wait_in_slices(s, events,
+			      slice < SLICE_NS ? slice : SLICE_NS, left_ns);
 }
 
 /*
@@ -66,7 +98,9 @@ static ssize_t transfer(struct ferry_stream *s, const struct iovec *iov, int n,
 			short events)
 {
 	bool in = events == POLLIN;
-	uint64_t until = 0;
+	bool waits = false;
+	uint32_t timeout_ms = 0;
+	uint64_t left_ns = 0;
 
 	for (;;) {
 		ssize_t rc;
@@ -87,9 +121,12 @@ static ssize_t transfer(struct ferry_stream *s, const struct iovec *iov, int n,
 			return rc;
 		}
 
-		if (!until)
-			until = deadline(in ? s->read_ms : s->write_ms);
-		ready = wait_until(s, events, until);
+		if (!waits) {
+			timeout_ms = in ? s->read_ms : s->write_ms;
+			left_ns = timeout_ms * FERRY_NS_PER_MS;
+			waits = true;
+		}
+		ready = await_peer(s, events, timeout_ms, &left_ns);
 		if (ready <= 0)
 			return ready ? ready : -ETIMEDOUT;
 	}

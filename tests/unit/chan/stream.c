@@ -9,6 +9,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #define TCP	"tcp:127.0.0.1:0"
 
@@ -316,6 +319,40 @@ static void a_silent_peer_is_a_timeout(void **state)
 	close_both(end);
 	make_pipe(end);
 	silence_is_a_timeout(end[0]);
+	close_both(end);
+}
+
+/* In a process of its own: its exit code tells what came of the read. */
+static _Noreturn void read_in_time(struct ferry_chan *c)
+{
+	char got;
+
+	c->ops->set_timeout(c, 3000, 0);
+	_exit(read_some(c, &got, 1) == 1 && got == 'x' ? 0 : 1);
+}
+
+static void who_stood_still_does_not_take_that_for_silence(void **state)
+{
+	const struct timespec longer = { .tv_sec = 3, .tv_nsec = 500000000 };
+	const struct timespec shortly = { .tv_nsec = 200000000 };
+	struct ferry_chan *end[2];
+	int status;
+	pid_t pid;
+
+	(void)state;
+	make_pair(end);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		read_in_time(end[0]);
+	nanosleep(&shortly, NULL);
+	kill(pid, SIGSTOP);
+	nanosleep(&longer, NULL);
+	kill(pid, SIGCONT);
+	nanosleep(&shortly, NULL);
+	send_text(end[1], "x");
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	close_both(end);
 }
 
@@ -640,6 +677,7 @@ int main(void)
 		TEST(writing_to_a_closed_pipe_is_epipe_not_a_signal),
 		TEST(a_sigpipe_of_the_embedder_is_left_alone),
 		TEST(a_silent_peer_is_a_timeout),
+		TEST(who_stood_still_does_not_take_that_for_silence),
 		TEST(a_peer_that_takes_nothing_is_a_timeout),
 		TEST(waiting_ends_with_data_or_with_time),
 		TEST(shutdown_wakes_a_blocked_reader),
