@@ -39,8 +39,11 @@ FERRY_CHECKED int ferry_greet_read_hello(struct ferry_inbuf *in, bool answer,
 					 struct ferry_hello *h,
 					 struct ferry_err *e);
 
-/* How long the reason of a peer that is giving up is waited for. */
+/* How long the reason of a peer that is giving up is waited for.  At the target,
+ * where no VM stands still for it, long enough for a busy host: the reason is in
+ * main's socket, but its reader may come to it late. */
 #define FERRY_LAST_WORD_NS	100000000ull
+#define FERRY_TARGET_LAST_WORD_NS	1000000000ull
 
 /* The buffer must hold a whole hello. */
 #define FERRY_GREET_BUF_BYTES	(FERRY_HELLO_BYTES_MAX + 65536u)

@@ -56,7 +56,7 @@ struct ferry_target *ferry_target_new(struct ferry_vm *vm,
 	}
 	t->vm = vm;
 	t->door.wake_fd = -1;
-	t->last_word_ns = FERRY_LAST_WORD_NS;
+	t->last_word_ns = FERRY_TARGET_LAST_WORD_NS;
 	if (params)
 		ferry_params_copy(&t->params, params);
 	else
