@@ -182,7 +182,7 @@ static void say(const struct theft *t, struct rig *r, struct ferry_chan *chan)
 	ferry_hello_fini(&ours);
 }
 
-#define PATIENCE_NS	(10 * FERRY_NS_PER_S)
+#define PATIENCE_NS	(60 * FERRY_NS_PER_S)
 
 /* Until it hangs up, which it does at once; it might talk for ever. */
 static void listen_to(struct theft *t, struct ferry_chan *chan)

@@ -56,9 +56,8 @@ class Backend:
         """Its figures now."""
         before = self.figures.stat().st_size
         self.process.send_signal(signal.SIGUSR1)
-        qemu.wait_until("figures",
-                        lambda: self.figures.stat().st_size > before, LIMIT_S)
-        time.sleep(0.01)
+        qemu.wait_until("figures", lambda: self.figures.stat().st_size > before
+                        and self.figures.read_text().endswith("\n"), LIMIT_S)
         return json.loads(self.figures.read_text().splitlines()[-1])
 
     def end(self):

@@ -75,7 +75,7 @@ def arrived(a, b, **but):
     (), pytest.param(["packed=on"], marks=pytest.mark.more)])
 def test_precopy(pair, words):
     a, b = pair(words)
-    a.migrate(b, "precopy", {"max-bandwidth": 8_000_000})
+    a.migrate(b, "precopy", {"max-bandwidth": 1_000_000})
     a.wait_migration("active")
     goes_on(a, "DISK", "reads", 20)
     a.set(FULL_SPEED)
@@ -139,10 +139,11 @@ def test_a_target_that_dies_at_the_switchover_leaves_all_at_home(pair):
     """Its queues stood already."""
     a, b = pair()
     road = Road(b.address())
+    road.keep_loaded()
     a.migrate(road.uri, "precopy", CRAWL)
     a.wait_migration("active")
-    road.mute()
     a.set(FULL_SPEED)
+    road.await_loaded()
     a.wait_migration("device")
     b.wait_migration("device")
     b.kill()

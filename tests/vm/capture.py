@@ -24,8 +24,8 @@ class Capture(Proxy):
         return self
 
     def __exit__(self, *_):
-        """Once both sides have closed all that they had open, or soon."""
-        end = time.monotonic() + 10
+        """Once both sides have closed all that they had open."""
+        end = time.monotonic() + 60
         while self.other and time.monotonic() < end:
             time.sleep(0.02)
         self.close()

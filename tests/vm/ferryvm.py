@@ -347,6 +347,23 @@ class Vm:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def freeze(self):
+        """SIGSTOP, and until all of its threads stand: on a busy host they run
+        on for a while after it was sent."""
+        self.signal(signal.SIGSTOP)
+        folder = f"/proc/{self.process.pid}/task"
+        while any(self._state(f"{folder}/{task}/stat") not in "TtZX"
+                  for task in os.listdir(folder)):
+            time.sleep(0.001)
+
+    @staticmethod
+    def _state(path):
+        try:
+            with open(path, errors="replace") as stat:
+                return stat.read().rpartition(")")[2].split()[0]
+        except OSError:             # it has just ended
+            return "X"
+
     def kill(self):
         if self.alive():
             self.process.kill()

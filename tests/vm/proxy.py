@@ -32,6 +32,14 @@ def _dial(uri):
     return sock
 
 
+def hang_up(sock):
+    """For both directions, if its other end has not done so."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
 class Proxy:
     """What connects to .uri is carried to target_uri, and back.  Listens on
     `path`, or without one at a port, of its own if it is 0."""
@@ -49,7 +57,7 @@ class Proxy:
             self.listener = socket.create_server(("127.0.0.1", port))
             self.uri = "tcp:127.0.0.1:%d" % self.listener.getsockname()[1]
         self.wake, self.woken = socket.socketpair()
-        self.ended = False
+        self.ended, self.looks = False, 0
         self.other = {}         # socket: the one at the other end
         self.near = set()       # those of the source
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -66,6 +74,13 @@ class Proxy:
         """Looks again at whom it hears."""
         self.wake.sendall(b"!")
 
+    def await_look(self):
+        """Until it has, at all that was open before."""
+        before = self.looks     # the one that is under way does not count
+        while self.looks < before + 2:
+            self.stir()
+            time.sleep(0.001)
+
     # ---- what a subclass may say; all in the proxy's thread -----------------
 
     def opened(self, near, far):
@@ -76,8 +91,12 @@ class Proxy:
         return True
 
     def passes(self, sock, data):
-        """What goes on of what `sock` said, b"" if it has hung up."""
+        """What goes on of what `sock` said, b"" if it has hung up; None:
+        nothing, for now."""
         return data
+
+    def stirred(self):
+        """Somebody wants it to look again."""
 
     def closed(self, sock):
         """It and its other end are gone."""
@@ -111,6 +130,8 @@ class Proxy:
         except OSError:
             data = b""
         data = self.passes(sock, data)
+        if data is None:
+            return
         try:
             if data and sock in self.other:
                 self.other[sock].sendall(data)
@@ -122,6 +143,7 @@ class Proxy:
     def _run(self):
         while not self.ended:
             heard = [s for s in self.other if self.hears(s)]
+            self.looks += 1
             ready, _, _ = select.select([self.listener, self.woken, *heard],
                                         [], [])
             for sock in ready:
@@ -129,6 +151,7 @@ class Proxy:
                     self._accept()
                 elif sock is self.woken:
                     self.woken.recv(4096)
+                    self.stirred()
                 elif sock in self.other:
                     self._carry(sock)
 
@@ -140,8 +163,9 @@ class Fuse(Proxy):
     blown = False
 
     def blow(self):
+        """When it returns, all that was open is broken."""
         self.blown = True
-        self.stir()
+        self.await_look()
 
     def mend(self):
         self.blown = False
@@ -151,7 +175,7 @@ class Fuse(Proxy):
 
     def hears(self, sock):
         if self.blown:
-            sock.shutdown(2)    # and it is heard that it has hung up
+            hang_up(sock)       # and it is heard that it has
         return True
 
 
@@ -183,12 +207,19 @@ class Witness(Proxy):
         return [cipher_of(hello) for hello in self.said.values()]
 
 
+LOADED = bytes.fromhex("4601 0004 00000000")
+
+
 class Road(Proxy):
     """source.migrate(road.uri) arrives at the target; its answers can be kept
-    back."""
+    back, or that it has loaded all, and what goes there can be cut off."""
 
     muted = False
     last = None                 # the last word that is heard
+    keeps = False               # LOADED, and that the target has hung up
+    kept = None                 # who has said it
+    hung_up = ()                # who has, of those that are kept
+    room = None                 # for so many octets of the source, or any
 
     def mute(self):
         """What the target says is not heard any more."""
@@ -199,39 +230,67 @@ class Road(Proxy):
         """Once it has said this, in hex, at the beginning of what comes."""
         self.last = bytes.fromhex(octets)
 
+    def keep_loaded(self):
+        """The target's signs of life go on, so that nobody is given up; that it
+        is ready to run does not, nor then that it has hung up."""
+        self.keeps = True
+
+    def await_loaded(self):
+        """Until that is kept."""
+        while not self.kept:
+            time.sleep(0.005)
+
+    def pass_only(self, octets):
+        """So many of the source's from now on, and then nothing of it."""
+        self.room = octets
+
     def passes(self, sock, data):
-        at = data.find(self.last) if self.last and sock not in self.near \
-            else -1
+        if sock in self.near:
+            return self._of_source(data)
+        if self.kept and not data:
+            self.hung_up += sock,
+            return None
+        if self.keeps and not self.kept and LOADED in data:
+            # What it says comes in whole messages.
+            self.kept = sock
+            return data.replace(LOADED, b"", 1) or None
+        at = data.find(self.last) if self.last else -1
         if at < 0:
             return data
         self.muted = True
         data, self.last = data[:at + len(self.last)], None
         return data
 
+    def _of_source(self, data):
+        if self.room is None or not data:
+            return data
+        data = data[:self.room]
+        self.room -= len(data)
+        return data or None
+
+    def stirred(self):
+        if not self.keeps and self.kept in self.other:
+            try:
+                self.other[self.kept].sendall(LOADED)
+            except OSError:
+                pass            # the source has hung up
+        if not self.keeps:
+            self.kept, self.hung_up = None, ()
+
     def unmute(self):
-        self.muted = False
+        """All that was kept back goes on."""
+        self.muted = self.keeps = False
         self.stir()
 
     def hears(self, sock):
-        return sock in self.near or not self.muted
-
-    def await_loaded(self):
-        """Muted: until the target has said LOADED, which nobody hears."""
-        said = bytes.fromhex("4601 0004 00000000")
-        while True:
-            for sock in set(self.other) - self.near:
-                try:
-                    if said in sock.recv(1 << 16, socket.MSG_PEEK |
-                                         socket.MSG_DONTWAIT):
-                        return
-                except OSError:
-                    pass
-            time.sleep(0.01)
+        if sock in self.near:
+            return self.room != 0
+        return not self.muted and sock not in self.hung_up
 
 
 def main():
-    """proxy.py TARGET PORT: says its URI, then obeys "mute", "unmute" and
-    "await loaded"; ends with its input, or when it is killed."""
+    """proxy.py TARGET PORT: says its URI, then obeys "mute", "unmute", "keep
+    loaded" and "await loaded"; ends with its input, or when it is killed."""
     proxy = Road(sys.argv[1], port=int(sys.argv[2]))
     print(proxy.uri, flush=True)
     for line in sys.stdin:

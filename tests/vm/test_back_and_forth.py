@@ -5,6 +5,7 @@ FERRY_ROUNDS is how often each mode is taken (scripts/soak: 50).
 """
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ class Swing:
         self.here, self.there = a, b
         self.incoming = incoming
         self.costs = {a.name: [], b.name: []}
+        self.patient = True
 
     def move(self, mode, settings=()):
         here, there = self.here, self.there
@@ -39,13 +41,24 @@ class Swing:
         assert there.status() == "running"
         self.here, self.there = there, here
         for vm in (here, there):
-            self.costs[vm.name].append(
-                {"fds": vm.fds(), "threads": vm.threads(), **vm.memory()})
+            self.costs[vm.name].append(self.cost(vm))
+
+    def cost(self, vm):
+        """What it just closes still counts for a moment: as soon as that is no
+        more than when it had this role before, or never."""
+        before = self.costs[vm.name][SETTLED:][len(self.costs[vm.name]) % 2::2]
+        deadline = time.monotonic() + 20
+        while True:
+            now = {"fds": vm.fds(), "threads": vm.threads()}
+            if all(now[what] <= min(cost[what] for cost in before)
+                   for what in now if before) or not self.patient:
+                return {**now, **vm.memory()}
+            self.patient = time.monotonic() < deadline
+            time.sleep(0.005)
 
     def check_flat(self, ram_bytes):
-        """Between round SETTLED and the last one of each process.  It is
-        source and target in turn, and what it just closes may still count:
-        hence the least of each role."""
+        """Between round SETTLED and the last one of each process, which is
+        source and target in turn."""
         for name, costs in self.costs.items():
             early, late = costs[SETTLED:SETTLED + 4], costs[-4:]
             for what in "fds", "threads":

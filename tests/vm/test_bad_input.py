@@ -359,7 +359,7 @@ def test_strangers_do_not_keep_a_target_from_its_source(source, make_vm, do):
     for sock in guests:
         sock.close()
     check_pages(target)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while target.fds() > fds + 8:       # some are the migration's
         assert time.monotonic() < deadline, target.fds()
         time.sleep(0.05)
@@ -373,7 +373,7 @@ def test_all_connections_of_one_migration_may_be_at_the_door(source, make_vm):
     threads, every = target.threads(), 1 + 64 + 8 + 64
     guests = [socket.create_connection((host, int(port)))
               for _ in range(every)]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while target.threads() < threads + every:
         assert time.monotonic() < deadline, (threads, target.threads())
         time.sleep(0.01)
@@ -708,6 +708,7 @@ def test_commands_without_standard_descriptors_end_as_they_should(
     assert closed("migrate", "a", f"file:{folder}/stream",
                   "--set", "x-ferry-peer=nobody") == 2
     assert closed("migrate", "a", target.address()) == 0
+    target.wait_migration("completed")
     check_pages(target)
     assert closed("migrate", "b", f"file:{folder}/stream") == 0
     closed.prints("dump", f"{folder}/stream")

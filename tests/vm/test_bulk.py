@@ -26,7 +26,10 @@ def keepers(vm):
     """The processes that keep the states of its devices, by pid."""
     found = []
     for task in Path(f"/proc/{vm.process.pid}/task").iterdir():
-        found += [int(p) for p in (task / "children").read_text().split()]
+        try:
+            found += map(int, (task / "children").read_text().split())
+        except OSError:             # a thread that has just ended
+            pass
     return sorted(found)
 
 
@@ -35,7 +38,7 @@ def devices(vm):
 
 
 def are_gone(pids):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{p}").exists() for p in pids):
         assert time.monotonic() < deadline, pids
         time.sleep(0.01)
@@ -122,7 +125,7 @@ def test_status_names_the_device_that_the_switchover_waits_for(make_vm, cli,
     target = make_vm("b", incoming="tcp:127.0.0.1:0", vcpus=1,
                      extra=["--bulk-state", "gpu,size=1M,first=64k"])
     source.migrate(target, "precopy")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "pass 2" not in cli("status", "a").stdout:
         assert time.monotonic() < deadline
     said = cli("status", "a").stdout
@@ -141,7 +144,7 @@ def expect_stayed(source, target, reason):
     was = source.wait_migration("failed")
     assert reason in was["error-desc"], was["error-desc"]
     assert was["x-ferry-where"] == "source"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while source.status() != "running":
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -158,10 +161,7 @@ def test_a_keeper_that_is_killed_is_a_sentence(pair, who):
     expect_stayed(source, target, "bulk device dev1/0: its process was killed "
                   "by signal 9")
     # The other side was told.
-    deadline = time.monotonic() + 20
-    while "bulk device dev1/0" not in target.stderr():
-        assert time.monotonic() < deadline, target.stderr()
-        time.sleep(0.05)
+    target.wait_said("bulk device dev1/0")
 
 
 def test_a_cancel_leaves_the_device_as_it_was(pair, make_vm):

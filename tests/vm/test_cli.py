@@ -170,7 +170,7 @@ def test_a_name_that_is_taken_says_by_whom(two, cli, guest):
 
 def test_a_vm_that_hangs_is_no_dead_one(two, cli):
     source, _ = two
-    source.signal(signal.SIGSTOP)
+    source.freeze()
     try:
         row = json.loads(cli("list", "--json").stdout)[0]
         assert row == {"name": "a", "status": "no answer"}
@@ -192,6 +192,7 @@ def test_status(two, cli):
     assert said["vm"]["status"] == "postmigrate"
     assert said["migration"]["status"] == "completed"
     assert said["migration"]["x-ferry-where"] == "target"
+    target.wait_migration("completed")
     text = cli("status", "b").stdout
     assert re.search(r"VM +running\nmigration +completed", text)
     assert "where      target (safe to start: target)" in text

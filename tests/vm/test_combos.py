@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import check_pages
-from proxy import Fuse
+from proxy import Fuse, hang_up
 from test_bulk import words
 from test_recover import await_end, await_loss, recovery
 
@@ -73,7 +73,7 @@ class Way(Fuse):
 
     def hears(self, sock):
         if sock is self.broken:
-            sock.shutdown(2)
+            hang_up(sock)
         return super().hears(sock)
 
 
@@ -148,6 +148,9 @@ def lose_behind(source, way, c):
     else:
         data = int(next(w for w in c if w in AXES["data"])[1])
         way.lose(1 + (data if "request" in c else 0))
+        while not lost_channels(source):
+            assert source.migration() == "postcopy-active", source.stderr()
+            time.sleep(0.01)
     source.set({"x-ferry-background-push": True})
 
 

@@ -147,7 +147,7 @@ def in_device(stage, proxied):
     stage.move(*SLOWLY, proxied=True)
     stage.source.wait_migration("active")
     stage.target.wait_migration("active")
-    stage.way.say("mute")
+    stage.way.say("keep loaded")
     stage.source.set({"max-bandwidth": 0})
     stage.source.wait_migration("device")
     stage.target.wait_migration("device")
@@ -230,13 +230,13 @@ def proxy_killed(stage):
 
 
 def source_sleeps(stage):
-    stage.source.signal(signal.SIGSTOP)
+    stage.source.freeze()
     time.sleep(LONG_S)
     stage.source.signal(signal.SIGCONT)
 
 
 def target_sleeps(stage):
-    stage.target.signal(signal.SIGSTOP)
+    stage.target.freeze()
     time.sleep(LONG_S)
     stage.target.signal(signal.SIGCONT)
 
@@ -293,6 +293,11 @@ def state(vm):
     return asked(vm, lambda vm: vm.migration() or "-") or "gone"
 
 
+def seeks(vm):
+    return asked(vm, lambda vm: vm.qmp("query-migrate").get(
+        "x-ferry-recovery", {}).get("seeking"))
+
+
 def settle(stage):
     """Until nothing more happens by itself: what is paused looks for the link
     as long as it was told to."""
@@ -300,8 +305,8 @@ def settle(stage):
     both = stage.source, stage.target
     until("both sides settle", lambda: all(
         state(vm) in (*ENDS, "-", "gone") and
-        (state(vm) != "postcopy-paused" or time.monotonic() > end)
-        for vm in both))
+        (state(vm) != "postcopy-paused" or
+         time.monotonic() > end and not seeks(vm)) for vm in both))
 
 
 def runs(vm):
