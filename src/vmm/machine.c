@@ -472,6 +472,7 @@ void ferry_machine_run_until(struct ferry_machine *m, uint64_t boot_ns)
 {
 	ferry_gate_limit(&m->gate, boot_ns);
 	ferry_console_limit(m->console, boot_ns);
+	ferry_platform_limit(&m->platform, boot_ns);
 }
 
 bool ferry_machine_is_limited(struct ferry_machine *m)

@@ -28,6 +28,7 @@
 void ferry_platform_init(struct ferry_platform *p)
 {
 	memset(p, 0, sizeof(*p));
+	p->limit_ns = UINT64_MAX;
 	pthread_mutex_init(&p->lock, NULL);
 }
 
@@ -170,25 +171,38 @@ static enum ferry_act keyboard_out(void *opaque, unsigned offset,
 	return value == KBD_PULSE_RESET ? FERRY_ACT_RESET : FERRY_ACT_GO_ON;
 }
 
+static void beat_locked(struct ferry_heartbeat *h, uint64_t now)
+{
+	if (h->last_ns && now - h->last_ns > h->longest_gap_ns)
+		h->longest_gap_ns = now - h->last_ns;
+	if (!h->first_ns)
+		h->first_ns = now;
+	h->last_ns = now;
+	h->beats++;
+}
+
 static enum ferry_act heartbeat_out(void *opaque, unsigned offset,
 				    unsigned size, uint32_t value)
 {
 	struct ferry_platform *p = opaque;
-	uint64_t now = ferry_now_ns();
+	uint64_t now;
 
 	(void)offset;
 	(void)size;
 	(void)value;
 	pthread_mutex_lock(&p->lock);
-	if (p->heartbeat.last_ns &&
-	    now - p->heartbeat.last_ns > p->heartbeat.longest_gap_ns)
-		p->heartbeat.longest_gap_ns = now - p->heartbeat.last_ns;
-	if (!p->heartbeat.first_ns)
-		p->heartbeat.first_ns = now;
-	p->heartbeat.last_ns = now;
-	p->heartbeat.beats++;
+	now = ferry_now_ns();
+	if (ferry_boot_ns() < p->limit_ns)
+		beat_locked(&p->heartbeat, now);
 	pthread_mutex_unlock(&p->lock);
 	return FERRY_ACT_GO_ON;
+}
+
+void ferry_platform_limit(struct ferry_platform *p, uint64_t boot_ns)
+{
+	pthread_mutex_lock(&p->lock);
+	p->limit_ns = boot_ns;
+	pthread_mutex_unlock(&p->lock);
 }
 
 void ferry_platform_heartbeat(struct ferry_platform *p,

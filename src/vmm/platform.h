@@ -22,12 +22,17 @@ struct ferry_platform {
 	uint16_t		 pm_enable;
 	uint16_t		 pm_control;
 	struct ferry_heartbeat	 heartbeat;	/* not part of the VM */
+	uint64_t		 limit_ns;	/* CLOCK_BOOTTIME; as well */
 };
 
 void ferry_platform_init(struct ferry_platform *p);
 void ferry_platform_fini(struct ferry_platform *p);
 void ferry_platform_add_ports(struct ferry_platform *p,
 			      struct ferry_ports *ports);
+
+/* A beat that was begun before this moment and gets here behind it is not one of
+ * a guest that runs; UINT64_MAX: none. */
+void ferry_platform_limit(struct ferry_platform *p, uint64_t boot_ns);
 
 /* Since the last call. */
 void ferry_platform_heartbeat(struct ferry_platform *p,

@@ -158,6 +158,24 @@ static void heartbeats_are_counted_and_their_gaps_measured(void **state)
 	assert_int_equal(h.first_ns, 0);
 }
 
+static void beats_behind_the_limit_are_not_those_of_a_guest_that_runs(
+	void **state)
+{
+	struct pc *pc = *state;
+	struct ferry_heartbeat h;
+
+	ferry_platform_limit(&pc->platform, 1);
+	out(pc, 0xfe, 1, 1);
+	ferry_platform_heartbeat(&pc->platform, &h);
+	assert_int_equal(h.beats, 0);
+	assert_int_equal(h.last_ns, 0);
+
+	ferry_platform_limit(&pc->platform, UINT64_MAX);
+	out(pc, 0xfe, 1, 1);
+	ferry_platform_heartbeat(&pc->platform, &h);
+	assert_int_equal(h.beats, 1);
+}
+
 static void registers_move_and_hostile_ones_are_cut_to_size(void **state)
 {
 	const struct ferry_section *s = &ferry_section_platform;
@@ -200,6 +218,7 @@ int main(void)
 		T(acpi_mode_is_always_on),
 		T(the_clock_shows_the_hosts_day),
 		T(heartbeats_are_counted_and_their_gaps_measured),
+		T(beats_behind_the_limit_are_not_those_of_a_guest_that_runs),
 		T(registers_move_and_hostile_ones_are_cut_to_size),
 	};
 
