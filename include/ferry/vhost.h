@@ -152,7 +152,9 @@ struct ferry_vhost_ops {
 	int (*start)(void *opaque, struct ferry_vhost_queue *q,
 		     struct ferry_err *e);
 
-	/* Queue thread.  Pop, work, push; return to wait.  why: bits above. */
+	/* Queue thread.  Pop, work, push; return to wait.  why: bits above.
+	 * The guest kicks for what comes after pop found none; with buffers
+	 * left over, something else (a watched fd) has to call again. */
 	void (*handle)(void *opaque, struct ferry_vhost_queue *q, unsigned why);
 
 	/*

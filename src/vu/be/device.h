@@ -75,13 +75,18 @@ struct ferry_vhost_queue {
 	int			watch_fd;
 	short			watch_events;
 	bool			polling;
+	bool			dry;		/* the last pop found none */
+	bool			again;		/* there are more, after all */
+	unsigned		looks;		/* > 0: before it sleeps */
+	uint32_t		passed;		/* poll()s that were not made */
+	_Atomic uint64_t	popped, pushed;	/* written by it alone */
 	bool			told;		/* `wrong` was logged */
 	_Atomic bool		poked;		/* ferry_vhost_wake() */
 	_Atomic bool		changed_enable;
 };
 
 struct ferry_vb_counts {
-	_Atomic uint64_t connections, popped, pushed, kicks, calls;
+	_Atomic uint64_t connections, kicks, calls;
 	_Atomic uint64_t resubmitted, broken;
 	_Atomic uint32_t connected;
 };

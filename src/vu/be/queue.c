@@ -8,6 +8,11 @@
  * together with the front-end's socket: a thread that is stuck on a missing
  * page, and a front-end that died, are found out about at once
  * (wait_obeyed()).
+ *
+ * Kicks are dear: the guest leaves its vCPU for each.  So the driver is asked
+ * for them only when handle() has taken all there was, and only behind a
+ * moment of looking (look_awhile()): as long as work comes that often neither
+ * side sleeps nor is woken.
  */
 #include "vu/be/device.h"
 
@@ -17,7 +22,14 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/counter.h"
+
+#define LOOK_NS		50000u	/* about what it costs to sleep */
+#define SOON_NS		400000u	/* with what it takes to be woken */
+#define LOOKS		16u	/* at the ring, between two at the clock */
+#define TRIES		8u	/* to look, in vain, before it is given up */
+#define PASSES		8u	/* with work in the ring, between two poll() */
 
 static void poke(int fd)
 {
@@ -99,6 +111,9 @@ static void call_handle(struct ferry_vhost_queue *q, unsigned why)
 {
 	struct ferry_vhost *v = q->v;
 
+	q->dry = q->again = false;
+	if (q->ring.kicks)
+		q->ring.ops->want_kicks(&q->ring, false);
 	v->ops.handle(v->opaque, q, why);
 	ferry_vhost_queue_flush(q);
 	look_whether_broken(q);
@@ -117,6 +132,64 @@ static unsigned take_kick(struct ferry_vhost_queue *q)
 	return FERRY_VHOST_KICKED;
 }
 
+static bool is_watched_ready(const struct ferry_vhost_queue *q)
+{
+	struct pollfd p = { .fd = q->watch_fd, .events = q->watch_events };
+
+	return q->watch_fd >= 0 && poll(&p, 1, 0) > 0;
+}
+
+static bool is_to_look_on(struct ferry_vhost_queue *q, uint64_t until_ns)
+{
+	return order_of(q) == FERRY_VB_RUN && !atomic_load(&q->poked) &&
+	       ferry_now_ns() < until_ns;
+}
+
+static bool has_more(struct ferry_vhost_queue *q)
+{
+	for (unsigned i = 0; q->dry && i < LOOKS; i++) {
+		if (q->ring.ops->more(&q->ring))
+			return true;
+		for (unsigned k = 0; k < 4; k++)
+			__builtin_ia32_pause();
+	}
+	return false;
+}
+
+/* For buffers, where they have lately come soon.  True: they are there. */
+static bool look_awhile(struct ferry_vhost_queue *q, uint64_t from_ns)
+{
+	if (!q->looks || !q->dry || q->ring.wrong)
+		return false;
+	do {
+		if (has_more(q))
+			return true;
+	} while (!is_watched_ready(q) &&
+		 is_to_look_on(q, from_ns + LOOK_NS));
+	return false;
+}
+
+/* One that came soon lets it look before the next waits, too. */
+static void learn(struct ferry_vhost_queue *q, uint64_t took_ns)
+{
+	if (took_ns < SOON_NS)
+		q->looks = TRIES;
+	else if (q->looks)
+		q->looks--;
+}
+
+/* True: there is work already. */
+static bool ask_for_kicks(struct ferry_vhost_queue *q)
+{
+	if (q->ring.wrong)
+		return false;
+	if (q->dry) {
+		q->ring.ops->want_kicks(&q->ring, true);
+		q->again = q->ring.ops->more(&q->ring);
+	}
+	return q->again;
+}
+
 /*
  * Wait for a kick, the watched fd, or an order.  Returns why to call
  * handle(); 0: an order.
@@ -129,8 +202,15 @@ static unsigned wait_work(struct ferry_vhost_queue *q)
 		{ .fd = q->watch_fd, .events = q->watch_events },
 	};
 	bool busy = (q->polling || q->kick < 0) && !q->ring.wrong;
+	uint64_t from_ns = busy ? 0 : ferry_now_ns();
 	unsigned why = 0;
 
+	if (busy)
+		has_more(q);		/* a moment, before it is called */
+	else
+		busy = look_awhile(q, from_ns) || ask_for_kicks(q);
+	if (busy && q->passed++ % PASSES)
+		return FERRY_VHOST_KICKED;
 	if (q->ring.wrong)
 		p[1].fd = -1;
 	if (poll(p, 3, busy ? 0 : -1) < 0)
@@ -143,6 +223,8 @@ static unsigned wait_work(struct ferry_vhost_queue *q)
 		why |= FERRY_VHOST_READY;
 	if (atomic_exchange(&q->changed_enable, false))
 		why |= FERRY_VHOST_CHANGED;
+	if (from_ns)
+		learn(q, ferry_now_ns() - from_ns);
 	return why | (busy ? FERRY_VHOST_KICKED : 0);
 }
 
@@ -207,6 +289,9 @@ static void finish(struct ferry_vhost_queue *q)
 	if (v->ops.stop)
 		v->ops.stop(v->opaque, q, ferry_vb_touch_broken(&v->touch));
 	ferry_vhost_queue_flush(q);
+	/* Whoever serves it next may not know that it was asked not to. */
+	if (!q->ring.wrong && !ferry_vb_touch_broken(&v->touch))
+		q->ring.ops->want_kicks(&q->ring, true);
 	if (q->ring.out)
 		ferry_vb_log(v, FERRY_VB_ERROR, "queue %u: the device kept %u"
 			     " buffers when it was stopped; they are lost",
@@ -247,15 +332,9 @@ int ferry_vhost_queue_pop(struct ferry_vhost_queue *q,
 	if (order != FERRY_VB_RUN)
 		return order == FERRY_VB_STOP ? -1 : 0;
 	rc = ferry_vb_ring_pop(&q->ring, b);
-	if (!rc && q->ring.kicks) {
-		/* None, and we are to be kicked for the next: say up to
-		 * where we looked, and look once more. */
-		q->ring.ops->want_kicks(&q->ring, true);
-		if (q->ring.ops->more(&q->ring))
-			rc = ferry_vb_ring_pop(&q->ring, b);
-	}
+	q->dry = !rc;
 	if (rc == 1)
-		ferry_count(&q->v->counts.popped, 1);
+		ferry_count_alone(&q->popped, 1);
 	return rc;
 }
 
@@ -264,12 +343,15 @@ void ferry_vhost_queue_push(struct ferry_vhost_queue *q,
 			    uint32_t in_bytes_written)
 {
 	ferry_vb_ring_push(&q->ring, b, in_bytes_written);
-	ferry_count(&q->v->counts.pushed, 1);
+	ferry_count_alone(&q->pushed, 1);
 }
 
 void ferry_vhost_queue_unpop(struct ferry_vhost_queue *q,
 			     const struct ferry_vhost_buffer *b)
 {
+	/* All there was is not enough: only what comes now matters. */
+	if (q->dry && !ask_for_kicks(q))
+		q->dry = false;
 	ferry_vb_ring_unpop(&q->ring, b);
 }
 
@@ -435,7 +517,8 @@ int ferry_vb_queue_start(struct ferry_vhost_queue *q, struct ferry_err *e)
 	if (ring_prepare(q, e))
 		return -1;
 	atomic_store(&q->order, FERRY_VB_RUN);
-	q->obeyed = q->told = q->polling = false;
+	q->obeyed = q->told = q->polling = q->dry = q->again = false;
+	q->looks = TRIES;
 	q->watch_fd = -1;
 	q->priv = NULL;
 	snprintf(name, sizeof(name), "vhost-q%u", q->index);

@@ -36,6 +36,7 @@ struct used {
 	struct used_one		one[];		/* size, then avail_event */
 };
 
+#define AHEAD		8u	/* buffers, for what is fetched early */
 #define AVAIL_NO_CALL	1u	/* avail->flags: the driver needs no calls */
 #define USED_NO_KICK	1u	/* used->flags: we need no kicks */
 
@@ -168,6 +169,23 @@ static int split_retake(struct ferry_vb_ring *r, uint32_t id)
 	return walk(r, id, table, entries, 0, NULL);
 }
 
+/* The head of the buffer that is to be taken some time from now is fetched from
+ * the driver's cache, while others are worked on, if it is to be read.  It may
+ * be nonsense. */
+static void prefetch(struct ferry_vb_ring *r)
+{
+	const volatile struct avail *a = r->avail;
+	const volatile struct desc *d = r->desc;
+	uint32_t id = a->head[(uint16_t)(r->avail_at + AHEAD) & (r->size - 1)];
+	uint8_t *at;
+
+	if (id < r->size && !(d[id].flags & FERRY_VB_DESC_WRITE) &&
+	    ferry_vb_memory_guest(r->memory, d[id].gpa, 1, &at)) {
+		__builtin_prefetch(at);
+		__builtin_prefetch(at + 64);
+	}
+}
+
 static int split_take(struct ferry_vb_ring *r, uint32_t *id)
 {
 	const volatile struct avail *a = r->avail;
@@ -179,6 +197,8 @@ static int split_take(struct ferry_vb_ring *r, uint32_t *id)
 		return ferry_vb_ring_wrong(r, "more buffers are available than"
 					   " the ring has");
 	*id = a->head[r->avail_at & (r->size - 1)];
+	if (waiting > AHEAD)
+		prefetch(r);
 	if (split_retake(r, *id))
 		return -1;
 	r->avail_at++;

@@ -360,8 +360,6 @@ void ferry_vhost_stats(struct ferry_vhost *v, struct ferry_vhost_stats *out)
 		.size = sizeof(*out),
 		.connected = atomic_load(&c->connected),
 		.connections = ferry_counted(&c->connections),
-		.popped = ferry_counted(&c->popped),
-		.pushed = ferry_counted(&c->pushed),
 		.kicks = ferry_counted(&c->kicks),
 		.calls = ferry_counted(&c->calls),
 		.logged_pages = ferry_counted(&v->dirty.pages),
@@ -370,6 +368,10 @@ void ferry_vhost_stats(struct ferry_vhost *v, struct ferry_vhost_stats *out)
 		.wait_sum_ns = ferry_counted(&v->touch.wait_sum_ns),
 		.wait_max_ns = ferry_counted(&v->touch.wait_max_ns),
 	};
+	for (uint32_t i = 0; i < v->shape.queues; i++) {
+		out->popped += ferry_counted(&v->queue[i].popped);
+		out->pushed += ferry_counted(&v->queue[i].pushed);
+	}
 	for (unsigned i = 0; i < FERRY_VHOST_WAIT_BUCKETS; i++)
 		out->waits[i] = ferry_counted(&v->touch.waits[i]);
 }
