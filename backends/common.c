@@ -93,6 +93,15 @@ static uint64_t waits(const struct ferry_vhost_stats *s)
 	return n;
 }
 
+/* As a list in JSON: waits shorter than 1 us, 2 us, 4 us, ... */
+static void print_buckets(const struct ferry_vhost_stats *s)
+{
+	for (unsigned i = 0; i < FERRY_VHOST_WAIT_BUCKETS; i++)
+		printf("%s%" PRIu64, i ? ", " : ", \"wait-buckets\": [",
+		       s->waits[i]);
+	printf("]}\n");
+}
+
 static void print_figures(struct ferry_vhost *v, bool json)
 {
 	struct ferry_vhost_stats s = FERRY_VHOST_STATS_INIT;
@@ -103,7 +112,7 @@ static void print_figures(struct ferry_vhost *v, bool json)
 	       ", \"calls\": %" PRIu64 ", \"logged-pages\": %" PRIu64
 	       ", \"resubmitted\": %" PRIu64 ", \"broken\": %" PRIu64
 	       ", \"waits\": %" PRIu64 ", \"wait-ns\": %" PRIu64
-	       ", \"wait-max-ns\": %" PRIu64 "}\n" :
+	       ", \"wait-max-ns\": %" PRIu64 :
 	       "connections %" PRIu64 ", buffers %" PRIu64 " taken and %"
 	       PRIu64 " given back, %" PRIu64 " kicks, %" PRIu64 " calls, %"
 	       PRIu64 " pages logged, %" PRIu64 " resubmitted, %" PRIu64
@@ -112,6 +121,8 @@ static void print_figures(struct ferry_vhost *v, bool json)
 	       s.connections, s.popped, s.pushed, s.kicks, s.calls,
 	       s.logged_pages, s.resubmitted, s.broken, waits(&s),
 	       s.wait_sum_ns, s.wait_max_ns);
+	if (json)
+		print_buckets(&s);
 	fflush(stdout);
 }
 

@@ -22,6 +22,8 @@
 #define VERSION_1	(1ull << 32)
 #define HEADER_MAX	12u
 #define BURST		64u		/* buffers between two flushes */
+#define BUFFERS_MAX	64u		/* of a frame */
+#define POLLED_MAX	1024u		/* frames, then orders are looked for */
 
 struct port {
 	struct ferry_vhost	*v;
@@ -66,6 +68,13 @@ static size_t copy_frame(const struct ferry_vhost_buffer *b, size_t skip,
 	return n;
 }
 
+static void after_burst(struct net_pair *p, struct ferry_vhost_queue *q)
+{
+	ferry_vhost_queue_flush(q);
+	if (p->mode->transmitted)
+		p->mode->transmitted(p);
+}
+
 static void take_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 {
 	size_t skip = header_bytes(q);
@@ -79,8 +88,9 @@ static void take_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 			p->mode->transmit(p, p->scratch, bytes);
 		ferry_vhost_queue_push(q, &b, 0);
 		if (++n % BURST == 0)
-			ferry_vhost_queue_flush(q);
+			after_burst(p, q);
 	}
+	after_burst(p, q);
 }
 
 /* ---- to the guest -------------------------------------------------------- */
@@ -105,6 +115,23 @@ static void fill(const struct ferry_vhost_buffer *b, size_t at,
 	}
 }
 
+/* The usual case: into one buffer that is one piece. */
+static bool give_whole(const struct net_pair *p, struct ferry_vhost_queue *q,
+		       const struct ferry_vhost_buffer *b,
+		       const uint8_t *frame, size_t bytes)
+{
+	struct virtio_net_hdr_mrg_rxbuf hdr = { .num_buffers = 1 };
+	uint8_t *to;
+
+	if (!b->ins || b->in[0].iov_len < p->head_bytes + bytes)
+		return false;
+	to = b->in[0].iov_base;
+	memcpy(to, &hdr, p->head_bytes);
+	memcpy(to + p->head_bytes, frame, bytes);
+	ferry_vhost_queue_push(q, b, (uint32_t)(p->head_bytes + bytes));
+	return true;
+}
+
 /*
  * A frame may need several buffers, if the driver takes them merged: their
  * number stands in the header of the first.  True: it is there (or can never
@@ -113,22 +140,22 @@ static void fill(const struct ferry_vhost_buffer *b, size_t at,
 static bool give_frame(struct net_pair *p, struct ferry_vhost_queue *q,
 		       const uint8_t *frame, size_t bytes)
 {
-	const size_t head = header_bytes(q);
-	const bool merged = ferry_vhost_queue_features(q) &
-			    1ull << VIRTIO_NET_F_MRG_RXBUF;
-	struct ferry_vhost_buffer b[64] = { 0 };
+	const size_t head = p->head_bytes;
+	struct ferry_vhost_buffer b[BUFFERS_MAX];	/* n are filled */
 	struct virtio_net_hdr_mrg_rxbuf hdr = { .num_buffers = 0 };
 	size_t room = 0, at = 0;
 	uint16_t n = 0;
 
-	while (room < head + bytes && n < 64 && (merged || !n)) {
+	do {
 		if (ferry_vhost_queue_pop(q, &b[n]) != 1) {
 			while (n)
 				ferry_vhost_queue_unpop(q, &b[--n]);
 			return false;
 		}
+		if (!n && give_whole(p, q, &b[0], frame, bytes))
+			return true;
 		room += b[n++].in_bytes;
-	}
+	} while (room < head + bytes && n < BUFFERS_MAX && p->merged);
 	if (room < head + bytes || b[0].in_bytes < head) {
 		atomic_fetch_add(&p->dropped, 1);
 		while (n)
@@ -163,7 +190,7 @@ static void give_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 		p->held_bytes = 0;
 		if (n % BURST == 0) {
 			ferry_vhost_queue_flush(q);
-			if (p->mode->polls)
+			if (p->mode->polls && n == POLLED_MAX)
 				break;
 		}
 	}
@@ -190,6 +217,9 @@ static int start(void *opaque, struct ferry_vhost_queue *q,
 	(void)e;
 	if (ferry_vhost_queue_index(q) % 2)
 		return 0;
+	p->head_bytes = header_bytes(q);
+	p->merged = ferry_vhost_queue_features(q) &
+		    1ull << VIRTIO_NET_F_MRG_RXBUF;
 	if (p->mode->polls)
 		ferry_vhost_queue_poll(q, 1);
 	else
@@ -197,11 +227,14 @@ static int start(void *opaque, struct ferry_vhost_queue *q,
 	return 0;
 }
 
+/* By the control thread. */
 static int announce(void *opaque, const uint8_t mac[6])
 {
 	struct port *port = opaque;
 	uint8_t frame[64];
 
+	if (!port->mode->leaves)
+		return 0;
 	port->mode->transmit(&port->pair[0], frame, net_make_rarp(frame, mac));
 	return 0;
 }

@@ -39,6 +39,8 @@ struct net_mode {
 	/* tx thread: the guest sent this. */
 	void (*transmit)(struct net_pair *p, const uint8_t *frame,
 			 size_t bytes);
+	/* tx thread: those were all for now.  May be NULL. */
+	void (*transmitted)(struct net_pair *p);
 
 	/* rx thread: a frame for the guest into frame; how long it is, 0:
 	 * there is none. */
@@ -46,6 +48,9 @@ struct net_mode {
 
 	/* There is always something: do not wait for fd. */
 	bool polls;
+
+	/* What is transmitted leaves the process, and any thread may. */
+	bool leaves;
 };
 
 struct net_ring;
@@ -57,29 +62,38 @@ struct net_pair {
 	struct net_ring	*ring;
 	uint64_t	due_ns;		/* txonly */
 	uint64_t	serial;
+	uint8_t		*sample;	/* txonly: all but the number */
 	_Atomic uint64_t dropped;
 	char		own[108], peer[108];	/* switch */
 	uint8_t		*held;		/* a frame that found no buffer */
 	size_t		held_bytes;
 	uint8_t		*scratch;	/* tx: a frame, copied */
+	size_t		head_bytes;	/* rx: of virtio, before a frame */
+	bool		merged;		/* rx: it may take several buffers */
 };
 
 /* NULL when there is no such mode. */
 const struct net_mode *net_mode_find(const char *text, const char **argument);
 
-/* Frames from one thread to another; put drops and counts when full. */
+/*
+ * Frames from one thread to another.  The writer makes a frame in place (NULL:
+ * full), puts it, and rings the bell behind the last of several; the reader
+ * looks at the fd when there was none.
+ */
 struct net_ring *net_ring_new(void);
 void net_ring_free(struct net_ring *r);
-bool net_ring_put(struct net_ring *r, const uint8_t *frame, size_t bytes);
+uint8_t *net_ring_room(struct net_ring *r);
+void net_ring_put(struct net_ring *r, size_t bytes);
+void net_ring_bell(struct net_ring *r);
 size_t net_ring_get(struct net_ring *r, uint8_t *frame);
 int net_ring_fd(const struct net_ring *r);
 
 /* An answer to the ARP request or ICMP echo request in frame, in place; its
  * length, 0: none. */
 size_t net_echo(uint8_t *frame, size_t bytes, const uint8_t mac[6]);
-/* A UDP frame with this serial number; bytes: 60 to 1514. */
-void net_make_udp(uint8_t *frame, size_t bytes, uint64_t serial,
-		  const uint8_t mac[6]);
+/* A UDP frame; bytes: 60 to 1514.  Its serial number is apart. */
+void net_make_udp(uint8_t *frame, size_t bytes, const uint8_t mac[6]);
+void net_number_udp(uint8_t *frame, uint64_t serial);
 /* A RARP announcement. */
 size_t net_make_rarp(uint8_t *frame, const uint8_t mac[6]);
 

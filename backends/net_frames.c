@@ -102,8 +102,12 @@ size_t net_echo(uint8_t *frame, size_t bytes, const uint8_t mac[6])
 	return 0;
 }
 
-void net_make_udp(uint8_t *frame, size_t bytes, uint64_t serial,
-		  const uint8_t mac[6])
+void net_number_udp(uint8_t *frame, uint64_t serial)
+{
+	((struct udp_frame *)frame)->serial = serial;
+}
+
+void net_make_udp(uint8_t *frame, size_t bytes, const uint8_t mac[6])
 {
 	struct udp_frame *f = (struct udp_frame *)frame;
 
@@ -122,7 +126,6 @@ void net_make_udp(uint8_t *frame, size_t bytes, uint64_t serial,
 	f->udp.source = f->udp.dest = htons(9);
 	f->udp.len = htons((uint16_t)(bytes - sizeof(f->eth) -
 				      sizeof(f->ip)));
-	f->serial = serial;
 }
 
 size_t net_make_rarp(uint8_t *frame, const uint8_t mac[6])

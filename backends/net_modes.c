@@ -5,11 +5,13 @@
  */
 #include "net.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +37,10 @@ static int fail(struct ferry_err *e, const char *what, const char *name)
 #define RING_FRAME_BYTES 2048u
 
 struct net_ring {
-	_Atomic uint32_t	put, got;
-	int			fd;	/* eventfd: there are some */
+	_Alignas(64) _Atomic uint32_t put;
+	_Alignas(64) _Atomic uint32_t got;
+	_Atomic bool	waits;		/* the reader, for the bell */
+	int		fd;		/* eventfd: the bell */
 	struct {
 		uint32_t	bytes;
 		uint8_t		octets[RING_FRAME_BYTES - 4];
@@ -45,10 +49,13 @@ struct net_ring {
 
 struct net_ring *net_ring_new(void)
 {
-	struct net_ring *r = calloc(1, sizeof(*r));
+	struct net_ring *r = aligned_alloc(_Alignof(struct net_ring),
+					   sizeof(*r));
 
 	if (!r)
 		return NULL;
+	memset(r, 0, sizeof(*r));
+	r->waits = true;
 	r->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r->fd < 0) {
 		free(r);
@@ -70,20 +77,44 @@ int net_ring_fd(const struct net_ring *r)
 	return r->fd;
 }
 
-bool net_ring_put(struct net_ring *r, const uint8_t *frame, size_t bytes)
+uint8_t *net_ring_room(struct net_ring *r)
 {
 	uint32_t at = atomic_load_explicit(&r->put, memory_order_relaxed);
 	uint32_t got = atomic_load_explicit(&r->got, memory_order_acquire);
 
-	if (at - got == RING_FRAMES || bytes > sizeof(r->frame[0].octets))
-		return false;
+	return at - got == RING_FRAMES ? NULL :
+	       r->frame[at % RING_FRAMES].octets;
+}
+
+void net_ring_put(struct net_ring *r, size_t bytes)
+{
+	uint32_t at = atomic_load_explicit(&r->put, memory_order_relaxed);
+
 	r->frame[at % RING_FRAMES].bytes = (uint32_t)bytes;
-	memcpy(r->frame[at % RING_FRAMES].octets, frame, bytes);
-	atomic_store(&r->put, at + 1);
-	/* It may have gone to sleep on an empty one. */
-	if (atomic_load(&r->got) == at)
+	atomic_store_explicit(&r->put, at + 1, memory_order_release);
+}
+
+/* The reader says that it waits, then looks once more; we the reverse. */
+void net_ring_bell(struct net_ring *r)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&r->waits, memory_order_relaxed))
 		eventfd_write(r->fd, 1);
-	return true;
+}
+
+static bool is_empty(struct net_ring *r)
+{
+	return atomic_load_explicit(&r->put, memory_order_acquire) ==
+	       atomic_load_explicit(&r->got, memory_order_relaxed);
+}
+
+static bool must_wait(struct net_ring *r)
+{
+	if (!is_empty(r))
+		return false;
+	atomic_store_explicit(&r->waits, true, memory_order_relaxed);
+	atomic_thread_fence(memory_order_seq_cst);
+	return is_empty(r);
 }
 
 size_t net_ring_get(struct net_ring *r, uint8_t *frame)
@@ -91,17 +122,17 @@ size_t net_ring_get(struct net_ring *r, uint8_t *frame)
 	uint32_t at = atomic_load_explicit(&r->got, memory_order_relaxed);
 	size_t bytes;
 
-	if (atomic_load(&r->put) == at) {
+	if (must_wait(r))
+		return 0;
+	if (atomic_load_explicit(&r->waits, memory_order_relaxed)) {
 		eventfd_t n;
 
-		/* Clear the bell first, then look once more. */
+		atomic_store_explicit(&r->waits, false, memory_order_relaxed);
 		eventfd_read(r->fd, &n);
-		if (atomic_load(&r->put) == at)
-			return 0;
 	}
 	bytes = r->frame[at % RING_FRAMES].bytes;
 	memcpy(frame, r->frame[at % RING_FRAMES].octets, bytes);
-	atomic_store(&r->got, at + 1);
+	atomic_store_explicit(&r->got, at + 1, memory_order_release);
 	return bytes;
 }
 
@@ -133,6 +164,25 @@ static size_t null_receive(struct net_pair *p, uint8_t *frame)
 
 /* ---- echo: answers ARP and ICMP ------------------------------------------ */
 
+#define TURNS		64	/* of the rx thread, before a frame is dropped */
+
+/* Where there are fewer cores than threads the other one may not have had its
+ * turn. */
+static uint8_t *room_for_answer(struct net_pair *p)
+{
+	struct net_ring *r = p->ring;
+	uint8_t *room;
+
+	assert(r);
+	room = net_ring_room(r);
+	for (int i = 0; !room && i < TURNS; i++) {
+		net_ring_bell(r);
+		sched_yield();
+		room = net_ring_room(r);
+	}
+	return room;
+}
+
 static int echo_open(struct net_pair *p, const char *argument,
 		     struct ferry_err *e)
 {
@@ -154,15 +204,23 @@ static void echo_close(struct net_pair *p)
 static void echo_transmit(struct net_pair *p, const uint8_t *frame,
 			  size_t bytes)
 {
-	uint8_t answer[RING_FRAME_BYTES];
+	uint8_t *answer = bytes > RING_FRAME_BYTES - 4 ? NULL :
+			  room_for_answer(p);
 	size_t n;
 
-	if (bytes > sizeof(answer))
+	if (!answer) {
+		atomic_fetch_add(&p->dropped, 1);
 		return;
+	}
 	memcpy(answer, frame, bytes);
 	n = net_echo(answer, bytes, p->options->mac);
-	if (n && !net_ring_put(p->ring, answer, n))
-		atomic_fetch_add(&p->dropped, 1);
+	if (n)
+		net_ring_put(p->ring, n);
+}
+
+static void echo_transmitted(struct net_pair *p)
+{
+	net_ring_bell(p->ring);
 }
 
 static size_t echo_receive(struct net_pair *p, uint8_t *frame)
@@ -180,6 +238,25 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+static int txonly_open(struct net_pair *p, const char *argument,
+		       struct ferry_err *e)
+{
+	const struct net_options *o = p->options;
+
+	(void)argument;
+	p->sample = malloc(o->frame_bytes);
+	if (!p->sample)
+		return fail(e, "txonly", "a frame");
+	net_make_udp(p->sample, o->frame_bytes, o->mac);
+	return 0;
+}
+
+static void txonly_close(struct net_pair *p)
+{
+	free(p->sample);
+	p->sample = NULL;
+}
+
 static size_t txonly_receive(struct net_pair *p, uint8_t *frame)
 {
 	const struct net_options *o = p->options;
@@ -194,7 +271,8 @@ static size_t txonly_receive(struct net_pair *p, uint8_t *frame)
 			p->due_ns = now;
 		p->due_ns += 1000000000u / o->rate;
 	}
-	net_make_udp(frame, o->frame_bytes, p->serial++, o->mac);
+	memcpy(frame, p->sample, o->frame_bytes);
+	net_number_udp(frame, p->serial++);
 	return o->frame_bytes;
 }
 
@@ -294,15 +372,20 @@ static void switch_transmit(struct net_pair *p, const uint8_t *frame,
 /* ---- all of them --------------------------------------------------------- */
 
 static const struct net_mode modes[] = {
-	{ "null", false, null_open, null_close, null_transmit, null_receive,
-	  false },
-	{ "echo", false, echo_open, echo_close, echo_transmit, echo_receive,
-	  false },
-	{ "txonly", false, null_open, null_close, null_transmit,
-	  txonly_receive, true },
-	{ "tap", true, tap_open, fd_close, fd_transmit, fd_receive, false },
-	{ "switch", true, switch_open, switch_close, switch_transmit,
-	  fd_receive, false },
+	{ .name = "null", .open = null_open, .close = null_close,
+	  .transmit = null_transmit, .receive = null_receive },
+	{ .name = "echo", .open = echo_open, .close = echo_close,
+	  .transmit = echo_transmit, .transmitted = echo_transmitted,
+	  .receive = echo_receive },
+	{ .name = "txonly", .open = txonly_open, .close = txonly_close,
+	  .transmit = null_transmit, .receive = txonly_receive,
+	  .polls = true },
+	{ .name = "tap", .takes_argument = true, .open = tap_open,
+	  .close = fd_close, .transmit = fd_transmit, .receive = fd_receive,
+	  .leaves = true },
+	{ .name = "switch", .takes_argument = true, .open = switch_open,
+	  .close = switch_close, .transmit = switch_transmit,
+	  .receive = fd_receive, .leaves = true },
 };
 
 const struct net_mode *net_mode_find(const char *text, const char **argument)
