@@ -4,11 +4,12 @@ backends there.  The guest holds each block that it reads against what it wrote
 last, counts answers of the network, and verifies its memory in the end."""
 
 import math
+import socket
 import time
 
 import pytest
 
-from conftest import has
+from conftest import LIMIT_S, has
 from ferryvm import QmpError
 from masked import Masked, WITHOUT_FAULTS, WITHOUT_LOG
 from proxy import Fuse, Road
@@ -151,6 +152,37 @@ def test_a_target_that_dies_at_the_switchover_leaves_all_at_home(pair):
     assert a.status() == "running"
     is_right(a)
     road.close()
+
+
+RARP = 0x8035
+
+
+@pytest.mark.parametrize("mode", ["precopy", "postcopy"])
+def test_the_network_there_is_told_where_the_vm_is_now(
+        backend, make_vm, folder, mode):
+    """At the other end of the cable; the guest itself sends hardly anything."""
+    name = str(folder / "cable")
+    ports = [backend("net", "a", "--mode", "echo"),
+             backend("net", "b", "--mode", f"switch:{name}")]
+    mac = "02:00:00:00:12:34"
+    a = make_vm("a", [has(ports[0], f"mac={mac}")],
+                "cpus=1 mode=idle net=echo net_us=10000000 report=100")
+    b = make_vm("b", [has(ports[1], f"mac={mac}")],
+                incoming="tcp:127.0.0.1:0")
+    a.serial.wait(lambda log: log.ready)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as cable:
+        cable.bind(f"{name}.b")
+        cable.settimeout(LIMIT_S)
+        a.migrate(b, mode)
+        for vm in b, a:
+            vm.wait_migration("completed")
+        frames = iter(lambda: cable.recv(2048), b"")
+        told = next(f for f in frames
+                    if int.from_bytes(f[12:14], "big") == RARP)
+    own = bytes.fromhex(mac.replace(":", ""))
+    assert told[:12] == b"\xff" * 6 + own
+    assert told[20:28] == b"\0\3" + own       # asks who it is itself
+    assert told[32:38] == own
 
 
 def without(end, what):
