@@ -93,4 +93,6 @@ void devices_report(struct cpu *c, bool all)
 		send_gaps(c, "NETHIST", &net.pace);
 	if (config->disk && all)
 		send_gaps(c, "DISKHIST", &disk.pace);
+	if (c->drives)			/* what this took is no gap */
+		net.pace.last = disk.pace.last = 0;
 }

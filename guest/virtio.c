@@ -4,9 +4,6 @@
 
 #include <stddef.h>
 
-#define WINDOW		0xfe000000ull	/* where ferry has them */
-#define WINDOW_BYTES	0x1000u
-#define WINDOWS		16u
 #define MAGIC		0x74726976u
 
 #define R_MAGIC		0x000
@@ -33,20 +30,35 @@
 
 #define NO_INTERRUPT	1u
 
+/* Where devices may be: those of ferry, and of a QEMU's "microvm". */
+static const struct {
+	uint64_t at;
+	uint32_t bytes, n;
+} windows[] = {
+	{ 0xfe000000, 0x1000, 16 },
+	{ 0xfeb00000, 0x200, 24 },
+};
+
 static volatile uint32_t *reg(const struct virtio *v, unsigned at)
 {
 	return v->regs + at / 4;
 }
 
+static bool is_device(const struct virtio *v, uint32_t type)
+{
+	return *reg(v, R_MAGIC) == MAGIC && *reg(v, R_VERSION) == 2 &&
+	       *reg(v, R_TYPE) == type;
+}
+
 bool virtio_find(struct virtio *v, uint32_t type, unsigned n)
 {
-	for (unsigned i = 0; i < WINDOWS; i++) {
-		v->regs = (volatile uint32_t *)(WINDOW +
-						(uint64_t)i * WINDOW_BYTES);
-		if (*reg(v, R_MAGIC) == MAGIC && *reg(v, R_VERSION) == 2 &&
-		    *reg(v, R_TYPE) == type && !n--)
-			return true;
-	}
+	for (unsigned w = 0; w < sizeof(windows) / sizeof(windows[0]); w++)
+		for (uint64_t i = 0; i < windows[w].n; i++) {
+			v->regs = (volatile uint32_t *)(windows[w].at +
+							i * windows[w].bytes);
+			if (is_device(v, type) && !n--)
+				return true;
+		}
 	return false;
 }
 
