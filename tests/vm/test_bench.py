@@ -20,6 +20,7 @@ import peer  # noqa: E402
 import peer_tables  # noqa: E402
 import stops  # noqa: E402
 import tables  # noqa: E402
+import vhost  # noqa: E402
 from ends import PAIRS  # noqa: E402
 
 RUN = ("total_ms", "pause_ms", "pause_host_ms", "cpu_s", "cpu_source_s",
@@ -122,6 +123,45 @@ def test_a_tiny_run_of_bulk_devices_has_every_figure(build, folder):
     assert "### 2 devices of 4 MiB" in shown
 
 
+@pytest.mark.usefixtures("kvm")
+def test_a_tiny_run_of_backends_has_every_figure(build, folder):
+    """Of ours alone: what others do is not our test's."""
+    out = f"{folder}/out.json"
+    bench(build, "--vhost", "--tiny", "--json", out)
+    told = json.loads(Path(out).read_text(encoding="utf-8"))["vhost"]
+    assert not [r for r in told["runs"] if "error" in r], told["runs"]
+    of = {part: [r for r in told["rows"] if r["part"] == part]
+          for part in vhost.PARTS}
+    assert [len(rows) for rows in of.values()] == [3, 3, 1, 2, 4]
+    for row in told["rows"]:
+        assert row["rounds"] == 1 and not row["bad_pages"], row
+    for row in of["packets"] + of["iops"]:
+        assert row["figures"]["rate"]["median"] > 0, row
+    assert {"net_waits", "blk_waits"} <= set(of["waits"][0]["figures"])
+    for row in of["gap"]:
+        assert row["figures"]["gap_ms"]["median"] > 0, row
+    for row in of["gap"] + of["scenario"]:
+        assert {"total_ms", "downtime_ms"} <= set(row["figures"]), row
+    shown = bench(build, "--from", out, "--markdown", "-").stdout
+    for heading in ("Frames of 64 octets", "Requests of 4 KiB at random",
+                    "Waits of our backends", "What the guest's network feels",
+                    "Traffic as in DPDK's cover letter"):
+        assert f"### {heading}" in shown
+
+
+def test_a_backend_is_held_against_the_best_of_its_peers():
+    def run(of, rate):
+        return {"part": "iops", "what": 8, "mode": None, "vm": None, "of": of,
+                "rate": rate}
+    runs = [run("ferry-vhost-blk", 300), run("a", 100), run("b", 200),
+            run("c", 50) | {"error": "it hangs"}]
+    rows = vhost.rows(runs)
+    shown = "\n".join(vhost.TABLES["iops"](rows[:3]))
+    assert "| 8 | ferry-vhost-blk | 1 | 300 | 150 |" in shown
+    assert "| 8 | b | 1 | 200 | 100 |" in shown
+    assert rows[3]["failed"] == 1 and not rows[3]["figures"]
+
+
 def test_what_cannot_be_measured_is_said(folder):
     done = bench(folder, "--pair", "ferry", check=False)
     assert done.returncode == 1
@@ -131,7 +171,7 @@ def test_what_cannot_be_measured_is_said(folder):
 def test_the_help_names_every_option():
     said = bench(ROOT, "--help").stdout
     for option in ("--json", "--markdown", "--quick", "--mode", "--guest",
-                   "--size", "--pair", "--rounds"):
+                   "--size", "--pair", "--rounds", "--vhost"):
         assert option in said
 
 
