@@ -18,6 +18,7 @@
 #include "progress.h"
 #include "refusal.h"
 #include "shape.h"
+#include "tidy.h"
 
 #define LOOK_MS	2000
 
@@ -57,6 +58,13 @@ static int check_authz(const struct ferry_view *target,
 			     "tls-authz=...");
 }
 
+/* Before anything is set: who does not want to wait can be told to stop. */
+static int await_tidy(struct ferry_move *mv, struct ferry_err *e)
+{
+	return mv->source.kind == FERRY_PEER_QEMU ?
+	       ferry_tidy_await(&mv->source, FERRY_TIDY_MS, e) : 0;
+}
+
 static int prepare_pair(struct ferry_move *mv, struct ferry_err *e)
 {
 	const struct ferry_wish *wish = &mv->order->wish;
@@ -64,7 +72,8 @@ static int prepare_pair(struct ferry_move *mv, struct ferry_err *e)
 	FERRY_AUTO_VIEW t = { 0 };
 
 	if (ferry_view_init(&s, &mv->source, e) ||
-	    ferry_view_init(&t, &mv->target, e) || ferry_fit_sides(&s, &t, e))
+	    ferry_view_init(&t, &mv->target, e) ||
+	    ferry_fit_sides(&s, &t, e) || await_tidy(mv, e))
 		return -1;
 	mv->was_running = !strcmp(s.state, "running");
 	ferry_undo_note(&mv->from_was, &s);
@@ -88,7 +97,8 @@ static int prepare_qemu(struct ferry_move *mv, struct ferry_err *e)
 	FERRY_AUTO_VIEW s = { 0 };
 	char needs[160], text[220];
 
-	if (ferry_view_init(&s, &mv->source, e) || ferry_fit_source(&s, e))
+	if (ferry_view_init(&s, &mv->source, e) || ferry_fit_source(&s, e) ||
+	    await_tidy(mv, e))
 		return -1;
 	mv->was_running = !strcmp(s.state, "running");
 	ferry_undo_note(&mv->from_was, &s);

@@ -15,13 +15,13 @@
 #include "progress.h"
 #include "shape.h"
 #include "steer.h"
+#include "tidy.h"
 
 #define REFRESH_MS	200
 #define TARGET_MS	2000	/* patience with one answer of the target */
 #define ALONE_NS	(5000 * FERRY_NS_PER_MS)
 #define SETTLE_NS	(10000 * FERRY_NS_PER_MS)
 #define SETTLE_LOST_NS	(2000 * FERRY_NS_PER_MS)
-#define RESUME_NS	(1000 * FERRY_NS_PER_MS)
 #define FIGURES_NS	(1000 * FERRY_NS_PER_MS)
 #define LOOK_MS		20
 
@@ -211,35 +211,46 @@ static void await_target(struct ferry_move *mv)
 }
 
 /*
+ * A QEMU says that it failed before it lets its VM go on, or does not.  Where
+ * the VM is then is not judged before it has done either; when its clean-up is
+ * over it does no more.
+ */
+static void await_source(struct ferry_move *mv)
+{
+	uint64_t until = ferry_now_ns() + SETTLE_NS;
+	struct ferry_err err = { 0 };
+	int rc = 0;
+
+	if (mv->source.kind != FERRY_PEER_QEMU ||
+	    (!is(mv->from.status, "failed") &&
+	     !is(mv->from.status, "cancelled")))
+		return;
+	while (!rc && !mv->from.gone && ferry_now_ns() < until) {
+		rc = ferry_tidy_look(&mv->source, &err);
+		look_source(mv);
+		if (mv->from.running)
+			return;
+		poll(NULL, 0, LOOK_MS);
+	}
+}
+
+/*
  * The target has all of it and runs it, and the source did not hear so: a QEMU
  * runs it again then.  That is stopped at once; nobody who reads the last
  * sentence is as fast.
  */
 static void keep_apart(struct ferry_move *mv)
 {
-	uint64_t until = ferry_now_ns() + RESUME_NS;
 	struct ferry_err err = { 0 };
 
-	if (mv->source.kind != FERRY_PEER_QEMU || !mv->to.running ||
+	if (mv->source.kind != FERRY_PEER_QEMU || mv->from.gone ||
+	    !mv->from.running || !mv->to.running ||
 	    !is(mv->to.status, "completed") ||
 	    (!is(mv->from.status, "failed") &&
 	     !is(mv->from.status, "cancelled")))
 		return;
-	while (!mv->from.gone && ferry_now_ns() < until) {
-		struct json_object *event = NULL;
-
-		look_source(mv);
-		if (!mv->from.gone && mv->from.running) {
-			mv->from.stopped = !ferry_peer_call(&mv->source,
-						"stop", NULL, NULL, &err);
-			return;
-		}
-		if (mv->from.gone ||
-		    ferry_qmp_client_event(mv->source.qmp, LOOK_MS, &event,
-					   NULL) < 0)
-			return;
-		json_object_put(event);
-	}
+	mv->from.stopped = !ferry_peer_call(&mv->source, "stop", NULL, NULL,
+					    &err);
 }
 
 /* A QEMU is completed a moment before it knows how long it took.  One that
@@ -280,6 +291,7 @@ int ferry_watch(struct ferry_move *mv)
 		await_news(mv);
 	}
 	await_target(mv);
+	await_source(mv);
 	keep_apart(mv);
 	await_figures(mv);
 	return 0;
