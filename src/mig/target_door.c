@@ -141,7 +141,7 @@ static struct ferry_chan *greet(struct ferry_target *t, struct ferry_chan *chan,
 static int admit(struct ferry_target *t, struct ferry_chan *chan,
 		 struct ferry_visitor *v, struct ferry_err *e)
 {
-	uint32_t ms = (uint32_t)ferry_param(&t->params, FERRY_P_TIMEOUT);
+	uint32_t ms = ferry_patience_ms(&t->params);
 	struct introduction i = { 0 };
 	struct ferry_inbuf in = { 0 };
 	int rc;
