@@ -42,7 +42,7 @@ class Park:
              str(self.image)], stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=self.errors, text=True)
 
-    def wait(self, timeout=60):
+    def wait(self, timeout=150):
         """(exit code, what it said)."""
         out, _ = self.process.communicate(timeout=timeout)
         return self.process.returncode, out + self.said()
@@ -51,13 +51,7 @@ class Park:
         """Who comes before that is refused.  One that never listened has
         ended."""
         path = self.uri.removeprefix("unix:")
-
-        def listening():
-            with open("/proc/net/unix", encoding="utf-8") as sockets:
-                return any(line.split()[3] == "00010000" and
-                           line.rstrip().endswith(path) for line in sockets)
-
-        qemu.wait_until("park listens", lambda: listening() or
+        qemu.wait_until("park listens", lambda: qemu.listens(path) or
                         self.process.poll() is not None)
 
     def said(self):

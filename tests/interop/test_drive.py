@@ -22,17 +22,17 @@ from ferryvm import Vm
 from proxy import Fuse, Proxy
 from steps import runs, status
 
-# A migration of so little is done in a second or two.
-qemu.TIMEOUT = 40
-
 # Some KVMs do not keep AVX from a guest whose QEMU knows nothing of it.
 GUEST = "cpus=2 mode=random mem=25% report=100 avx=0"
 # Faster than any link here: precopy alone gets nowhere.
 BUSY = "cpus=2 mode=seq mem=50% report=100 avx=0"
 RAM_MB = 128
-SLOW = ["--limit", "4M"]
-# With --postcopy: precopy of so little may have ended when the word is said.
-BEFORE_ITS_END = ["--limit", "20M"]
+# That guest is still in precopy, however late anybody looks: each word comes
+# before its end.
+SLOW = ["--limit", "1M", "--max-pause", "1ms"]
+# It has memory and asks for hardly any of it: how long postcopy takes is up to
+# max-postcopy-bandwidth.
+STILL = "cpus=2 mode=idle mem=25% touch=all report=100 avx=0"
 GOOD_PREEMPT = 800      # the version from which on ferry sets it by itself
 
 
@@ -82,7 +82,7 @@ def ferry(folder):
 
     def run(*words):
         process = start(*words)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=150)
         return subprocess.CompletedProcess(words, process.returncode, out,
                                            err)
 
@@ -96,7 +96,7 @@ def ferry(folder):
 
 def lives(vm):
     """It counts on, and every page is right."""
-    assert runs(vm)
+    vm.wait("it runs", lambda: runs(vm))
     before = len(vm.poll().all("FERRY"))
     vm.wait_line("FERRY", before + 3)
     assert vm.verify()["bad"] == 0
@@ -122,8 +122,8 @@ MODES = {
     "precopy": (["--precopy"], set(), GUEST),
     "one pass, then postcopy": (["--passes", "1", "--max-pause", "1ms",
                                  "--limit", "20M"], {"postcopy-ram"}, BUSY),
-    "postcopy": (["--postcopy", *BEFORE_ITS_END], {"postcopy-ram"}, GUEST),
-    "preempt": (["--postcopy", *BEFORE_ITS_END, "--set",
+    "postcopy": (["--postcopy", *SLOW], {"postcopy-ram"}, GUEST),
+    "preempt": (["--postcopy", *SLOW, "--set",
                  "postcopy-preempt=on"],
                 {"postcopy-ram", "postcopy-preempt"}, GUEST),
     "multifd": (["--set", "multifd=on", "--set", "multifd-channels=3"],
@@ -209,12 +209,10 @@ def test_precopy_that_gets_nowhere_becomes_postcopy(two, ferry):
 
 def test_it_runs_there_by_the_deadline(two, ferry):
     source, target = two(BUSY)
-    began = time.monotonic()
     process = ferry.start("migrate", *SLOW, "--by", "3s", "--passes", "900",
                           source.ctl, target.ctl)
+    # Precopy alone does not get there.
     target.wait("it runs there", lambda: runs(target))
-    # Precopy alone takes 16 s.
-    assert time.monotonic() - began < 14
     assert process.wait(60) == 0
     lives(target)
 
@@ -486,7 +484,7 @@ def start_slowly(ferry, source, target, *words):
 
 
 def ended(process):
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=150)
     return subprocess.CompletedProcess([], process.returncode, out, err)
 
 
@@ -501,9 +499,9 @@ def test_a_target_that_dies_in_precopy_leaves_the_vm_where_it_is(two, ferry):
 
 @pytest.mark.sanitize
 def test_a_target_that_dies_in_postcopy_takes_the_vm_with_it(two, ferry):
-    source, target = two()
-    process = ferry.start("migrate", "--postcopy", "--set",
-                          "max-postcopy-bandwidth=2M", source.ctl,
+    source, target = two(STILL)
+    process = ferry.start("migrate", "--postcopy", *SLOW, "--set",
+                          "max-postcopy-bandwidth=1M", source.ctl,
                           target.ctl)
     target.wait("it runs there", lambda: runs(target))
     time.sleep(0.3)
@@ -524,7 +522,9 @@ def test_whenever_the_target_dies_the_code_says_where_the_vm_is(two, ferry,
     ran = runs(target)
     target.process.kill()
     done = ended(process)
-    assert done.returncode in ([0, 4] if ran else [1, 3, 4, 5]), done.stderr
+    assert done.returncode in ([0, 4] if ran else [0, 1, 3, 4, 5]), done.stderr
+    # It may have got all of it between that look and its death.
+    assert done.returncode or status(source) == "completed"
     if done.returncode in (1, 5):
         if "it is stopped there" in done.stderr:
             source.qmp("cont")      # as it says
@@ -570,7 +570,7 @@ LAST_WORDS = {
         (3, "would go on if its connection broke", "active"),
         (3, "would go on if its connection broke", "device")),
     "in postcopy": (
-        ["--postcopy", *BEFORE_ITS_END], True,
+        ["--postcopy", *SLOW], True,
         (0, "the source did not hear of it", "postcopy-active"), BOTH),
 }
 
@@ -616,9 +616,9 @@ def test_an_interrupt_in_precopy_cancels(two, ferry, number):
 
 def test_an_interrupt_in_postcopy_only_stops_watching(two, ferry):
     """This QEMU would obey, and the VM would be lost."""
-    source, target = two()
-    process = ferry.start("migrate", "--postcopy", "--set",
-                          "max-postcopy-bandwidth=8M", source.ctl, target.ctl)
+    source, target = two(STILL)
+    process = ferry.start("migrate", "--postcopy", *SLOW, "--set",
+                          "max-postcopy-bandwidth=1M", source.ctl, target.ctl)
     target.wait("it runs there", lambda: runs(target))
     process.send_signal(signal.SIGTERM)
     refused(ended(process), 3, "it cannot be cancelled any more (",
@@ -643,7 +643,8 @@ def test_a_command_that_is_killed_leaves_the_migration_alone(two, ferry):
     source, target = two()
     process = start_slowly(ferry, source, target, "--precopy")
     process.kill()
-    source.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+    source.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 40,
+                                            "downtime-limit": 20000})
     source.wait("the end", lambda: status(source) == "completed")
     lives(target)
 
@@ -661,7 +662,7 @@ def test_precopy_that_gets_nowhere_is_given_up(two, ferry):
 
 @pytest.mark.sanitize
 def test_status_of_a_qemu_has_the_shape_of_ferrys(two, ferry):
-    source, target = two()
+    source, target = two(STILL)
 
     def said(vm):
         done = ferry("status", "--json", vm.ctl)
@@ -672,8 +673,8 @@ def test_status_of_a_qemu_has_the_shape_of_ferrys(two, ferry):
     text = ferry("status", source.ctl).stdout
     assert re.match(r"VM +running\nmigration +none", text), text
 
-    process = ferry.start("migrate", "--postcopy", "--set",
-                          "max-postcopy-bandwidth=8M", source.ctl, target.ctl)
+    process = ferry.start("migrate", "--postcopy", *SLOW, "--set",
+                          "max-postcopy-bandwidth=1M", source.ctl, target.ctl)
     target.wait("it runs there", lambda: runs(target))
     process.kill()
     process.wait()
@@ -682,13 +683,14 @@ def test_status_of_a_qemu_has_the_shape_of_ferrys(two, ferry):
         assert m["status"] == "postcopy-active"
         assert (m["x-ferry-role"], m["x-ferry-where"], m["x-ferry-safe"]) == (
             role, "split", "none")
+    text = ferry("status", source.ctl).stdout
+    assert re.search(r"migration +postcopy-active +\d+%  pass \d ", text), text
+    assert "where      split (safe to start: none)" in text
+    target.type("v")        # it asks for all that is missing
     source.wait("requests", lambda: source.qmp("query-migrate")["ram"][
         "postcopy-requests"])
     m = said(source)["migration"]
     assert m["x-ferry-faults"]["count"] >= m["ram"]["postcopy-requests"] > 0
-    text = ferry("status", source.ctl).stdout
-    assert re.search(r"migration +postcopy-active +\d+%  pass \d ", text), text
-    assert "where      split (safe to start: none)" in text
     watch = ferry.start("status", "--watch", source.ctl)
     source.qmp("migrate-set-parameters", **{"max-postcopy-bandwidth": 0})
     assert watch.wait(60) == 0
@@ -734,7 +736,7 @@ class Operator:
         words = shlex.split(self.here(line))[1:]
         if words[-1] == "&":
             self.background.append(self.ferry.start(*words[:-1]))
-            qemu.wait_until("it listens", lambda: os.path.exists(
+            qemu.wait_until("it listens", lambda: qemu.listens(
                 words[-3].removeprefix("unix:")))
             return
         done = self.ferry(*words)
@@ -742,7 +744,7 @@ class Operator:
 
     def wait(self):
         for process in self.background:
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=150)
             assert process.returncode == 0, err
 
 
@@ -778,7 +780,7 @@ def test_the_commands_to_take_up_a_park_do_what_the_page_says(vms, ferry,
     operator.do(park)
     way = Cutter(folder, f"unix:{folder}/in2", 12 << 20)
     broken = ferry(*shlex.split(operator.here(move))[1:3], way.uri,
-                   "--postcopy")
+                   "--postcopy", *SLOW)
     assert broken.returncode == 3, broken.stderr
     source.wait("it is paused", lambda: status(source) == "postcopy-paused")
     way.close()
@@ -805,7 +807,7 @@ def test_the_commands_to_move_do_what_the_page_says(two, ferry, folder,
 
 def test_a_link_between_qemus_is_recovered_by_two_words(two, ferry, folder):
     """The target first, then the source."""
-    source, target = two()
+    source, target = two(STILL)
     # What ferry sets at the source, if it knows the target's address only.
     names = ["postcopy-ram"] + ["postcopy-preempt"] * (
         qemu.version() >= GOOD_PREEMPT)
@@ -813,8 +815,8 @@ def test_a_link_between_qemus_is_recovered_by_two_words(two, ferry, folder):
         {"capability": name, "state": True} for name in names])
     target.qmp("migrate-incoming", uri=f"unix:{folder}/in2")
     way = Fuse(f"unix:{folder}/in2")
-    move = ferry.start("migrate", source.ctl, way.uri, "--postcopy",
-                       "--set", "max-postcopy-bandwidth=4M")
+    move = ferry.start("migrate", source.ctl, way.uri, "--postcopy", *SLOW,
+                       "--set", "max-postcopy-bandwidth=1M")
     for vm in source, target:
         vm.wait("it runs there", lambda vm=vm: status(vm) ==
                 "postcopy-active")
@@ -859,9 +861,8 @@ def paused(vms, ferry, folder):
     source = vms("a")
     source.wait_line("FERRY", 3)
     park = ferry.start("park", f"unix:{folder}/in", f"{folder}/image")
-    qemu.wait_until("it listens", lambda: os.path.exists(f"{folder}/in"))
+    qemu.wait_until("it listens", lambda: qemu.listens(f"{folder}/in"))
     way = Cutter(folder, f"unix:{folder}/in", 12 << 20)
-    # Precopy is slow, or it may have ended when the word is said.
     broken = ferry("migrate", *SLOW, source.ctl, way.uri, "--postcopy")
     assert broken.returncode == 3, broken.stderr
     source.wait("it is paused", lambda: status(source) == "postcopy-paused")

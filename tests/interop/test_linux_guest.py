@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import qemu
-from steps import assert_same_ram, capabilities, ended, ram_of, runs
+from steps import (assert_same_ram, capabilities, ended, migrate, ram_of,
+                   runs)
 
 # Behind: another module of a name that is here, too, is not meant.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "linux"))
@@ -93,7 +94,7 @@ def park_it(vm, one, folder, postcopy):
     vm.qmp("migrate-set-parameters", **{
         "max-bandwidth": 1 << (12 if postcopy else 30),
         "max-postcopy-bandwidth": 0})
-    vm.qmp("migrate", uri=one.uri)
+    migrate(vm, one.uri)
     if postcopy:        # before anything was sent that could be written again
         vm.qmp("migrate-start-postcopy")
     assert ended(vm, "completed", "failed") == "completed", one.said()

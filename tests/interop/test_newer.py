@@ -12,10 +12,8 @@ import subprocess
 import pytest
 
 import qemu
-from steps import (assert_same_ram, capabilities, ended, ram_of, runs,
-                   status)
-
-qemu.TIMEOUT = 40
+from steps import (assert_same_ram, await_tidy, capabilities, ended, migrate,
+                   ram_of, runs, start_postcopy, status)
 
 # Without AVX: see test_guest_migration.py.
 GUEST = "cpus=2 mode=random mem=25% report=100 avx=0"
@@ -48,16 +46,10 @@ def make(folder):
 
 def ferry(*words):
     done = subprocess.run([os.environ["FERRY"], *map(str, words)], text=True,
-                          timeout=60, check=False, stdout=subprocess.PIPE,
+                          timeout=150, check=False, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout
     return done.stdout
-
-
-def start_postcopy(vm, uri):
-    vm.qmp("migrate", uri=uri)
-    vm.wait("pages", lambda: status(vm) == "active")
-    vm.qmp("migrate-start-postcopy")
 
 
 def parked(vm, one, folder, postcopy):
@@ -67,7 +59,7 @@ def parked(vm, one, folder, postcopy):
         start_postcopy(vm, one.uri)
     else:
         vm.qmp("migrate-set-parameters", **FAST)
-        vm.qmp("migrate", uri=one.uri)
+        migrate(vm, one.uri)
     assert ended(vm, "completed", "failed") == "completed", one.said()
     check(vm, one, folder)
 
@@ -175,6 +167,7 @@ def test_a_mapped_ram_file_is_dumped_to_the_last_octet(make, folder):
     source.qmp("migrate-set-parameters", **FAST)
     source.qmp("migrate", uri=f"file:{folder}/out")
     assert ended(source, "completed", "failed") == "completed"
+    await_tidy(source)
     said = ferry("dump", "--json", folder / "out")
     records = [json.loads(line) for line in said.splitlines()]
     assert any(record.get("type") == "PAGES" or "PAGES" in record.values()

@@ -11,10 +11,9 @@ import pytest
 
 import qemu
 from ferryvm import Vm
-from steps import assert_same_ram, capabilities, ended, ram_of, status
-
-# A migration of so little is done in a second or two.
-qemu.TIMEOUT = 40
+import steps
+from steps import (assert_same_ram, await_tidy, capabilities, ended, ram_of,
+                   start_postcopy)
 
 # Without AVX: see test_guest_migration.py.
 GUEST = "cpus=2 mode=random mem=25% report=100 avx=0"
@@ -32,7 +31,7 @@ def source(folder):
 
 def migrate(vm, one):
     one.wait_listening()
-    vm.qmp("migrate", uri=one.uri)
+    steps.migrate(vm, one.uri)
     end = ended(vm, "completed", "failed", "cancelled")
     assert end == "completed", one.wait()
 
@@ -86,11 +85,8 @@ def test_a_guest_that_runs_is_parked_in_postcopy(source, park, folder,
     one = park(*options)
     capabilities(source, "postcopy-ram",
                  *["postcopy-preempt"] * len(options))
-    source.qmp("migrate-set-parameters", **{"max-bandwidth": 20 << 20})
     one.wait_listening()
-    source.qmp("migrate", uri=one.uri)
-    source.wait("pages", lambda: status(source) == "active")
-    source.qmp("migrate-start-postcopy")
+    start_postcopy(source, one.uri)
     ended(source, "completed")
     check_parked(source, one, folder)
 
@@ -111,7 +107,7 @@ def ferry_source(folder):
 
 def ferry(folder, *words):
     return subprocess.run(
-        [os.environ["FERRY"], *words], text=True, timeout=60,
+        [os.environ["FERRY"], *words], text=True, timeout=150,
         env=dict(os.environ, FERRY_RUNTIME_DIR=str(folder)), check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -132,7 +128,7 @@ def test_a_vm_of_ferry_is_parked_and_goes_on_elsewhere(ferry_source, park,
     there = Vm(os.environ["FERRY"], str(folder), "g", ram="128M",
                incoming=f"unix:{folder}/g.in")
     try:
-        qemu.wait_until("it waits", lambda: os.path.exists(f"{folder}/g.in"))
+        qemu.wait_until("it waits", lambda: qemu.listens(f"{folder}/g.in"))
         done = ferry(folder, "serve", str(one.image), f"unix:{folder}/g.in")
         assert done.returncode == 0, done.stdout
         found = there.serial.ask("v", "VERIFIED")
@@ -157,7 +153,8 @@ def nothing_left(one):
 
 def start_slowly(vm, one, *caps):
     capabilities(vm, "return-path", *caps)
-    vm.qmp("migrate-set-parameters", **{"max-bandwidth": 10 << 20})
+    vm.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 20,
+                                        "downtime-limit": 1})
     one.wait_listening()
     vm.qmp("migrate", uri=one.uri)
     vm.wait("pages", lambda: vm.qmp("query-migrate").get("ram", {}).get(
@@ -200,10 +197,8 @@ def test_after_a_source_that_gave_up_the_next_is_taken(source, park, folder):
     start_slowly(source, one)
     source.qmp("migrate_cancel")
     ended(source, "cancelled")
-    qemu.wait_until("it waits again", lambda: os.path.exists(
-        one.uri.removeprefix("unix:")))
-    time.sleep(0.5)
-    source.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 30})
+    source.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 30,
+                                            "downtime-limit": 1000})
     migrate(source, one)
     check_parked(source, one, folder)
 
@@ -326,6 +321,7 @@ def stream(folder):
         vm.wait_line("READY")
         vm.qmp("migrate", uri=f"exec:cat > {path}")
         ended(vm, "completed")
+        await_tidy(vm)          # only then has cat written all of it
     said = path.read_bytes()
     config = 8 + 1 + 4 + int.from_bytes(said[9:13], "big")
     return said[:config] + OPEN_RETURN_PATH + said[config:]

@@ -47,7 +47,7 @@ def ways():
 
 def ferry(folder, *words):
     return subprocess.run(
-        [os.environ["FERRY"], *words], text=True, timeout=60,
+        [os.environ["FERRY"], *words], text=True, timeout=150,
         env=dict(os.environ, FERRY_RUNTIME_DIR=str(folder)), check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -81,7 +81,7 @@ def check_image(one, folder):
     there = Vm(os.environ["FERRY"], str(folder), "g", ram="64M",
                incoming=f"unix:{folder}/g.in")
     try:
-        qemu.wait_until("it waits", lambda: os.path.exists(f"{folder}/g.in"))
+        qemu.wait_until("it waits", lambda: qemu.listens(f"{folder}/g.in"))
         done = ferry(folder, "serve", str(one.image), f"unix:{folder}/g.in")
         assert done.returncode == 0, done.stdout
         found = there.serial.ask("v", "VERIFIED")
@@ -196,8 +196,12 @@ def test_cuts_anywhere_in_postcopy(source, park, ways, folder, n):
         check_image(one, folder)
         return
     # Cut before the switchover: nothing was lost, and the next succeeds, once
-    # park has given the last one up.
+    # park has given the last one up: its source comes back to say so, unless
+    # it is told to migrate again before.
     assert source.status() == "running"
+    qemu.wait_until("park has given it up", lambda: any(
+        words in one.said() for words in ("waiting for another",
+                                          "the VM is at the source")))
 
     def succeeds():
         go(source, one.uri, POSTCOPY)

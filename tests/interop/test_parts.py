@@ -153,7 +153,7 @@ def serve(image, uri, *words_):
     done = subprocess.run([os.environ["FERRY"], "serve", "--quiet", "--precopy",
                            str(image), uri, *words_], check=False,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=60)
+                          stderr=subprocess.PIPE, text=True, timeout=150)
     return done.returncode, done.stderr
 
 

@@ -19,8 +19,6 @@ from ferryvm import Vm
 from peak import Peak
 from steps import capabilities, ended, runs
 
-qemu.TIMEOUT = 40
-
 # Without AVX: see test_guest_migration.py.
 GUEST = "cpus=2 mode=random mem=40% report=100 avx=0"
 SMALL = "cpus=1 mode=random mem=20% report=100 avx=0"
@@ -39,7 +37,7 @@ class Serve:
 
     def wait(self):
         """(exit code, an object for each host, what it complained of)."""
-        out, said = self.process.communicate(timeout=60)
+        out, said = self.process.communicate(timeout=150)
         return self.process.returncode, \
             [json.loads(line) for line in out.splitlines()], said
 

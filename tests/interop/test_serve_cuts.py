@@ -16,8 +16,6 @@ import qemu
 from cutter import Cutter
 from steps import capabilities, ended, runs, status
 
-qemu.TIMEOUT = 40
-
 # Without AVX: see test_guest_migration.py.
 GUEST = "cpus=1 mode=random mem=25% report=100 avx=0"
 RAM_MB = 16
@@ -34,7 +32,7 @@ def image():
     with qemu.Qemu(folder, "a", GUEST, ram_mb=RAM_MB) as source:
         source.wait_line("READY")
         capabilities(source, "return-path")
-        qemu.wait_until("it listens", (folder / "door").exists)
+        qemu.wait_until("it listens", lambda: qemu.listens(folder / "door"))
         source.qmp("migrate", uri=door)
         assert ended(source, "completed", "failed") == "completed"
     assert park.wait(60) == 0
@@ -68,7 +66,7 @@ class Host(qemu.Qemu):
 def serve(image, uri, *words):
     """(exit code, where it says that the VM is, why)."""
     done = subprocess.run([os.environ["FERRY"], "serve", "--quiet", "--json",
-                           str(image), uri, *words], text=True, timeout=60,
+                           str(image), uri, *words], text=True, timeout=150,
                           stdin=subprocess.DEVNULL, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return done.returncode, json.loads(done.stdout)["where"], done.stderr

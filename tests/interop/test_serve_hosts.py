@@ -91,7 +91,7 @@ class Serve:
         line = self.process.stderr.readline()
         assert words in line, line
 
-    def wait(self, timeout=60):
+    def wait(self, timeout=150):
         """(exit code, where it says that the VM is)."""
         self.out, self.err = self.process.communicate(timeout=timeout)
         lines = self.out.splitlines()

@@ -13,8 +13,6 @@ from steps import assert_same_ram, capabilities, ram_of, runs
 from test_serve import (  # noqa: F401  (fixtures)
     RAM_MB, lives, may_run, park_in, parked, serve)
 
-qemu.TIMEOUT = 40
-
 # Since 8.1 marks are records of their own, since 9.0 zero pages are in packets.
 MACHINES = ["pc-i440fx-7.2", "pc-i440fx-8.2", "pc-i440fx-10.0"]
 WAYS = [(n, method) for n in (1, 2, 4) for method in ("none", "zlib", "zstd")]

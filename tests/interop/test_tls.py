@@ -10,10 +10,9 @@ import pytest
 import qemu
 from conftest import Park
 from proxy import Witness
-from steps import assert_same_ram, capabilities, ended, ram_of, runs
+from steps import (assert_same_ram, capabilities, ended, migrate, ram_of, runs,
+                   start_postcopy)
 from test_serve import Serve, lives
-
-qemu.TIMEOUT = 40
 
 # Without AVX: see test_guest_migration.py.
 GUEST = "cpus=2 mode=random mem=25% report=100 avx=0"
@@ -59,14 +58,8 @@ def park_it(vm, one, path, way):
     vm.qmp("migrate-set-parameters", **{
         "max-bandwidth": 1 << 30, "downtime-limit": 1000,
         "tls-creds": "tls0", "tls-hostname": "localhost", **parameters})
-    if way == "postcopy":
-        vm.qmp("migrate-set-parameters", **{"max-bandwidth": 10 << 20})
     one.wait_listening()
-    vm.qmp("migrate", uri=one.uri)
-    if way == "postcopy":
-        qemu.wait_until("the migration is active", lambda: vm.qmp(
-            "query-migrate").get("status") == "active")
-        vm.qmp("migrate-start-postcopy")
+    (start_postcopy if way == "postcopy" else migrate)(vm, one.uri)
     assert ended(vm, "completed", "failed") == "completed", one.said()
     code, said = one.wait()
     assert code == 0, said
@@ -153,14 +146,14 @@ def test_a_qemu_without_tls_and_one_of_another_ca_are_refused(folder, creds):
             vm.wait_line("READY")
             capabilities(vm, "return-path")
             one.wait_listening()
-            vm.qmp("migrate", uri=one.uri)
+            migrate(vm, one.uri)
             assert ended(vm, "completed", "failed") == "failed"
             assert runs(vm)
             qemu.wait_until("it is told", lambda: "does not speak TLS" in
                             one.said())
             vm.qmp("migrate-set-parameters", **{
                 "tls-creds": "tls0", "tls-hostname": "localhost"})
-            vm.qmp("migrate", uri=one.uri)
+            migrate(vm, one.uri)
             assert ended(vm, "completed", "failed") == "failed"
             assert runs(vm)
             qemu.wait_until("it is told", lambda: one.said().count(

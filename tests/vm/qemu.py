@@ -74,6 +74,13 @@ def wait_until(what, condition, timeout=None):
         time.sleep(0.02)
 
 
+def listens(path):
+    """Who connects before that is refused; the file is there earlier."""
+    with open("/proc/net/unix", encoding="utf-8") as sockets:
+        return any(line.split()[3] == "00010000" and
+                   line.rstrip().endswith(f" {path}") for line in sockets)
+
+
 class Qmp:
     """The few calls a test needs; events are dropped."""
 

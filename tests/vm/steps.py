@@ -19,6 +19,40 @@ def ended(vm, *ends):
         raise AssertionError(f"{why}: {vm.qmp('query-migrate')}") from why
 
 
+def has_tidied_up(vm):
+    return not any(one["type"] == "migration" for one in vm.qmp("query-yank"))
+
+
+def await_tidy(vm):
+    """Of a migration that has ended.  A QEMU 7.2 whose multifd channels were
+    cut may not come to that: docs/QEMU.md."""
+    vm.wait("its clean-up", lambda: has_tidied_up(vm))
+
+
+def migrate(vm, uri):
+    """It may have migrated before.  A QEMU 7.2 that is told again while it
+    tidies up dies of it, now and then: docs/QEMU.md."""
+    await_tidy(vm)
+    vm.qmp("migrate", uri=uri)
+
+
+def start_postcopy(vm, uri):
+    """Of a busy guest, after some pages of precopy, which with such a pause
+    does not end by itself, however late anybody looks."""
+    vm.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 20,
+                                        "downtime-limit": 1})
+    migrate(vm, uri)
+    vm.wait("pages", lambda: vm.qmp("query-migrate").get("ram", {}).get(
+        "transferred", 0) > 1 << 18)
+    vm.qmp("migrate-start-postcopy")
+
+
+def go_on(vm):
+    """Where it was, after its migration was completed."""
+    await_tidy(vm)
+    vm.qmp("cont")
+
+
 def runs(vm):
     return vm.qmp("query-status")["running"]
 

@@ -10,7 +10,7 @@ import pytest
 
 import qemu
 from capture import Capture
-from steps import capabilities, ended
+from steps import await_tidy, capabilities, ended
 
 CMDLINE = "cpus=1 mode=random mem=25% report=100"
 
@@ -46,6 +46,7 @@ def records(ferry, *words):
 
 def finish(vm):
     assert ended(vm, "completed", "failed") == "completed"
+    await_tidy(vm)          # only then has cat written all of it
 
 
 def pages(found, *kinds):
