@@ -33,6 +33,12 @@ static bool has_ended(const struct ferry_end *t)
 	return t->known && t->gone;
 }
 
+/* It says so, or it said so once and does not answer now. */
+static bool has_all(const struct ferry_end *t)
+{
+	return t->known && !t->gone && (is(t, "completed") || t->done);
+}
+
 static struct ferry_outcome make(int code, const char *where,
 				 const char *advice)
 {
@@ -83,7 +89,7 @@ static struct ferry_outcome handed(const struct ferry_end *t)
 	if (has_ended(t))
 		return make(FERRY_EXIT_SPLIT, "undecided",
 			    "the target has ended and was not seen to run it");
-	if (t->known && is(t, "completed"))
+	if (has_all(t))
 		return make(FERRY_EXIT_DONE, "target",
 			    "the source did not hear of it");
 	return make(FERRY_EXIT_SPLIT, "split", "");
@@ -92,7 +98,7 @@ static struct ferry_outcome handed(const struct ferry_end *t)
 /* The source does not come to an end. */
 static struct ferry_outcome moving(const struct ferry_end *t)
 {
-	if (t->known && !t->gone && is(t, "completed"))
+	if (has_all(t))
 		return make(FERRY_EXIT_SPLIT, "target",
 			    "the source has not heard of it, and would go on "
 			    "if its connection broke: quit it");
@@ -102,7 +108,7 @@ static struct ferry_outcome moving(const struct ferry_end *t)
 /* The source has ended, or answers no more. */
 static struct ferry_outcome widowed(const struct ferry_end *t)
 {
-	if (t->known && !t->gone && is(t, "completed"))
+	if (has_all(t))
 		return make(FERRY_EXIT_DONE, "target",
 			    "the source has ended since");
 	if (t->known && !t->gone && (is_postcopy(t) || t->ran))

@@ -19,6 +19,9 @@
 
 #define REFRESH_MS	200
 #define TARGET_MS	2000	/* patience with one answer of the target */
+/* And of the source, which does not answer while its last octets are taken
+ * slowly. */
+#define SOURCE_MS	120000
 #define ALONE_NS	(5000 * FERRY_NS_PER_MS)
 #define SETTLE_NS	(10000 * FERRY_NS_PER_MS)
 #define SETTLE_LOST_NS	(2000 * FERRY_NS_PER_MS)
@@ -274,6 +277,7 @@ int ferry_watch(struct ferry_move *mv)
 {
 	int handled = 0;
 
+	mv->source.patience_ms = SOURCE_MS;
 	mv->target.patience_ms = TARGET_MS;
 	while (!mv->from.gone) {
 		look_source(mv);

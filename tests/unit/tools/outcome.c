@@ -60,6 +60,9 @@ static const struct {
 	{ { .status = "active" }, { DEAD }, 3, "undecided" },
 	{ { .status = "active" }, { THERE, RUNS, .status = "completed" }, 3,
 	  "target" },
+	{ { .status = "active" }, { THERE, .done = true }, 3, "target" },
+	{ { .status = "postcopy-active" }, { THERE, .done = true }, 0,
+	  "target" },
 
 	{ { .gone = true }, { 0 }, 4, "lost" },
 	{ { .gone = true }, { THERE, RUNS, .status = "completed" }, 0,
