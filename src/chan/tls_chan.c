@@ -35,12 +35,18 @@ static ssize_t on_push(gnutls_transport_ptr_t arg, const giovec_t *iov, int n)
 	return (ssize_t)bytes;
 }
 
+/* Past the handshake the session is given one record, and nothing of the next. */
+static size_t for_session(const struct ferry_tls_chan *t)
+{
+	return (t->pull_end ? t->pull_end : t->in_end) - t->in_at;
+}
+
 static ssize_t on_pull(gnutls_transport_ptr_t arg, void *data, size_t bytes)
 {
 	struct ferry_tls_chan *t = arg;
-	size_t have = t->in_end - t->in_at;
+	size_t have = for_session(t);
 
-	if (!have && !t->ended) {
+	if (!have && (t->pull_end || !t->ended)) {
 		gnutls_transport_set_errno(t->session, EAGAIN);
 		return -1;
 	}
@@ -48,8 +54,6 @@ static ssize_t on_pull(gnutls_transport_ptr_t arg, void *data, size_t bytes)
 		bytes = have;
 	memcpy(data, t->in + t->in_at, bytes);
 	t->in_at += bytes;
-	if (t->in_at == t->in_end)
-		t->in_at = t->in_end = 0;
 	return (ssize_t)bytes;
 }
 
@@ -58,7 +62,7 @@ static int on_pull_timeout(gnutls_transport_ptr_t arg, unsigned ms)
 	const struct ferry_tls_chan *t = arg;
 
 	(void)ms;
-	return t->ended || t->in_at < t->in_end;
+	return t->ended || for_session(t) > 0;
 }
 
 void ferry_tls_attach(struct ferry_tls_chan *t)
@@ -78,7 +82,6 @@ ssize_t ferry_tls_fill(struct ferry_tls_chan *t)
 	struct iovec iov;
 	ssize_t got;
 
-	/* Only the reader pulls, and moves in_end up: nobody else is at it. */
 	memmove(t->in, t->in + t->in_at, t->in_end - t->in_at);
 	t->in_end -= t->in_at;
 	t->in_at = 0;
@@ -88,10 +91,8 @@ ssize_t ferry_tls_fill(struct ferry_tls_chan *t)
 	got = inner->ops->readv(inner, &iov, 1);
 	if (got < 0)
 		return got;
-	pthread_mutex_lock(&t->turn);
 	t->in_end += (size_t)got;
 	t->ended = !got;
-	pthread_mutex_unlock(&t->turn);
 	return got;
 }
 
@@ -153,23 +154,94 @@ static bool wants_more(ssize_t rc)
 	       rc == GNUTLS_E_WARNING_ALERT_RECEIVED;
 }
 
-/* What one buffer can have without waiting: octets; 0: end; -EAGAIN.  A record
- * that was no data (new keys, say) is AGAIN to GnuTLS, whatever is behind it. */
+/*
+ * The record at hand is none of data: the session's.  What it answers (to a
+ * request for new keys, say) goes with the next record that is written, which
+ * the session writes itself therefore.  0, or -errno; `ended` may be set.
+ */
+static int heed(struct ferry_tls_chan *t, size_t bytes)
+{
+	ssize_t rc;
+	size_t left;
+	uint8_t none;
+
+	pthread_mutex_lock(&t->turn);
+	t->pull_end = t->in_at + bytes;
+	rc = ferry_record_yield(&t->from, t->session);
+	if (!rc)
+		rc = ferry_record_yield(&t->to, t->session);
+	t->most_bytes = 0;
+	if (!rc) {
+		do {	/* what was no data is AGAIN, whatever is behind it */
+			left = for_session(t);
+			rc = gnutls_record_recv(t->session, &none, 1);
+		} while (wants_more(rc) && for_session(t) &&
+			 for_session(t) < left);
+		t->ended |= !rc || rc == GNUTLS_E_PREMATURE_TERMINATION;
+		if (rc > 0 || (wants_more(rc) && for_session(t)))
+			rc = GNUTLS_E_UNEXPECTED_PACKET;
+		else if (t->ended || wants_more(rc))
+			rc = t->ended ? 0 : ferry_record_take(&t->from,
+							      t->session);
+	}
+	t->in_at = t->ended ? t->in_end : t->pull_end;
+	t->pull_end = 0;
+	pthread_mutex_unlock(&t->turn);
+	return rc ? ferry_tls_break(t, (int)rc) : 0;
+}
+
+/* What was opened before there was room for it. */
+static ssize_t give_opened(struct ferry_tls_chan *t, void *data, size_t bytes)
+{
+	if (bytes > t->opened_end - t->opened_at)
+		bytes = t->opened_end - t->opened_at;
+	memcpy(data, t->opened + t->opened_at, bytes);
+	t->opened_at += bytes;
+	return (ssize_t)bytes;
+}
+
+/* A record, straight to where it is wanted if it fits.  Octets; 0: it was none
+ * of data, or empty. */
+static ssize_t open_record(struct ferry_tls_chan *t, size_t record_bytes,
+			   void *data, size_t bytes)
+{
+	bool fits = record_bytes <= bytes;
+	uint8_t kind = 0;
+	ssize_t rc = ferry_record_open(&t->from, t->in + t->in_at,
+				       record_bytes, fits ? data : t->opened,
+				       &kind);
+
+	if (rc < 0)
+		return ferry_tls_break(t, (int)rc);
+	if (kind != FERRY_RECORD_APPLICATION)
+		return heed(t, record_bytes);
+	t->in_at += record_bytes;
+	if (fits)
+		return rc;
+	t->opened_at = 0;
+	t->opened_end = (size_t)rc;
+	return bytes ? give_opened(t, data, bytes) : 0;
+}
+
+/* What can be had without waiting: octets; 0: end; -EAGAIN.  Without room what
+ * comes is only opened: 1. */
 static ssize_t open_some(struct ferry_tls_chan *t, void *data, size_t bytes)
 {
-	size_t left;
-	ssize_t rc;
+	ssize_t rc = 0;
 
-	do {
-		left = t->in_end - t->in_at;
-		rc = gnutls_record_recv(t->session, data, bytes);
-	} while (wants_more(rc) && t->in_at < t->in_end &&
-		 t->in_end - t->in_at < left);
-	if (wants_more(rc))
-		return -EAGAIN;
-	if (rc == GNUTLS_E_PREMATURE_TERMINATION)
-		return 0;
-	return rc < 0 ? ferry_tls_break(t, (int)rc) : rc;
+	while (!rc) {
+		size_t have = t->in_end - t->in_at, n;
+
+		if (t->opened_at < t->opened_end)
+			return bytes ? give_opened(t, data, bytes) : 1;
+		n = ferry_record_bytes(t->in + t->in_at, have);
+		if (n == SIZE_MAX)
+			return ferry_tls_break(t, GNUTLS_E_UNEXPECTED_PACKET);
+		if (!n || n > have)
+			return t->ended ? 0 : -EAGAIN;
+		rc = open_record(t, n, data, bytes);
+	}
+	return rc;
 }
 
 static ssize_t open_all(struct ferry_tls_chan *t, const struct iovec *iov,
@@ -177,7 +249,6 @@ static ssize_t open_all(struct ferry_tls_chan *t, const struct iovec *iov,
 {
 	ssize_t all = 0, got = 0;
 
-	pthread_mutex_lock(&t->turn);
 	for (int i = 0; i < n; i++) {
 		char *at = iov[i].iov_base;
 		size_t left = iov[i].iov_len;
@@ -185,22 +256,10 @@ static ssize_t open_all(struct ferry_tls_chan *t, const struct iovec *iov,
 		for (; left; left -= (size_t)got, at += got, all += got) {
 			got = open_some(t, at, left);
 			if (got <= 0)
-				goto out;
+				return all ? all : got;
 		}
 	}
-out:
-	pthread_mutex_unlock(&t->turn);
-	return all ? all : got;
-}
-
-/* What wait() took comes first. */
-static ssize_t give_peeked(struct ferry_tls_chan *t, const struct iovec *iov)
-{
-	while (!iov->iov_len)
-		iov++;
-	*(uint8_t *)iov->iov_base = t->peek;
-	t->peeked = false;
-	return 1;
+	return all;
 }
 
 static bool is_shut(struct ferry_tls_chan *t)
@@ -233,7 +292,7 @@ static ssize_t read_on(struct ferry_tls_chan *t, const struct iovec *iov,
 static ssize_t tls_readv(struct ferry_chan *c, const struct iovec *iov, int n)
 {
 	struct ferry_tls_chan *t = ferry_tls_of(c);
-	ssize_t got = t->peeked ? give_peeked(t, iov) : read_on(t, iov, n);
+	ssize_t got = read_on(t, iov, n);
 
 	if (got > 0)
 		atomic_fetch_add_explicit(&c->read_bytes, (uint64_t)got,
@@ -244,20 +303,14 @@ static ssize_t tls_readv(struct ferry_chan *c, const struct iovec *iov, int n)
 /* Until an octet can be had, or the end, or a failure. */
 static int wait_in(struct ferry_tls_chan *t, int timeout_ms)
 {
-	struct iovec iov = { &t->peek, 1 };
 	struct ferry_chan *inner = t->layer.inner;
 	uint64_t until = ferry_now_ns() + (uint64_t)timeout_ms *
 			 FERRY_NS_PER_MS;
 
-	while (!t->peeked) {
-		ssize_t got = open_all(t, &iov, 1);
+	while (open_some(t, NULL, 0) == -EAGAIN) {
 		uint64_t now = ferry_now_ns();
 		int rc, ms = timeout_ms;
 
-		if (got > 0)
-			t->peeked = true;
-		if (got != -EAGAIN)
-			return 1;
 		if (timeout_ms > 0)
 			ms = now < until ? (int)((until - now) /
 						 FERRY_NS_PER_MS) : 0;
@@ -272,47 +325,78 @@ static int wait_in(struct ferry_tls_chan *t, int timeout_ms)
 
 /* ---- writing --------------------------------------------------------------- */
 
-/* Up to one record, in one piece: the caller's own octets where they lie so. */
-static struct iovec next_record(struct ferry_tls_chan *t, struct iovec **iov,
-				int *n)
+/* What a record may hold, in one piece. */
+static size_t gather(struct ferry_tls_chan *t, const struct iovec *iov, int n)
 {
-	struct iovec whole = **iov;
 	size_t have = 0;
 
-	if (whole.iov_len >= FERRY_TLS_RECORD || *n == 1) {
-		if (whole.iov_len > FERRY_TLS_RECORD)
-			whole.iov_len = FERRY_TLS_RECORD;
-		ferry_iov_advance(iov, n, whole.iov_len);
-		return whole;
-	}
-	while (*n && have < FERRY_TLS_RECORD) {
-		size_t take = (*iov)->iov_len;
+	for (int i = 0; i < n && have < sizeof(t->plain); i++) {
+		size_t take = iov[i].iov_len;
 
-		if (take > FERRY_TLS_RECORD - have)
-			take = FERRY_TLS_RECORD - have;
-		memcpy(t->plain + have, (*iov)->iov_base, take);
+		if (take > sizeof(t->plain) - have)
+			take = sizeof(t->plain) - have;
+		memcpy(t->plain + have, iov[i].iov_base, take);
 		have += take;
-		ferry_iov_advance(iov, n, take);
 	}
-	return (struct iovec){ t->plain, have };
+	return have;
 }
 
-/* A peer may have asked for shorter records than we make. */
-static ssize_t seal_one(struct ferry_tls_chan *t, const struct iovec *r)
+/* The session's own way: says what it has to say, tells by what it takes how
+ * long the peer wants its records, and hands over to us. */
+static ssize_t seal_by_session(struct ferry_tls_chan *t,
+			       const struct iovec *iov, int n)
 {
-	const char *at = r->iov_base;
-	size_t left = r->iov_len;
+	size_t bytes = gather(t, iov, n);
+	ssize_t rc = gnutls_record_send(t->session, t->plain, bytes);
 
-	while (left) {
-		ssize_t rc = gnutls_record_send(t->session, at, left);
+	if (rc > 0 && bytes == FERRY_RECORD_DATA) {
+		int took = ferry_record_take(&t->to, t->session);
 
-		if (rc <= 0)
-			return ferry_tls_break(t, rc ? (int)rc :
-					       GNUTLS_E_INTERNAL_ERROR);
-		at += rc;
-		left -= (size_t)rc;
+		if (took)
+			return took;
+		t->most_bytes = (size_t)rc;
 	}
-	return (ssize_t)r->iov_len;
+	return rc ? rc : GNUTLS_E_INTERNAL_ERROR;
+}
+
+/* A cipher's keys are good for so many records (RFC 8446, 5.5). */
+static int renew_keys(struct ferry_tls_chan *t)
+{
+	int rc = ferry_record_yield(&t->to, t->session);
+
+	t->most_bytes = 0;
+	return rc ? rc : gnutls_session_key_update(t->session, 0);
+}
+
+static ssize_t seal_here(struct ferry_tls_chan *t, const struct iovec *iov,
+			 int n)
+{
+	struct ferry_iov_cut cut;
+	uint64_t bytes;
+	ssize_t rc;
+
+	ferry_iov_cut(&cut, iov, n, t->most_bytes);
+	bytes = ferry_iov_bytes(cut.iov, cut.n);
+	rc = ferry_record_seal(&t->to, cut.iov, cut.n, bytes,
+			       t->out + t->out_bytes);
+	if (rc < 0)
+		return rc;
+	t->out_bytes += (size_t)rc;
+	return (ssize_t)bytes;
+}
+
+/* One record into `out`.  Octets of iov, or a code of GnuTLS. */
+static ssize_t seal_one(struct ferry_tls_chan *t, const struct iovec *iov,
+			int n)
+{
+	if (t->to.aead && t->to.number >= t->renew_at) {
+		int rc = renew_keys(t);
+
+		if (rc)
+			return rc;
+	}
+	return t->to.aead ? seal_here(t, iov, n) :
+			     seal_by_session(t, iov, n);
 }
 
 /* Some records into `out`.  Octets or -errno. */
@@ -322,11 +406,11 @@ static ssize_t seal(struct ferry_tls_chan *t, struct iovec *iov, int n)
 
 	ferry_iov_advance(&iov, &n, 0);
 	for (unsigned i = 0; i < FERRY_TLS_BATCH && n; i++) {
-		struct iovec r = next_record(t, &iov, &n);
-		ssize_t rc = seal_one(t, &r);
+		ssize_t rc = seal_one(t, iov, n);
 
 		if (rc < 0)
-			return rc;
+			return ferry_tls_break(t, (int)rc);
+		ferry_iov_advance(&iov, &n, (size_t)rc);
 		all += rc;
 	}
 	return all;
@@ -342,7 +426,7 @@ static ssize_t tls_writev(struct ferry_chan *c, const struct iovec *iov, int n)
 	if (rc)
 		return is_shut(t) ? -ESHUTDOWN : rc;
 	ferry_iov_cut(&cut, iov, n,
-		      (uint64_t)FERRY_TLS_BATCH * FERRY_TLS_RECORD);
+		      (uint64_t)FERRY_TLS_BATCH * FERRY_RECORD_DATA);
 	pthread_mutex_lock(&t->turn);
 	put = seal(t, cut.iov, cut.n);
 	pthread_mutex_unlock(&t->turn);
@@ -387,11 +471,23 @@ static void say_bye(struct ferry_tls_chan *t)
 
 	if (atomic_load(&t->broken) || is_shut(t) || t->out_bytes)
 		return;
-	if (gnutls_bye(t->session, GNUTLS_SHUT_WR) || !t->out_bytes ||
+	if (ferry_record_yield(&t->to, t->session) ||
+	    gnutls_bye(t->session, GNUTLS_SHUT_WR) || !t->out_bytes ||
 	    inner->ops->wait(inner, POLLOUT, 0) != 1)
 		return;
 	iov = (struct iovec){ t->out, t->out_bytes };
 	(void)!inner->ops->writev(inner, &iov, 1);
+}
+
+static void end_session(struct ferry_tls_chan *t)
+{
+	ferry_record_fini(&t->from);
+	ferry_record_fini(&t->to);
+	if (t->session)
+		gnutls_deinit(t->session);
+	pthread_mutex_destroy(&t->turn);
+	explicit_bzero(t->opened, sizeof(t->opened));
+	explicit_bzero(t->plain, sizeof(t->plain));
 }
 
 static void tls_close(struct ferry_chan *c)
@@ -399,9 +495,7 @@ static void tls_close(struct ferry_chan *c)
 	struct ferry_tls_chan *t = ferry_tls_of(c);
 
 	say_bye(t);
-	gnutls_deinit(t->session);
-	pthread_mutex_destroy(&t->turn);
-	explicit_bzero(t->plain, sizeof(t->plain));
+	end_session(t);
 	ferry_layer_close(c);
 }
 
@@ -432,12 +526,18 @@ static bool is_two_way(struct ferry_chan *c, struct ferry_err *e)
 /* The channel above stays below's owner only if all went well. */
 static void unmake(struct ferry_tls_chan *t)
 {
-	if (t->session)
-		gnutls_deinit(t->session);
-	pthread_mutex_destroy(&t->turn);
+	end_session(t);
 	pthread_cond_destroy(&t->layer.shut_cond);
 	pthread_mutex_destroy(&t->layer.lock);
 	free(t);
+}
+
+static int take_reading(struct ferry_tls_chan *t, struct ferry_err *e)
+{
+	int rc = ferry_record_take(&t->from, t->session);
+
+	return rc ? ferry_tls_err(e, FERRY_E_UNSUPPORTED, rc, "TLS: records") :
+	       0;
 }
 
 struct ferry_chan *ferry_chan_tls(struct ferry_chan *inner,
@@ -458,7 +558,10 @@ struct ferry_chan *ferry_chan_tls(struct ferry_chan *inner,
 	}
 	ferry_layer_init(&t->layer, &tls_ops, inner);
 	pthread_mutex_init(&t->turn, NULL);
-	if (ferry_tls_greet(t, tls, host, timeout_ms, cancel, e)) {
+	t->from.reads = true;
+	t->renew_at = FERRY_TLS_RENEW;
+	if (ferry_tls_greet(t, tls, host, timeout_ms, cancel, e) ||
+	    take_reading(t, e)) {
 		unmake(t);
 		return NULL;
 	}

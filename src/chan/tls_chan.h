@@ -9,9 +9,16 @@
  * let either direction touch the other's state (GnuTLS alone promises that
  * only without them); and several records share a system call.
  *
- * Threads: `turn` guards the session and the length of `out`.  The writer
- *          alone takes octets out of `out`; `in` is the reader's, whose
- *          calls alone make the session pull.
+ * Records of data are opened and sealed here (tls_record.h), from `in` to where
+ * the caller wants them, and from where the caller has them to `out`.  The
+ * session has what is left: the handshake, new keys, alerts.  It writes until a
+ * whole record of its own has told how long they may be, and again when it has
+ * heard something that it may have to answer.
+ *
+ * Threads: `turn` guards the session, `to`, `most_bytes` and the length of
+ *          `out`.  The writer alone takes octets out of `out`; `in`, `opened`
+ *          and `from` are the reader's, whose calls alone make the session
+ *          pull.
  */
 #ifndef FERRY_CHAN_TLS_CHAN_H
 #define FERRY_CHAN_TLS_CHAN_H
@@ -20,13 +27,14 @@
 
 #include "chan/layer.h"
 #include "chan/tls_priv.h"
+#include "chan/tls_record.h"
 
-#define FERRY_TLS_RECORD	16384u	/* what a record holds */
-#define FERRY_TLS_SEALED	(FERRY_TLS_RECORD + 256u)
-#define FERRY_TLS_BATCH		4u	/* records to a system call */
-#define FERRY_TLS_IN_BYTES	(FERRY_TLS_BATCH * FERRY_TLS_SEALED)
+#define FERRY_TLS_BATCH		8u	/* records to a system call */
+#define FERRY_TLS_IN_BYTES	(FERRY_TLS_BATCH * FERRY_RECORD_MAX)
 /* A handshake's flight, or key updates and alerts in between. */
 #define FERRY_TLS_OUT_BYTES	(FERRY_TLS_IN_BYTES + 65536u)
+/* Far below what any of the ciphers is good for (2^24.5 records). */
+#define FERRY_TLS_RENEW		(UINT64_C(1) << 23)
 
 struct ferry_tls_chan {
 	struct ferry_layer layer;
@@ -34,19 +42,22 @@ struct ferry_tls_chan {
 	pthread_mutex_t	 turn;
 
 	size_t		 in_at, in_end;
-	bool		 ended;		/* below: end of stream */
+	size_t		 pull_end;	/* the session's record; 0: all */
+	bool		 ended;		/* end of stream */
 	size_t		 out_bytes;
 
-	/* Reader: an octet that wait() had to take to see what there is. */
-	bool		 peeked;
-	uint8_t		 peek;
+	struct ferry_record_way from, to;
+	size_t		 most_bytes;	/* of a record that is written */
+	uint64_t	 renew_at;	/* number of a record: new keys */
+	size_t		 opened_at, opened_end;
 
 	_Atomic int	 broken;	/* -errno of the first failure */
 	char		 why[96];
 
 	uint8_t		 in[FERRY_TLS_IN_BYTES];
 	uint8_t		 out[FERRY_TLS_OUT_BYTES];
-	uint8_t		 plain[FERRY_TLS_RECORD];	/* writer: gathered */
+	uint8_t		 opened[FERRY_RECORD_BODY];
+	uint8_t		 plain[FERRY_RECORD_DATA];	/* for the session */
 };
 
 static inline struct ferry_tls_chan *ferry_tls_of(struct ferry_chan *c)

@@ -376,6 +376,7 @@ static void rekey(struct ferry_chan *c)
 	struct ferry_tls_chan *t = ferry_tls_of(c);
 
 	pthread_mutex_lock(&t->turn);
+	assert_ok(ferry_record_yield(&t->to, t->session));
 	assert_ok(gnutls_session_key_update(t->session, GNUTLS_KU_PEER));
 	pthread_mutex_unlock(&t->turn);
 }
@@ -401,6 +402,80 @@ static void new_keys_come_into_use_while_octets_go_both_ways(void **state)
 		job_start(&job[3], send_big, p.server.chan);
 		for (int k = 0; k < 4; k++)
 			assert_int_equal(job_result(&job[k]), 0);
+	}
+	teardown(&p);
+	remove_tree(&tmp);
+}
+
+/* By itself, too, when they have served for long. */
+static void keys_are_renewed_in_time(void **state)
+{
+	struct ferry_tls_chan *t;
+	struct job job[4];
+	struct tmp tmp;
+	struct pair p;
+	char dir[96];
+
+	(void)state;
+	tmp_make(&tmp);
+	snprintf(dir, sizeof(dir), "%s", tmp_path(&tmp, "creds"));
+	make_psk(dir);
+	setup(&p, dir, dir);
+	must_meet(&p);
+	t = ferry_tls_of(p.client.chan);
+	t->renew_at = 100;	/* BIG is 192 records, and as many again */
+	for (int i = 0; i < 2; i++) {
+		job_start(&job[0], recv_big, p.client.chan);
+		job_start(&job[1], recv_big, p.server.chan);
+		job_start(&job[2], send_big, p.client.chan);
+		job_start(&job[3], send_big, p.server.chan);
+		for (int k = 0; k < 4; k++)
+			assert_int_equal(job_result(&job[k]), 0);
+	}
+	assert_true(t->to.number <= 100);
+	assert_true(ferry_tls_of(p.server.chan)->from.number <= 100);
+	assert_true(ferry_tls_of(p.server.chan)->to.number > 100);
+	teardown(&p);
+	remove_tree(&tmp);
+}
+
+#define IN_A_RECORD(kind, bytes)	kind, 3, 3, (bytes) >> 8, (bytes) & 255
+
+static const struct { const char *why; uint8_t octets[64]; size_t n; }
+no_records[] = {
+	{ "longer than any", { IN_A_RECORD(23, 0xffff) }, 5 },
+	{ "by one octet", { IN_A_RECORD(23, 16384 + 257) }, 5 },
+	{ "a tag alone", { IN_A_RECORD(23, 16) }, 21 },
+	{ "nothing at all", { IN_A_RECORD(23, 0) }, 5 },
+	{ "sealed by nobody", { IN_A_RECORD(23, 59) }, 64 },
+	{ "an alert in plain", { IN_A_RECORD(21, 2), 2, 40 }, 7 },
+	{ "an end in plain", { IN_A_RECORD(21, 2), 1, 0 }, 7 },
+	{ "a handshake in plain", { IN_A_RECORD(22, 5), 24, 0, 0, 1, 0 }, 10 },
+	{ "not of this time", { "RUN\n RUN\n" }, 9 },
+};
+
+/* Who cannot seal says nothing here, least of all that this was the end. */
+static void what_is_no_record_ends_it(void **state)
+{
+	struct ferry_err err;
+	struct tmp tmp;
+	struct pair p;
+	char dir[96];
+	uint8_t octet;
+
+	(void)state;
+	tmp_make(&tmp);
+	snprintf(dir, sizeof(dir), "%s", tmp_path(&tmp, "creds"));
+	make_psk(dir);
+	setup(&p, dir, dir);
+	for (size_t i = 0; i < FERRY_LEN(no_records); i++) {
+		must_meet(&p);
+		assert_ok(ferry_chan_write(p.client.inner, no_records[i].octets,
+					   no_records[i].n, &err));
+		if (!ferry_chan_read(p.server.chan, &octet, 1, &err) ||
+		    err.code != FERRY_E_IO || !strstr(err.msg, "TLS"))
+			fail_msg("%s: %s", no_records[i].why, err.msg);
+		part(&p);
 	}
 	teardown(&p);
 	remove_tree(&tmp);
@@ -797,6 +872,8 @@ int main(void)
 		TEST(a_blocked_read_and_write_end_with_shutdown),
 		TEST(an_octet_that_was_changed_ends_it),
 		TEST(new_keys_come_into_use_while_octets_go_both_ways),
+		TEST(keys_are_renewed_in_time),
+		TEST(what_is_no_record_ends_it),
 		TEST(a_peer_may_want_small_records),
 		TEST(a_flood_of_new_keys_is_refused),
 		TEST(who_is_not_who_it_should_be_is_refused),
