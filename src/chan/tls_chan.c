@@ -389,13 +389,13 @@ static ssize_t seal_here(struct ferry_tls_chan *t, const struct iovec *iov,
 static ssize_t seal_one(struct ferry_tls_chan *t, const struct iovec *iov,
 			int n)
 {
-	if (t->to.aead && t->to.number >= t->renew_at) {
+	if (t->to.cipher && t->to.number >= t->renew_at) {
 		int rc = renew_keys(t);
 
 		if (rc)
 			return rc;
 	}
-	return t->to.aead ? seal_here(t, iov, n) :
+	return t->to.cipher ? seal_here(t, iov, n) :
 			     seal_by_session(t, iov, n);
 }
 

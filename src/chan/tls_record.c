@@ -39,7 +39,7 @@ int ferry_record_take(struct ferry_record_way *w, gnutls_session_t session)
 	uint8_t number[NUMBER_BYTES];
 	int rc;
 
-	if (w->aead)
+	if (w->cipher)
 		return 0;
 	rc = gnutls_record_get_state(session, w->reads, &mac, &iv, &key,
 				     number);
@@ -47,12 +47,9 @@ int ferry_record_take(struct ferry_record_way *w, gnutls_session_t session)
 		return rc;
 	if (iv.size != sizeof(w->iv))
 		return GNUTLS_E_INTERNAL_ERROR;
-	rc = gnutls_aead_cipher_init(&w->aead, gnutls_cipher_get(session),
-				     &key);
-	if (rc) {
-		w->aead = NULL;
-		return rc;
-	}
+	w->cipher = ferry_cipher_new(gnutls_cipher_get(session), &key);
+	if (!w->cipher)
+		return GNUTLS_E_MEMORY_ERROR;
 	memcpy(w->iv, iv.data, sizeof(w->iv));
 	w->number = number_decode(number);
 	return 0;
@@ -62,7 +59,7 @@ int ferry_record_yield(struct ferry_record_way *w, gnutls_session_t session)
 {
 	uint8_t number[NUMBER_BYTES];
 
-	if (!w->aead)
+	if (!w->cipher)
 		return 0;
 	number_encode(number, w->number);
 	ferry_record_fini(w);
@@ -71,9 +68,8 @@ int ferry_record_yield(struct ferry_record_way *w, gnutls_session_t session)
 
 void ferry_record_fini(struct ferry_record_way *w)
 {
-	if (w->aead)
-		gnutls_aead_cipher_deinit(w->aead);
-	w->aead = NULL;
+	ferry_cipher_free(w->cipher);
+	w->cipher = NULL;
 	explicit_bzero(w->iv, sizeof(w->iv));
 }
 
@@ -105,20 +101,19 @@ ssize_t ferry_record_seal(struct ferry_record_way *w, const struct iovec *iov,
 {
 	uint8_t nonce[FERRY_RECORD_IV], kind = FERRY_RECORD_APPLICATION;
 	size_t body = bytes + 1 + FERRY_RECORD_TAG;
-	giovec_t head = { out, FERRY_RECORD_HEAD };
-	giovec_t piece[FERRY_RECORD_IOVS + 1];
+	struct ferry_cipher_head head = { nonce, out, FERRY_RECORD_HEAD };
+	struct iovec piece[FERRY_RECORD_IOVS + 1];
 	int rc;
 
 	assert(n > 0 && n <= FERRY_RECORD_IOVS && bytes > 0 &&
 	       bytes <= FERRY_RECORD_DATA && w->number < UINT64_MAX);
 	memcpy(piece, iov, (size_t)n * sizeof(*iov));
-	piece[n] = (giovec_t){ &kind, 1 };
+	piece[n] = (struct iovec){ &kind, 1 };
 	memcpy(out, (const uint8_t[]){ kind, 3, 3, (uint8_t)(body >> 8),
 				       (uint8_t)body }, FERRY_RECORD_HEAD);
 	make_nonce(w, nonce);
-	rc = gnutls_aead_cipher_encryptv(w->aead, nonce, sizeof(nonce), &head,
-					 1, FERRY_RECORD_TAG, piece, n + 1,
-					 out + FERRY_RECORD_HEAD, &body);
+	rc = w->cipher->ops->seal(w->cipher, &head, piece, n + 1,
+				  out + FERRY_RECORD_HEAD);
 	if (rc)
 		return rc;
 	w->number++;
@@ -129,6 +124,7 @@ ssize_t ferry_record_open(struct ferry_record_way *w, const uint8_t *record,
 			  size_t record_bytes, uint8_t *data, uint8_t *kind)
 {
 	uint8_t nonce[FERRY_RECORD_IV];
+	struct ferry_cipher_head head = { nonce, record, FERRY_RECORD_HEAD };
 	size_t bytes;
 	int rc;
 
@@ -140,11 +136,8 @@ ssize_t ferry_record_open(struct ferry_record_way *w, const uint8_t *record,
 		return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
 	bytes = record_bytes - FERRY_RECORD_HEAD - FERRY_RECORD_TAG;
 	make_nonce(w, nonce);
-	rc = gnutls_aead_cipher_decrypt(w->aead, nonce, sizeof(nonce), record,
-					FERRY_RECORD_HEAD, FERRY_RECORD_TAG,
-					record + FERRY_RECORD_HEAD,
-					record_bytes - FERRY_RECORD_HEAD,
-					data, &bytes);
+	rc = w->cipher->ops->open(w->cipher, &head, record + FERRY_RECORD_HEAD,
+				  bytes, data);
 	if (rc)
 		return rc;
 	while (bytes && !data[bytes - 1])

@@ -14,20 +14,21 @@
 #ifndef FERRY_CHAN_TLS_RECORD_H
 #define FERRY_CHAN_TLS_RECORD_H
 
-#include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "chan/tls_cipher.h"
+
 #define FERRY_RECORD_HEAD	5u
-#define FERRY_RECORD_TAG	16u
+#define FERRY_RECORD_TAG	FERRY_CIPHER_TAG
 #define FERRY_RECORD_DATA	16384u	/* what a record holds */
 #define FERRY_RECORD_INNER	(FERRY_RECORD_DATA + 1u)	/* and its kind */
 #define FERRY_RECORD_BODY	(FERRY_RECORD_DATA + 256u)
 #define FERRY_RECORD_MAX	(FERRY_RECORD_HEAD + FERRY_RECORD_BODY)
-#define FERRY_RECORD_IV		12u
+#define FERRY_RECORD_IV		FERRY_CIPHER_NONCE
 
 enum ferry_record_kind {
 	FERRY_RECORD_CIPHER_CHANGE = 20,	/* the first kind */
@@ -37,7 +38,7 @@ enum ferry_record_kind {
 /* One direction. */
 struct ferry_record_way {
 	bool		 reads;
-	gnutls_aead_cipher_hd_t aead;	/* NULL: it is the session's */
+	struct ferry_cipher *cipher;	/* NULL: it is the session's */
 	uint8_t		 iv[FERRY_RECORD_IV];
 	uint64_t	 number;	/* of the next record */
 };

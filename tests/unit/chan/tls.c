@@ -481,6 +481,74 @@ static void what_is_no_record_ends_it(void **state)
 	remove_tree(&tmp);
 }
 
+static const struct { gnutls_cipher_algorithm_t algorithm; unsigned key; }
+ciphers[] = {
+	{ GNUTLS_CIPHER_AES_128_GCM, 16 },
+	{ GNUTLS_CIPHER_AES_256_GCM, 32 },
+};
+
+/* Octets of the first, the second and the third piece. */
+static const size_t cuts[][3] = {
+	{ 1 }, { 15, 1 }, { 16, 16 }, { 17, 3, 1 }, { 1, 255, 1 },
+	{ 1100, 4096, 4096 }, { 16384, 1 }, { 12, 16372, 1 }, { 5, 16379, 1 },
+	{ 8192, 8192, 1 },
+};
+
+static void same_octets(struct ferry_cipher *a, struct ferry_cipher *b,
+			const size_t cut[3])
+{
+	static uint8_t plain[20000], out[2][20000], back[20000];
+	const uint8_t nonce[12] = { 1, 2, 3 };
+	struct ferry_cipher_head head = { nonce, plain, 5 };
+	size_t bytes = cut[0] + cut[1] + cut[2];
+	struct iovec iov[3] = {
+		{ plain, cut[0] }, { plain + cut[0], cut[1] },
+		{ plain + cut[0] + cut[1], cut[2] },
+	};
+	int n = cut[2] ? 3 : cut[1] ? 2 : 1;
+
+	for (size_t i = 0; i < sizeof(plain); i++)
+		plain[i] = (uint8_t)(i * 31 + (i >> 8));
+	assert_ok(a->ops->seal(a, &head, iov, n, out[0]));
+	assert_ok(b->ops->seal(b, &head, iov, n, out[1]));
+	assert_memory_equal(out[0], out[1], bytes + FERRY_CIPHER_TAG);
+	assert_ok(b->ops->open(b, &head, out[0], bytes, back));
+	assert_memory_equal(back, plain, bytes);
+	assert_ok(a->ops->open(a, &head, out[1], bytes, back));
+	assert_memory_equal(back, plain, bytes);
+	for (size_t at = 0; at < bytes + FERRY_CIPHER_TAG;
+	     at += 1 + at * 3 / 2) {
+		out[0][at] ^= 0x40;
+		assert_int_not_equal(a->ops->open(a, &head, out[0], bytes,
+						  back), 0);
+		assert_int_not_equal(b->ops->open(b, &head, out[0], bytes,
+						  back), 0);
+		out[0][at] ^= 0x40;
+	}
+}
+
+static void either_library_makes_the_same_of_it(void **state)
+{
+	uint8_t octets[32] = { 7, 6, 5 };
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(ciphers); i++) {
+		gnutls_datum_t key = { octets, ciphers[i].key };
+		struct ferry_cipher *a = ferry_cipher_new_gnutls(
+			ciphers[i].algorithm, &key);
+		struct ferry_cipher *b = ferry_cipher_new(
+			ciphers[i].algorithm, &key);
+
+		assert_non_null(a);
+		assert_non_null(b);
+		print_message("%s beside GnuTLS\n", b->ops->maker);
+		for (size_t k = 0; k < FERRY_LEN(cuts); k++)
+			same_octets(a, b, cuts[k]);
+		ferry_cipher_free(a);
+		ferry_cipher_free(b);
+	}
+}
+
 /* A peer of another make, with little memory: as much as it reads. */
 struct small {
 	int		 fd;
@@ -874,6 +942,7 @@ int main(void)
 		TEST(new_keys_come_into_use_while_octets_go_both_ways),
 		TEST(keys_are_renewed_in_time),
 		TEST(what_is_no_record_ends_it),
+		TEST(either_library_makes_the_same_of_it),
 		TEST(a_peer_may_want_small_records),
 		TEST(a_flood_of_new_keys_is_refused),
 		TEST(who_is_not_who_it_should_be_is_refused),
