@@ -109,7 +109,7 @@ def park_it(vm, one, folder, postcopy):
 def serve_it(vm, one, *words, caps=()):
     if caps:
         capabilities(vm, *caps)
-    path = vm.serial.replace(".serial", ".in")
+    path = vm.output.replace(".log", ".in")
     vm.qmp("migrate-incoming", uri=f"unix:{path}")
     done = subprocess.run(
         [os.environ["FERRY"], "serve", "--quiet", *words, one.image,
