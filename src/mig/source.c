@@ -488,6 +488,7 @@ void ferry_source_free(struct ferry_source *s)
 {
 	if (!s)
 		return;
+	ferry_source_await_leave(s);
 	atomic_store(&s->orders.quit, true);
 	atomic_store(&s->orders.cancel, true);
 	if (s->conductor.started) {

@@ -80,11 +80,10 @@ void ferry_source_fall_back(struct ferry_source *s,
 		s->vm->ops.resume(s->vm->opaque);
 	ferry_outflow_stop(s);
 	ferry_outflow_stop_tracking(s);
+	ferry_source_plan_leave(s, err);
 	ferry_status_fail(&s->status, cancelled ? FERRY_STATE_CANCELLED :
 			  FERRY_STATE_FAILED, err);
-	/* Else it was told on the link that there is. */
-	if (ferry_err_is_link(err))
-		ferry_source_take_leave(s, err);
+	ferry_source_take_leave(s, err);
 }
 
 /* The target need not wait for us to come back. */

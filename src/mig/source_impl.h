@@ -86,6 +86,7 @@ struct ferry_comeback {
 	bool		 back;		/* asked: the VM is to go on here */
 	bool		 burnt;		/* it does */
 	bool		 was_halted;	/* before that */
+	bool		 leaving;	/* the target may not know that it failed */
 	struct ferry_err refused;	/* why it does not */
 	struct ferry_err never;		/* why it cannot be; code 0: it can */
 	/* conductor: */
@@ -308,9 +309,16 @@ bool ferry_source_await_turn(struct ferry_source *s, bool halted);
 FERRY_CHECKED int ferry_source_reconnect(struct ferry_source *s, bool *all,
 					 struct ferry_err *e);
 
-/* It failed for this reason, and the target may not know. */
+/* It failed for this reason, and the target may not know: before anybody sees
+ * that it failed, and after. */
+void ferry_source_plan_leave(struct ferry_source *s,
+			     const struct ferry_err *why);
 void ferry_source_take_leave(struct ferry_source *s,
 			     const struct ferry_err *why);
+
+/* Until the target knows, for a second at most: else it turns the next
+ * migration of this VM away.  Whoever frees it. */
+void ferry_source_await_leave(struct ferry_source *s);
 
 /* Paused: until when that is no end, and whether it can be helped at all. */
 void ferry_source_note_pause(struct ferry_source *s, bool halted);

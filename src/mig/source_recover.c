@@ -26,6 +26,7 @@
 #include "base/clock.h"
 
 #define REFUSALS	3u	/* then there is no leave to be taken */
+#define LEAVE_NS	FERRY_NS_PER_S	/* so long a new one waits for it */
 
 /* ---- turns ---------------------------------------------------------------- */
 
@@ -151,6 +152,16 @@ bool ferry_source_await_turn(struct ferry_source *s, bool halted)
 
 /* ---- leave -------------------------------------------------------------------- */
 
+static void set_leaving(struct ferry_source *s, bool leaving)
+{
+	struct ferry_comeback *c = &s->comeback;
+
+	pthread_mutex_lock(&c->lock);
+	c->leaving = leaving;
+	pthread_cond_broadcast(&c->changed);
+	pthread_mutex_unlock(&c->lock);
+}
+
 /* True when there is no more to say. */
 static bool say_leave(struct ferry_source *s, const struct ferry_err *why)
 {
@@ -160,9 +171,21 @@ static bool say_leave(struct ferry_source *s, const struct ferry_err *why)
 	if (said)
 		ferry_speak_abort(&s->speak, why->msg);
 	ferry_source_close_main(s);
+	/* Who does not let go of the last link yet will in a moment. */
+	if (err.code != FERRY_E_STATE)
+		set_leaving(s, false);
 	/* It knows nothing of us, or does not let go of the last link. */
 	return said || (err.code == FERRY_E_STATE &&
 			s->comeback.backoff.attempt > REFUSALS);
+}
+
+void ferry_source_plan_leave(struct ferry_source *s,
+			     const struct ferry_err *why)
+{
+	/* Else it was told on the link that there is. */
+	if (ferry_err_is_link(why) && s->packaged &&
+	    (s->features & FERRY_FEATURE_RECOVER))
+		set_leaving(s, true);
 }
 
 void ferry_source_take_leave(struct ferry_source *s,
@@ -170,13 +193,26 @@ void ferry_source_take_leave(struct ferry_source *s,
 {
 	struct ferry_comeback *c = &s->comeback;
 
-	if (!s->packaged || !(s->features & FERRY_FEATURE_RECOVER))
+	if (!c->leaving)
 		return;
 	ferry_source_close_main(s);
 	ferry_backoff_anew(&c->backoff, ferry_now_ns());
 	while (next_turn(s, ferry_now_ns()) != UINT64_MAX &&
 	       ferry_source_await_turn(s, true) && !say_leave(s, why))
 		;
+	set_leaving(s, false);
+}
+
+void ferry_source_await_leave(struct ferry_source *s)
+{
+	struct ferry_comeback *c = &s->comeback;
+	uint64_t until = ferry_now_ns() + LEAVE_NS;
+
+	pthread_mutex_lock(&c->lock);
+	while (c->leaving && ferry_cond_wait_until(&c->changed, &c->lock,
+						   until))
+		;
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* ---- one attempt -------------------------------------------------------------- */

@@ -205,6 +205,50 @@ static void an_undecided_source_hears_that_the_target_was_cancelled(
 	}
 }
 
+/* ---- a source that is freed as soon as it has failed ---------------------------------- */
+
+static bool has_failed(struct rig *r)
+{
+	return ferry_status_state(&r->source->status) == FERRY_STATE_FAILED;
+}
+
+/* In the loader: its LOADED does not arrive. */
+static void break_the_link_for_good(struct rig *r, enum rig_moment m,
+				    unsigned arg)
+{
+	(void)arg;
+	if (m != RIG_LOAD)
+		return;
+	ferry_source_break_main(r->source);
+	seen.broken = soon(has_failed, r);
+}
+
+/* Who starts another migration frees the last: the target, which would wait an
+ * hour for that one, knows by then. */
+static void a_source_that_is_freed_as_it_fails_has_told_the_target(void **state)
+{
+	static const struct rig_config cfg[] = {
+		{ SMALL, .hook = break_the_link_for_good, .param = { AT_ONCE } },
+		{ SMALL, .hook = break_the_link_for_good,
+		  .param = { { "postcopy-ram", "off" } } },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < FERRY_LEN(cfg); i++) {
+		struct rig r;
+
+		memset(&seen, 0, sizeof(seen));
+		rig_init(&r, &cfg[i]);
+		rig_start(&r);
+		assert_true(soon(has_failed, &r));
+		ferry_source_free(r.source);
+		r.source = NULL;
+		rig_finish_target(&r);
+		assert_true(seen.broken && r.src.running && !r.dst.running);
+		rig_fini(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +257,8 @@ int main(void)
 			a_start_that_fails_behind_a_recovery_gives_the_vm_back),
 		cmocka_unit_test(
 			an_undecided_source_hears_that_the_target_was_cancelled),
+		cmocka_unit_test(
+			a_source_that_is_freed_as_it_fails_has_told_the_target),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
