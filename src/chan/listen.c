@@ -8,6 +8,7 @@
  */
 #include "chan/uri.h"
 
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,17 +173,37 @@ static bool is_passing(int sys)
 	       sys == ENETDOWN || sys == EHOSTUNREACH || sys == ENETUNREACH;
 }
 
+static struct ferry_chan *take(int fd, const struct sockaddr_storage *from,
+			       socklen_t bytes, struct ferry_err *e)
+{
+	struct ferry_chan *chan = ferry_socket_new(fd, e);
+	char host[64] = "a unix socket";
+
+	if (!chan)
+		return NULL;
+	if (from->ss_family != AF_UNIX &&
+	    getnameinfo((const struct sockaddr *)from, bytes, host,
+			sizeof(host), NULL, 0, NI_NUMERICHOST))
+		snprintf(host, sizeof(host), "somewhere");
+	ferry_chan_set_name(chan, "from %s", host);
+	return chan;
+}
+
 struct ferry_chan *ferry_listener_accept(struct ferry_listener *l,
 					 struct ferry_err *e)
 {
+	struct sockaddr_storage from = { 0 };
 	char text[FERRY_URI_SHOWN];
+	socklen_t bytes;
 	int fd;
 
 	do {
-		fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
+		bytes = sizeof(from);
+		fd = accept4(l->fd, (struct sockaddr *)&from, &bytes,
+			     SOCK_CLOEXEC);
 	} while (fd < 0 && is_passing(errno));
 	if (fd >= 0)
-		return ferry_socket_new(fd, e);
+		return take(fd, &from, bytes, e);
 
 	if (errno == EAGAIN) {
 		ferry_err_set(e, FERRY_E_TIMEOUT, 0, "nobody is waiting");

@@ -73,7 +73,8 @@ struct ferry_listener *ferry_listen(const struct ferry_uri *u,
 /* For poll(): readable when accept would not block. */
 int ferry_listener_fd(const struct ferry_listener *l);
 
-/* NULL and *e; FERRY_E_TIMEOUT when nobody is waiting (never blocks). */
+/* NULL and *e; FERRY_E_TIMEOUT when nobody is waiting (never blocks).  Its name
+ * tells where it is from. */
 struct ferry_chan *ferry_listener_accept(struct ferry_listener *l,
 					 struct ferry_err *e);
 

@@ -12,6 +12,7 @@
 #include "mig/target_impl.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -119,6 +120,13 @@ static void heard(struct ferry_target *t, struct ferry_visitor *v)
 	pthread_mutex_unlock(&t->lock);
 }
 
+static void turn_away(struct ferry_target *t, const char *who,
+		      const struct ferry_err *why)
+{
+	ferry_log(&t->status.log, FERRY_LOG_WARN,
+		  "turned a connection away (%s): %s", who, why->msg);
+}
+
 /* Takes it, also when it is turned away. */
 static struct ferry_chan *greet(struct ferry_target *t, struct ferry_chan *chan,
 				struct ferry_visitor *v, struct ferry_err *e)
@@ -132,8 +140,7 @@ static struct ferry_chan *greet(struct ferry_target *t, struct ferry_chan *chan,
 	if (tls)
 		return tls;
 	heard(t, v);
-	ferry_log(&t->status.log, FERRY_LOG_WARN,
-		  "turned a connection away: %s", e->msg);
+	turn_away(t, chan->name, e);
 	ferry_chan_close(chan);
 	return NULL;
 }
@@ -144,8 +151,10 @@ static int admit(struct ferry_target *t, struct ferry_chan *chan,
 	uint32_t ms = ferry_patience_ms(&t->params);
 	struct introduction i = { 0 };
 	struct ferry_inbuf in = { 0 };
+	char who[sizeof(chan->name)];
 	int rc;
 
+	snprintf(who, sizeof(who), "%s", chan->name);
 	chan = greet(t, chan, v, e);
 	if (!chan)
 		return -1;
@@ -159,8 +168,7 @@ static int admit(struct ferry_target *t, struct ferry_chan *chan,
 	ferry_hello_fini(&i.hello);
 	if (!rc)
 		return 0;
-	ferry_log(&t->status.log, FERRY_LOG_WARN,
-		  "turned a connection away: %s", e->msg);
+	turn_away(t, who, e);
 	if (in.chan)	/* nobody has taken it */
 		ferry_chan_close(chan);
 	ferry_inbuf_fini(&in);
@@ -233,7 +241,6 @@ static void let_in(struct ferry_target *t, struct ferry_listener *l)
 
 	if (!chan)
 		return;
-	ferry_chan_set_name(chan, "new");
 	v = free_place(t);
 	v->target = t;
 	v->chan = chan;

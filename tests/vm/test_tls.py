@@ -309,7 +309,8 @@ STRANGERS = [(plain, "does not speak TLS"),
              (half_a_hello, "TLS: "),
              (nonsense, "TLS: "),
              (a_data_channel, "belongs to no migration"),
-             (a_main_that_comes_back, "turned a connection away"),
+             (a_main_that_comes_back,
+              "turned a connection away (from 127.0.0.1)"),
              (tls12, "TLS: ")]
 
 

@@ -177,6 +177,7 @@ static void who_left_before_accept_is_no_error_of_the_listener(void **state)
 
 	c = ferry_listener_accept(l, NULL);
 	assert_non_null(c);
+	assert_string_equal(c->name, "from 127.0.0.1");
 	assert_int_equal(read_some(c, &one, 1), -ECONNRESET);
 	ferry_chan_close(c);
 	ferry_listener_close(l);
