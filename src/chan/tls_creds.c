@@ -21,13 +21,6 @@
 		"+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305:" \
 		"%SERVER_PRECEDENCE"
 
-static const struct {
-	const char *ca, *cert, *key;
-} names[] = {
-	{ "ca-cert.pem", "client-cert.pem", "client-key.pem" },
-	{ "ca-cert.pem", "server-cert.pem", "server-key.pem" },
-};
-
 int ferry_tls_err(struct ferry_err *e, int code, int rc, const char *what)
 {
 	return ferry_err_set(e, code, 0, "%s: %s", what, gnutls_strerror(rc));
@@ -76,6 +69,9 @@ static int load_psk_server(struct ferry_tls *tls, gnutls_datum_t *keys,
 			*e = err;
 		return -1;
 	}
+	if (!ferry_tls_has_user((char *)keys->data))
+		return ferry_err_set(e, FERRY_E_INVALID, 0, "keys.psk has no "
+				     "user: nobody could come in");
 	gnutls_psk_set_server_credentials_function(tls->psk_server, on_user);
 	tls->users = (char *)keys->data;
 	tls->users_bytes = keys->size;
@@ -114,66 +110,6 @@ static int load_psk(struct ferry_tls *tls, const char *dir,
 	return rc;
 }
 
-/* ---- certificates -------------------------------------------------------------- */
-
-static int load_trust(struct ferry_tls *tls, const char *dir, const char *name,
-		      struct ferry_err *e)
-{
-	gnutls_datum_t ca, crl;
-	int rc;
-
-	if (ferry_tls_read(dir, name, FERRY_TLS_PUBLIC, &ca, e))
-		return -1;
-	rc = gnutls_certificate_set_x509_trust_mem(tls->x509, &ca,
-						   GNUTLS_X509_FMT_PEM);
-	ferry_tls_wipe(&ca);
-	if (rc <= 0)
-		return ferry_err_set(e, FERRY_E_INVALID, 0, "%s/%s: %s", dir,
-				     name, rc ? gnutls_strerror(rc) :
-				     "there is no certificate in it");
-	if (ferry_tls_read(dir, "ca-crl.pem", FERRY_TLS_OPTIONAL, &crl, e))
-		return -1;
-	rc = crl.data ? gnutls_certificate_set_x509_crl_mem(tls->x509, &crl,
-						GNUTLS_X509_FMT_PEM) : 1;
-	ferry_tls_wipe(&crl);
-	return rc > 0 ? 0 : ferry_err_set(e, FERRY_E_INVALID, 0,
-					  "%s/ca-crl.pem: %s", dir,
-					  gnutls_strerror(rc));
-}
-
-static int load_own(struct ferry_tls *tls, const char *dir, const char *cert,
-		    const char *key, struct ferry_err *e)
-{
-	gnutls_datum_t c, k = { 0 };
-	int rc = -1;
-
-	if (ferry_tls_read(dir, cert, FERRY_TLS_PUBLIC, &c, e))
-		return -1;
-	if (!ferry_tls_read(dir, key, FERRY_TLS_SECRET, &k, e)) {
-		rc = gnutls_certificate_set_x509_key_mem2(tls->x509, &c, &k,
-						GNUTLS_X509_FMT_PEM, NULL, 0);
-		if (rc < 0)
-			ferry_err_set(e, FERRY_E_INVALID, 0, "%s/%s with %s: "
-				      "%s", dir, cert, key,
-				      gnutls_strerror(rc));
-	}
-	ferry_tls_wipe(&c);
-	ferry_tls_wipe(&k);
-	return rc < 0 ? -1 : 0;
-}
-
-static int load_x509(struct ferry_tls *tls, const char *dir,
-		     struct ferry_err *e)
-{
-	int rc = gnutls_certificate_allocate_credentials(&tls->x509);
-
-	if (rc)
-		return ferry_tls_err(e, FERRY_E_NOMEM, rc, "certificates");
-	return load_trust(tls, dir, names[tls->server].ca, e) ||
-	       load_own(tls, dir, names[tls->server].cert,
-			names[tls->server].key, e) ? -1 : 0;
-}
-
 /* ---- all of it ------------------------------------------------------------------ */
 
 /* "psk:DIR", "x509:DIR", or by what is there: certificates, if both are. */
@@ -186,7 +122,7 @@ static const char *kind_of(struct ferry_tls *tls, const char *creds)
 	if (!strncmp(creds, "x509:", 5))
 		return creds + 5;
 	tls->psk = ferry_tls_has(creds, "keys.psk") &&
-		   !ferry_tls_has(creds, names[tls->server].cert);
+		   !ferry_tls_has_own(tls, creds);
 	return creds;
 }
 
@@ -224,7 +160,7 @@ struct ferry_tls *ferry_tls_load(const struct ferry_tls_wish *wish,
 	    copy(tls->authz, sizeof(tls->authz), wish->authz, "tls-authz",
 		 e) ||
 	    set_priority(tls, e) ||
-	    (tls->psk ? load_psk(tls, dir, e) : load_x509(tls, dir, e))) {
+	    (tls->psk ? load_psk(tls, dir, e) : ferry_tls_load_x509(tls, dir, e))) {
 		ferry_tls_free(tls);
 		ferry_err_wrap(e, "tls-creds");
 		return NULL;

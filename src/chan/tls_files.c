@@ -159,3 +159,13 @@ int ferry_tls_find_user(const char *text, const char *user,
 			     "who dials needs one alone, or one that is called "
 			     "qemu", lines);
 }
+
+bool ferry_tls_has_user(const char *text)
+{
+	for (; *text; text += strcspn(text, "\r\n")) {
+		text += strspn(text, "\r\n");
+		if (*text && *text != '#')
+			return true;
+	}
+	return false;
+}

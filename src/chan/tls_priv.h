@@ -51,6 +51,16 @@ FERRY_CHECKED int ferry_tls_find_user(const char *text, const char *user,
 				      char found[FERRY_TLS_NAME_MAX + 1],
 				      gnutls_datum_t *hex,
 				      struct ferry_err *e);
+bool ferry_tls_has_user(const char *text);
+
+/* ---- tls_x509.c --------------------------------------------------------- */
+
+/* The certificates of DIR, by their names (docs/TLS.md); tls->server is set. */
+FERRY_CHECKED int ferry_tls_load_x509(struct ferry_tls *tls, const char *dir,
+				      struct ferry_err *e);
+
+/* Is there a certificate for this end in DIR? */
+bool ferry_tls_has_own(const struct ferry_tls *tls, const char *dir);
 
 /* ---- tls_authz.c -------------------------------------------------------- */
 

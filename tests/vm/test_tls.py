@@ -175,6 +175,40 @@ def test_bad_folders_are_told_at_once(secure, creds):
     source.wait_migration("completed")
 
 
+BROKEN = {"empty": lambda data: b"", "half": lambda data: data[:len(data) // 2],
+          "noise": lambda data: bytes(range(256)) * 2}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("name, what", [
+    ("ca-cert.pem", "certificate"), ("server-cert.pem", "certificate"),
+    ("server-key.pem", "private key")])
+def test_a_file_that_is_not_whole_is_told_by_name(cli, creds, name, what, how):
+    path = creds("creds")
+    with open(f"{path}/{name}", "r+b") as f:
+        data = BROKEN[how](f.read())
+        f.seek(0)
+        f.truncate()
+        f.write(data)
+    done = cli("run", "--incoming", "tcp:127.0.0.1:0", "--ram", "32M",
+               *tls(path))
+    assert done.returncode == 2
+    assert f"{path}/{name} holds no {what} that is whole" in done.stderr
+
+
+@pytest.mark.parametrize("text, said", [
+    ("", "no user"), ("# nobody\n", "no user"),
+    ("qemu\n", "hexadecimal digits"), ("qemu:00\n", "hexadecimal digits")])
+def test_a_target_without_keys_is_refused(cli, creds, text, said):
+    path = creds("psk", "--psk", "alice")
+    with open(f"{path}/keys.psk", "w") as f:
+        f.write(text)
+    done = cli("run", "--incoming", "tcp:127.0.0.1:0", "--ram", "32M",
+               *tls(path))
+    assert done.returncode == 2
+    assert "keys.psk" in done.stderr and said in done.stderr
+
+
 def test_a_psk_that_others_may_read_is_refused(cli, creds, folder):
     path = creds("psk", "--psk", "alice")
     with open(f"{path}/keys.psk") as f:
