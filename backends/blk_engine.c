@@ -215,12 +215,15 @@ static struct blk_request *uring_reap(void *engine, bool wait, int *result)
 	struct blk_request *r;
 	eventfd_t n;
 
-	eventfd_read(u->fd, &n);
 	if (wait)
 		while (io_uring_wait_cqe(&u->ring, &c) == -EINTR)
 			;
 	else
 		io_uring_peek_cqe(&u->ring, &c);
+	if (!c) {	/* what comes behind this look makes it readable */
+		eventfd_read(u->fd, &n);
+		io_uring_peek_cqe(&u->ring, &c);
+	}
 	if (!c)
 		return NULL;
 	r = io_uring_cqe_get_data(c);
