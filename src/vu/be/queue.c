@@ -17,6 +17,7 @@
 #include "vu/be/device.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -164,6 +165,7 @@ static bool look_awhile(struct ferry_vhost_queue *q, uint64_t from_ns)
 	do {
 		if (has_more(q))
 			return true;
+		sched_yield();
 	} while (!is_watched_ready(q) &&
 		 is_to_look_on(q, from_ns + LOOK_NS));
 	return false;
