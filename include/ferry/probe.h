@@ -39,7 +39,7 @@ struct ferry_probe_row {
  * The size of the first row, set by FERRY_PROBE_ROW_INIT, is taken for that of
  * all; the library fills what both know of a row, and 0 is no row at all:
  *
- *	struct ferry_probe_row rows[16] = { FERRY_PROBE_ROW_INIT };
+ *	struct ferry_probe_row rows[32] = { FERRY_PROBE_ROW_INIT };
  */
 size_t ferry_probe(struct ferry_probe_row *rows, size_t n);
 

@@ -304,6 +304,69 @@ static void probe_uffd_sysctl(struct ferry_probe_row *r)
 		ferry_uffd_fix(&why, r->fix, sizeof(r->fix));
 }
 
+/*
+ * One way to a userfaultfd.  The first two are as good as each other; the third
+ * serves a vhost-user backend and asynchronous write protection, no VM.
+ */
+static void probe_way(struct ferry_probe_row *r, enum ferry_uffd_way way)
+{
+	struct ferry_uffd_tried t;
+	bool full, any;
+
+	ferry_uffd_try(&t);
+	full = !t.failed[FERRY_UFFD_DEVICE] || !t.failed[FERRY_UFFD_CALL];
+	any = full || !t.failed[FERRY_UFFD_USER_ONLY];
+	if (!t.failed[way]) {
+		found(r, FERRY_PROBE_OK, "%s%s", ferry_uffd_way_name(way),
+		      way == FERRY_UFFD_USER_ONLY ? "" : " for all faults");
+		return;
+	}
+	found(r, any ? FERRY_PROBE_FALLBACK : FERRY_PROBE_MISSING, "%s: %.80s",
+	      ferry_uffd_way_name(way), strerrordesc_np(t.failed[way]));
+	lost(r, full ? "nothing: another way works" :
+	     any ? "postcopy with this host as the target, see userfaultfd; vhost-user backends do without" :
+	     "postcopy, also of VMs with vhost-user backends");
+}
+
+static void probe_uffd_device(struct ferry_probe_row *r)
+{
+	probe_way(r, FERRY_UFFD_DEVICE);
+}
+
+static void probe_uffd_call(struct ferry_probe_row *r)
+{
+	probe_way(r, FERRY_UFFD_CALL);
+}
+
+static void probe_uffd_user_only(struct ferry_probe_row *r)
+{
+	probe_way(r, FERRY_UFFD_USER_ONLY);
+}
+
+/* What a libferry-vhost backend of this user decides by. */
+static void probe_backend(struct ferry_probe_row *r)
+{
+	struct ferry_uffd_tried t;
+	struct ferry_uffd u;
+
+	if (!ferry_uffd_open_backend(&u, NULL)) {
+		close(u.fd);
+		found(r, FERRY_PROBE_OK, "backends of this user offer"
+		      " PAGEFAULT, by %s", u.how);
+		return;
+	}
+	ferry_uffd_try(&t);
+	found(r, FERRY_PROBE_MISSING, "backends of this user offer no"
+	      " PAGEFAULT: %.30s; %.30s; user mode only: %.30s",
+	      strerrordesc_np(t.failed[FERRY_UFFD_DEVICE]),
+	      strerrordesc_np(t.failed[FERRY_UFFD_CALL]),
+	      strerrordesc_np(t.failed[FERRY_UFFD_USER_ONLY]));
+	lost(r, "postcopy of VMs with vhost-user devices that this user serves; precopy works");
+	ferry_uffd_fix(&(struct ferry_uffd_why){ t.failed[FERRY_UFFD_DEVICE],
+						 t.failed[FERRY_UFFD_CALL] },
+		       r->fix, sizeof(r->fix));
+}
+
 /* ---- memory ------------------------------------------------------------- */
 
 static void probe_huge(struct ferry_probe_row *r)
@@ -417,6 +480,10 @@ static const struct {
 	{ "userfaultfd",		probe_uffd },
 	{ "userfaultfd-wp-async",	probe_wp_async },
 	{ "unprivileged-userfaultfd",	probe_uffd_sysctl },
+	{ "userfaultfd-device",		probe_uffd_device },
+	{ "userfaultfd-call",		probe_uffd_call },
+	{ "userfaultfd-user-mode",	probe_uffd_user_only },
+	{ "vhost-user-postcopy",	probe_backend },
 	{ "pagemap-scan",		probe_scan },
 	{ "hugepages-2M",		probe_huge },
 	{ "shmem-thp",			probe_shmem_thp },

@@ -58,25 +58,45 @@ static int open_user_only(void)
 			    O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 }
 
+static const struct {
+	const char	*name;
+	int		(*open)(void);
+} ways[FERRY_UFFD_WAYS] = {
+	[FERRY_UFFD_DEVICE] = { DEVICE, open_device },
+	[FERRY_UFFD_CALL] = { "system call", open_call },
+	[FERRY_UFFD_USER_ONLY] = { "system call, user mode only",
+				   open_user_only },
+};
+
+const char *ferry_uffd_way_name(enum ferry_uffd_way way)
+{
+	return ways[way].name;
+}
+
+void ferry_uffd_try(struct ferry_uffd_tried *t)
+{
+	for (unsigned i = 0; i < FERRY_UFFD_WAYS; i++) {
+		FERRY_AUTO_FD fd = ways[i].open();
+
+		t->failed[i] = fd < 0 ? errno : 0;
+	}
+}
+
 int ferry_uffd_open_raw(bool user_only, const char **how,
 			struct ferry_uffd_why *why)
 {
+	int *failed[] = { &why->dev, &why->call };
 	int fd;
 
 	*why = (struct ferry_uffd_why){ 0 };
-	*how = DEVICE;
-	fd = open_device();
-	if (fd >= 0)
-		return fd;
-	why->dev = errno;
-
-	*how = "system call";
-	fd = open_call();
-	if (fd >= 0)
-		return fd;
-	why->call = errno;
-
-	*how = "system call, user mode only";
+	for (unsigned i = 0; i < FERRY_LEN(failed); i++) {
+		*how = ways[i].name;
+		fd = ways[i].open();
+		if (fd >= 0)
+			return fd;
+		*failed[i] = errno;
+	}
+	*how = ways[FERRY_UFFD_USER_ONLY].name;
 	return user_only ? open_user_only() : -1;
 }
 
@@ -156,6 +176,11 @@ int ferry_uffd_open_as(struct ferry_uffd *u, uint64_t want, bool user_only,
 				     (unsigned long long)u->features);
 	u->fd = ferry_steal_fd(&fd);
 	return 0;
+}
+
+int ferry_uffd_open_backend(struct ferry_uffd *u, struct ferry_err *e)
+{
+	return ferry_uffd_open_as(u, 0, true, e);
 }
 
 int ferry_uffd_open(struct ferry_uffd *u, uint64_t want, struct ferry_err *e)

@@ -34,6 +34,28 @@ int ferry_uffd_handshake(int fd, uint64_t features, uint64_t *have);
 FERRY_CHECKED int ferry_uffd_open_as(struct ferry_uffd *u, uint64_t want,
 				     bool user_only, struct ferry_err *e);
 
+/*
+ * What a process is given that has guest memory mapped and waits for its pages
+ * in its own code only: a backend's, which may be anybody's (vu/be/touch.h).
+ * `ferry doctor` asks the same.
+ */
+FERRY_CHECKED int ferry_uffd_open_backend(struct ferry_uffd *u,
+					  struct ferry_err *e);
+
+/* Each way by itself, in the order in which they are tried. */
+enum ferry_uffd_way {
+	FERRY_UFFD_DEVICE, FERRY_UFFD_CALL, FERRY_UFFD_USER_ONLY,
+	FERRY_UFFD_WAYS,
+};
+
+/* errno of each; 0: it works. */
+struct ferry_uffd_tried {
+	int	failed[FERRY_UFFD_WAYS];
+};
+
+void ferry_uffd_try(struct ferry_uffd_tried *t);
+const char *ferry_uffd_way_name(enum ferry_uffd_way way);
+
 /* Is that what another process gave for one?  A file that is none does not know
  * its requests. */
 bool ferry_uffd_is_one(int fd);

@@ -9,8 +9,10 @@ import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
+import sys
 import termios
 import time
 
@@ -109,16 +111,17 @@ def nobody(ferry, folder):
     env = {key: value for key, value in os.environ.items()
            if key not in ("FERRY_RUNTIME_DIR", "XDG_RUNTIME_DIR")}
 
-    def run(*words, **more):
+    def run(*words, before=(), **more):
         done = subprocess.run(
-            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-             "--inh-caps=-all", ferry, *words], env=env | more, cwd="/",
+            [*run.command, *before, ferry, *words], env=env | more, cwd="/",
             text=True, check=False, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if "setpriv: failed to execute" in done.stderr:
             pytest.skip("nobody may not even read the command")
         return done
     run.home = home
+    run.command = ["setpriv", "--reuid=65534", "--regid=65534",
+                   "--clear-groups", "--inh-caps=-all"]
     return run
 
 
@@ -349,6 +352,69 @@ def test_doctor(cli):
             assert row["lost"] or row["fix"], row
     text = cli("doctor").stdout
     assert all(name in text for name in rows)
+
+
+# Begins a program that may not use the system call userfaultfd (323), as by a
+# container's seccomp profile: load its number, compare, EPERM, allow.
+FORBID = """
+import ctypes, os, struct, sys
+lines = [(0x20, 0, 0, 0), (0x15, 0, 1, 323), (6, 0, 0, 0x50001),
+         (6, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(
+    b"".join(struct.pack("<HBBI", *line) for line in lines))
+prog = struct.pack("<HxxxxxxQ", len(lines), ctypes.addressof(code))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+if prctl(38, 1, 0, 0, 0) or prctl(22, 2, prog, 0, 0):
+    sys.exit(77)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+NO_CALL = [sys.executable, "-c", FORBID]
+WAYS = "userfaultfd-device", "userfaultfd-call", "userfaultfd-user-mode"
+GET_FEATURES, GET_PROTOCOL_FEATURES, PAGEFAULT = 1, 15, 8
+
+
+def offers_postcopy(path):
+    """The backend there."""
+    said = []
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(60)
+        peer.connect(path)
+        for request in GET_FEATURES, GET_PROTOCOL_FEATURES:
+            peer.sendall(struct.pack("<III", request, 1, 0))
+            said.append(peer.recv(20, socket.MSG_WAITALL))
+    return bool(struct.unpack("<IIIQ", said[1])[3] >> PAGEFAULT & 1)
+
+
+@pytest.mark.parametrize("forbidden", ["", "userfaultfd"])
+def test_doctor_says_what_a_backend_of_this_user_will_offer(
+        nobody, build, forbidden):
+    """What is forbidden is a system call, as in many containers."""
+    words = NO_CALL if forbidden else []
+    path = os.path.join(nobody.home, "net.sock")
+    done = nobody("doctor", "--json", before=words)
+    if done.returncode == 77:
+        pytest.skip("nobody may not be forbidden a system call (seccomp)")
+    rows = {row["name"]: row for row in json.loads(done.stdout)["checks"]}
+    backend = build / "backends/ferry-vhost-net"
+    with subprocess.Popen([*nobody.command, *words, backend, "--socket", path,
+                           "--mode", "echo"]) as process:
+        try:
+            while not os.path.exists(path):
+                assert process.poll() is None
+                time.sleep(0.01)
+            offered = offers_postcopy(path)
+        finally:
+            process.kill()
+    row = rows["vhost-user-postcopy"]
+    assert offered == (row["verdict"] == "ok"), row
+    assert offered == any(rows[way]["verdict"] == "ok" for way in WAYS)
+    assert rows["userfaultfd"]["verdict"] == "missing" or \
+        any(rows[way]["verdict"] == "ok" for way in WAYS[:2])
+    assert "PAGEFAULT" in row["found"]
+    if not offered:
+        assert row["lost"].startswith("postcopy") and row["fix"]
+    if forbidden:
+        assert "Operation not permitted" in rows[WAYS[2]]["found"]
 
 
 def test_a_linux_that_would_stay_silent_is_warned_about(cli, folder, guest):

@@ -26,7 +26,7 @@ int ferry_vb_postcopy_probe(struct ferry_err *e)
 {
 	struct ferry_uffd u;
 
-	if (ferry_uffd_open_as(&u, 0, true, e))
+	if (ferry_uffd_open_backend(&u, e))
 		return -1;
 	close(u.fd);
 	return 0;
@@ -40,7 +40,7 @@ static int open_uffd(int handed, struct ferry_err *e)
 
 	if (handed < 0) {
 		/* User mode only will do: be/touch.h. */
-		if (ferry_uffd_open_as(&u, 0, true, e))
+		if (ferry_uffd_open_backend(&u, e))
 			return -1;
 		return u.fd;
 	}

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <ferry/probe.h>
@@ -18,7 +19,9 @@
 
 static const char *const names[] = {
 	"kernel", "kvm", "kvm-kernel-mode", "kvm-dirty-log", "userfaultfd",
-	"userfaultfd-wp-async", "unprivileged-userfaultfd", "pagemap-scan",
+	"userfaultfd-wp-async", "unprivileged-userfaultfd",
+	"userfaultfd-device", "userfaultfd-call", "userfaultfd-user-mode",
+	"vhost-user-postcopy", "pagemap-scan",
 	"hugepages-2M", "shmem-thp", "memlock", "io-uring",
 };
 #define NAMES	(sizeof(names) / sizeof(names[0]))
@@ -94,6 +97,19 @@ static void a_row_is_as_long_as_its_owner_says(void **state)
 	assert_null(none.name);
 }
 
+/* Its own way, not the one that is tested. */
+static bool can_serve_a_backend(void)
+{
+	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1);
+
+	if (dev >= 0)
+		close(dev);
+	if (fd >= 0)
+		close(fd);
+	return dev >= 0 || fd >= 0;
+}
+
 /* 0 when every verdict is what one gets by trying. */
 static int disagreements(void)
 {
@@ -103,6 +119,7 @@ static int disagreements(void)
 	struct ferry_uffd u;
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	bool uffd = !ferry_uffd_open(&u, 0, &e);
+	bool backend = can_serve_a_backend();
 	bool async = !ferry_dirty_way_async.probe(&nothing, &e);
 	bool sync = !ferry_dirty_way_sync.probe(&nothing, &e);
 	int bad = 0;
@@ -118,6 +135,13 @@ static int disagreements(void)
 		 FERRY_PROBE_OK) != uffd) << 3;
 	if (!uffd)
 		bad |= (row(r, "userfaultfd")->fix[0] == '\0') << 4;
+	bad |= ((row(r, "vhost-user-postcopy")->verdict == FERRY_PROBE_OK) !=
+		backend) << 5;
+	bad |= ((row(r, "userfaultfd-device")->verdict == FERRY_PROBE_OK ||
+		 row(r, "userfaultfd-call")->verdict == FERRY_PROBE_OK) !=
+		uffd) << 6;
+	bad |= (row(r, "userfaultfd-user-mode")->verdict == FERRY_PROBE_OK &&
+		!backend) << 7;
 	if (kvm >= 0)
 		close(kvm);
 	ferry_uffd_close(&u);
