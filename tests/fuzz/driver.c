@@ -18,7 +18,7 @@
 
 #include "fuzz.h"
 
-#define SEEDS_MAX	2048
+#define SEEDS_MAX	4096
 #define CORPUS_MAX	(64u << 10)	/* what is longer is not kept */
 #define INPUT_MAX	(256u * 1024)
 
