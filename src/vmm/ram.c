@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -242,7 +243,8 @@ static void *writable(const struct ferry_ram *ram, uint64_t gpa,
 	return at;
 }
 
-static void wrote(const struct ferry_ram *ram, const void *at, uint64_t bytes)
+void ferry_ram_wrote(const struct ferry_ram *ram, const void *at,
+		     uint64_t bytes)
 {
 	if (ram->vm)
 		ferry_vm_mark_dirty(ram->vm, at, bytes);
@@ -256,7 +258,7 @@ int ferry_ram_write(struct ferry_ram *ram, uint64_t gpa, const void *data,
 	if (!at)
 		return -1;
 	memcpy(at, data, bytes);
-	wrote(ram, at, bytes);
+	ferry_ram_wrote(ram, at, bytes);
 	return 0;
 }
 
@@ -268,7 +270,7 @@ int ferry_ram_zero(struct ferry_ram *ram, uint64_t gpa, uint64_t bytes,
 	if (!at)
 		return -1;
 	memset(at, 0, bytes);
-	wrote(ram, at, bytes);
+	ferry_ram_wrote(ram, at, bytes);
 	return 0;
 }
 
@@ -282,6 +284,43 @@ int ferry_ram_load(struct ferry_ram *ram, uint64_t gpa,
 	if (!at)
 		return -1;
 	err = ferry_file_read(f, from, at, bytes, e);
-	wrote(ram, at, bytes);
+	ferry_ram_wrote(ram, at, bytes);
 	return err;
+}
+
+/* ---- while vCPUs run ---------------------------------------------------- */
+
+/* By the kernel, from this process to itself: see read_place() of the
+ * front-end's library. */
+static int copy(const struct ferry_ram *ram, uint64_t gpa, struct iovec own,
+		bool put, struct ferry_err *e)
+{
+	const struct iovec guest = { ferry_ram_at(ram, gpa, own.iov_len),
+				     own.iov_len };
+	ssize_t n;
+
+	if (!guest.iov_base)
+		return ferry_err_set(e, FERRY_E_DEVICE, 0, "the guest names "
+				     "0x%" PRIx64 "+%zu, which is not in its "
+				     "memory", gpa, own.iov_len);
+	n = put ? process_vm_writev(getpid(), &own, 1, &guest, 1, 0) :
+		  process_vm_readv(getpid(), &own, 1, &guest, 1, 0);
+	return n == (ssize_t)own.iov_len ? 0 :
+	       ferry_err_set(e, FERRY_E_IO, errno, "guest memory at 0x%" PRIx64,
+			     gpa);
+}
+
+int ferry_ram_get(const struct ferry_ram *ram, uint64_t gpa, void *data,
+		  uint64_t bytes, struct ferry_err *e)
+{
+	return copy(ram, gpa, (struct iovec){ data, bytes }, false, e);
+}
+
+int ferry_ram_put(const struct ferry_ram *ram, uint64_t gpa, const void *data,
+		  uint64_t bytes, struct ferry_err *e)
+{
+	if (copy(ram, gpa, (struct iovec){ (void *)data, bytes }, true, e))
+		return -1;
+	ferry_ram_wrote(ram, ferry_ram_at(ram, gpa, bytes), bytes);
+	return 0;
 }

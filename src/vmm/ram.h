@@ -3,9 +3,9 @@
  * The guest's RAM: one mapping, seen by the guest in one or two pieces, below
  * 3 GiB and from 4 GiB on.
  *
- * Threads: vCPUs write it through KVM; the monitor's own writes come from the
- *          control thread with no vCPU running, and only through here, so that
- *          the engine is told of each.
+ * Threads: vCPUs write it through KVM; the monitor's own writes come only
+ *          through here, so that the engine is told of each: from the control
+ *          thread with no vCPU running, and with _get, _put from a vCPU's.
  */
 #ifndef FERRY_VMM_RAM_H
 #define FERRY_VMM_RAM_H
@@ -72,5 +72,21 @@ FERRY_CHECKED int ferry_ram_load(struct ferry_ram *ram, uint64_t gpa,
 				 const struct ferry_file *f, uint64_t at,
 				 uint64_t bytes, const char *what,
 				 struct ferry_err *e);
+
+/*
+ * For a queue that the monitor serves while vCPUs run.  In postcopy they wait
+ * for a missing page; one that will never come is an error, no signal.  Behind
+ * _get the pages are there.
+ */
+FERRY_CHECKED int ferry_ram_get(const struct ferry_ram *ram, uint64_t gpa,
+				void *data, uint64_t bytes,
+				struct ferry_err *e);
+FERRY_CHECKED int ferry_ram_put(const struct ferry_ram *ram, uint64_t gpa,
+				const void *data, uint64_t bytes,
+				struct ferry_err *e);
+
+/* Something was written at a place of ferry_ram_at(). */
+void ferry_ram_wrote(const struct ferry_ram *ram, const void *at,
+		     uint64_t bytes);
 
 #endif

@@ -288,7 +288,7 @@ static bool features_fit(const struct ferry_virtio *t)
 		    !ferry_virtio_size_fits(t->regs.accepted,
 					    t->queue[i].size))
 			return false;
-	return !(t->regs.accepted & ~t->device->features) &&
+	return ferry_virtio_features_fit(t->device, t->regs.accepted) &&
 	       t->regs.accepted & FERRY_VIRTIO_F_VERSION_1;
 }
 

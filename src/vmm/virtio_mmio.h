@@ -102,6 +102,9 @@ struct ferry_virtio_device {
 	unsigned	 queues;
 	unsigned	 served;	/* the first of them, by kicks: the
 					 * others are told by notify() */
+	unsigned	 pairs;		/* a network: of queues; else 0 */
+	uint64_t	 together;	/* features of which a driver takes
+					 * all, or none */
 	uint32_t	 queue_size_max;
 	const struct ferry_virtio_ops *ops;
 	void		*opaque;
@@ -115,7 +118,8 @@ struct ferry_virtio_regs {
 	uint32_t	 accepted_sel;
 	uint32_t	 queue_sel;
 	uint64_t	 accepted;	/* by the driver */
-	uint32_t	 active;	/* a network: pairs that the driver uses */
+	uint32_t	 active;	/* a network: pairs that the driver uses;
+					 * 0: it has not said so yet */
 };
 
 struct ferry_virtio {
@@ -143,6 +147,17 @@ void ferry_virtio_read(struct ferry_virtio *t, uint32_t at, void *data,
 		       size_t bytes);
 void ferry_virtio_write(struct ferry_virtio *t, uint32_t at, const void *data,
 			size_t bytes);
+
+/* Features that can be used together; a driver takes them, or a state has them. */
+static inline bool
+ferry_virtio_features_fit(const struct ferry_virtio_device *d,
+			  uint64_t accepted)
+{
+	const uint64_t together = accepted & d->together;
+
+	return !(accepted & ~d->features) &&
+	       (!together || together == d->together);
+}
 
 /* The VM is about to run; all of its vCPUs are stopped. */
 void ferry_virtio_run(struct ferry_virtio *t);

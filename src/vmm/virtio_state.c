@@ -115,11 +115,12 @@ static int load_regs(struct ferry_rd *r, const struct ferry_virtio *t,
 				     id, queues, t->device->id,
 				     t->device->queues);
 	if (regs->status > STATUS_MAX || regs->interrupts > INTERRUPTS_MAX ||
-	    regs->active > t->device->queues)
+	    regs->active > t->device->pairs)
 		return ferry_err_set(e, FERRY_E_DEVICE, 0, "%s: status 0x%"
-				     PRIx32 ", interrupts 0x%" PRIx32,
+				     PRIx32 ", interrupts 0x%" PRIx32 ", %"
+				     PRIu32 " pairs of queues in use",
 				     t->device->name, regs->status,
-				     regs->interrupts);
+				     regs->interrupts, regs->active);
 	if (regs->accepted & ~t->device->features)
 		return ferry_err_set(e, FERRY_E_MISMATCH, 0, "%s: the guest "
 				     "uses virtio features (0x%" PRIx64
@@ -127,6 +128,11 @@ static int load_regs(struct ferry_rd *r, const struct ferry_virtio *t,
 				     "(0x%" PRIx64 ")", t->device->name,
 				     regs->accepted & ~t->device->features,
 				     t->device->features);
+	if (regs->status & FERRY_VIRTIO_FEATURES_OK &&
+	    !ferry_virtio_features_fit(t->device, regs->accepted))
+		return ferry_err_set(e, FERRY_E_DEVICE, 0, "%s: features 0x%"
+				     PRIx64 ", of which no driver takes some",
+				     t->device->name, regs->accepted);
 	return 0;
 }
 

@@ -90,7 +90,8 @@ static int set_up(void **state)
 
 	h->device = (struct ferry_virtio_device){
 		.name = "net0", .id = FERRY_VIRTIO_ID_NET, .features = OFFERED,
-		.queues = QUEUES, .served = 2, .queue_size_max = SIZE,
+		.queues = QUEUES, .served = 2, .pairs = 1,
+		.queue_size_max = SIZE,
 		.ops = &ops, .opaque = h,
 	};
 	ferry_virtio_init(&h->t, &h->device);
@@ -206,6 +207,26 @@ static void features_that_were_not_offered_are_not_taken(void **state)
 	put(h, STATUS, 0);
 	take(h, 1ull << 5);		/* a driver of before 1.0 */
 	assert_int_equal(get(h, STATUS), 3);
+}
+
+/* Where its control queue is depends on both. */
+static void of_features_that_go_together_all_are_taken_or_none(void **state)
+{
+	static const struct {
+		uint64_t taken;
+		uint32_t status;
+	} rows[] = {
+		{ 0, 11 }, { 1ull << 5, 3 }, { 1ull << 29, 3 },
+		{ 1ull << 5 | 1ull << 29, 11 },
+	};
+	struct host *h = *state;
+
+	h->device.together = 1ull << 5 | 1ull << 29;
+	for (size_t i = 0; i < FERRY_LEN(rows); i++) {
+		take(h, FERRY_VIRTIO_F_VERSION_1 | rows[i].taken);
+		assert_int_equal(get(h, STATUS), rows[i].status);
+		put(h, STATUS, 0);
+	}
 }
 
 static void what_makes_no_sense_is_ignored(void **state)
@@ -364,7 +385,7 @@ static void bad_states_are_refused_and_change_nothing(void **state)
 		{ "features not offered", 11, 0x80 },
 		{ "a status beyond its octet", 14, 1 },
 		{ "interrupts of no kind", 19, 4 },
-		{ "more active pairs than queues", 39, 200 },
+		{ "more active pairs than it has", 39, 2 },
 		{ "another number of queues", 43, 4 },
 		{ "a queue too large", 45, 1 },
 		{ "a queue ready in two ways", 48, 2 },
@@ -388,6 +409,24 @@ static void bad_states_are_refused_and_change_nothing(void **state)
 		assert_int_equal(load(h, good, cut, &e), -1);
 	good[n] = 0;
 	assert_int_equal(load(h, good, n + 1, &e), -1);
+}
+
+static void a_state_with_half_of_what_goes_together_is_refused(void **state)
+{
+	struct host *h = *state;
+	struct ferry_err e = { 0 };
+	uint8_t buf[512];
+	size_t n;
+
+	drive(h);
+	h->t.regs.accepted |= 1ull << 5;
+	h->t.regs.active = 1;
+	n = save(h, buf, sizeof(buf));
+	assert_ok(load(h, buf, n, &e));
+	assert_int_equal(h->t.regs.active, 1);
+	h->device.together = 1ull << 5 | 1ull << 29;
+	assert_refused(load(h, buf, n, &e), &e, FERRY_E_DEVICE,
+		       "no driver takes some");
 }
 
 /* Before the VM's switch, not when it is started. */
@@ -443,6 +482,7 @@ int main(void)
 		T(a_driver_finds_it_and_sets_it_up),
 		T(a_reset_stops_it_and_forgets_all),
 		T(features_that_were_not_offered_are_not_taken),
+		T(of_features_that_go_together_all_are_taken_or_none),
 		T(what_makes_no_sense_is_ignored),
 		T(a_queue_does_not_come_or_go_while_it_works),
 		T(it_works_while_the_vm_runs),
@@ -450,6 +490,7 @@ int main(void)
 		T(a_changed_configuration_is_an_interrupt),
 		T(what_the_driver_set_up_goes_along),
 		T(bad_states_are_refused_and_change_nothing),
+		T(a_state_with_half_of_what_goes_together_is_refused),
 		T(rings_that_no_driver_has_are_refused),
 		T(a_queue_of_other_features_keeps_them_from_being_ok),
 	};
