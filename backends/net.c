@@ -198,6 +198,18 @@ static void give_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 		ferry_vhost_queue_watch(q, p->held_bytes ? -1 : p->fd, POLLIN);
 }
 
+static void bring_frames(struct net_pair *p, struct ferry_vhost_queue *q)
+{
+	const bool on = ferry_vhost_queue_enabled(q);
+
+	if (p->mode->enabled)
+		p->mode->enabled(p, on);
+	if (on)
+		give_frames(p, q);
+	else
+		ferry_vhost_queue_watch(q, -1, POLLIN);
+}
+
 static void handle(void *opaque, struct ferry_vhost_queue *q, unsigned why)
 {
 	struct net_pair *p = pair_of(opaque, q);
@@ -205,8 +217,8 @@ static void handle(void *opaque, struct ferry_vhost_queue *q, unsigned why)
 	(void)why;
 	if (ferry_vhost_queue_index(q) % 2)
 		take_frames(p, q);
-	else if (ferry_vhost_queue_enabled(q))
-		give_frames(p, q);
+	else
+		bring_frames(p, q);
 }
 
 static int start(void *opaque, struct ferry_vhost_queue *q,
@@ -225,6 +237,15 @@ static int start(void *opaque, struct ferry_vhost_queue *q,
 	else
 		ferry_vhost_queue_watch(q, p->fd, POLLIN);
 	return 0;
+}
+
+static void stop(void *opaque, struct ferry_vhost_queue *q, int broken)
+{
+	struct net_pair *p = pair_of(opaque, q);
+
+	(void)broken;
+	if (ferry_vhost_queue_index(q) % 2 == 0 && p->mode->enabled)
+		p->mode->enabled(p, false);
 }
 
 /* By the control thread. */
@@ -259,6 +280,7 @@ static int open_port(struct port *port, struct ferry_err *e)
 
 		p->mode = port->mode;
 		p->options = &port->options;
+		p->first = &port->pair[0];
 		p->fd = -1;
 		p->held = malloc(NET_FRAME_MAX);
 		p->scratch = malloc(NET_FRAME_MAX);
@@ -384,8 +406,10 @@ int main(int argc, char **argv)
 	shape.flags = FERRY_VHOST_NO_INFLIGHT;
 	ops.handle = handle;
 	ops.start = start;
+	ops.stop = stop;
 	ops.announce = announce;
 
+	a.port.options.pairs = a.port.pairs;
 	if (open_port(&a.port, &e))
 		return backend_fail(&e);
 	a.port.v = ferry_vhost_new(&shape, &ops, &a.port, backend_log, &e);

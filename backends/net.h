@@ -24,6 +24,7 @@ struct net_options {
 	uint8_t		mac[6];		/* ours */
 	uint32_t	frame_bytes;	/* txonly */
 	uint64_t	rate;		/* txonly: frames a second; 0: all */
+	unsigned	pairs;
 };
 
 struct net_mode {
@@ -46,6 +47,10 @@ struct net_mode {
 	 * there is none. */
 	size_t (*receive)(struct net_pair *p, uint8_t *frame);
 
+	/* rx thread: the guest takes frames of this pair, or does so no more.
+	 * May be NULL. */
+	void (*enabled)(struct net_pair *p, bool on);
+
 	/* There is always something: do not wait for fd. */
 	bool polls;
 
@@ -58,6 +63,7 @@ struct net_ring;
 struct net_pair {
 	const struct net_mode *mode;
 	const struct net_options *options;
+	const struct net_pair *first;	/* of all */
 	int		fd;		/* readable: receive() has a frame */
 	struct net_ring	*ring;
 	uint64_t	due_ns;		/* txonly */
@@ -70,6 +76,7 @@ struct net_pair {
 	uint8_t		*scratch;	/* tx: a frame, copied */
 	size_t		head_bytes;	/* rx: of virtio, before a frame */
 	bool		merged;		/* rx: it may take several buffers */
+	bool		attached;	/* tap, rx: frames come to this pair */
 };
 
 /* NULL when there is no such mode. */

@@ -278,11 +278,26 @@ static size_t txonly_receive(struct net_pair *p, uint8_t *frame)
 
 /* ---- tap ----------------------------------------------------------------- */
 
+/* The kernel deals frames out to all queues that are attached, be there anybody
+ * who takes them or not.  That of the first pair stays. */
+static void tap_enabled(struct net_pair *p, bool on)
+{
+	struct ifreq r = {
+		.ifr_flags = on ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE,
+	};
+
+	if (p != p->first && p->attached != on &&
+	    !ioctl(p->fd, TUNSETQUEUE, &r))
+		p->attached = on;
+}
+
 static int tap_open(struct net_pair *p, const char *argument,
 		    struct ferry_err *e)
 {
 	struct ifreq r = { .ifr_flags = IFF_TAP | IFF_NO_PI };
 
+	if (p->options->pairs > 1)
+		r.ifr_flags |= IFF_MULTI_QUEUE;
 	if (strlen(argument) >= sizeof(r.ifr_name)) {
 		errno = ENAMETOOLONG;
 		return fail(e, "tap", argument);
@@ -293,6 +308,8 @@ static int tap_open(struct net_pair *p, const char *argument,
 		return fail(e, "tap", "/dev/net/tun");
 	if (ioctl(p->fd, TUNSETIFF, &r))
 		return fail(e, "tap", argument);
+	p->attached = true;
+	tap_enabled(p, false);
 	return 0;
 }
 
@@ -321,7 +338,7 @@ static size_t fd_receive(struct net_pair *p, uint8_t *frame)
 /*
  * The two sockets are PATH.a and PATH.b: whoever finds .a unused takes it.  A
  * frame is a datagram; when nobody is at the other end, it is lost, as on a
- * cable that is not plugged in.
+ * cable that is not plugged in.  All that comes, comes by the first pair.
  */
 static int switch_open(struct net_pair *p, const char *argument,
 		       struct ferry_err *e)
@@ -332,6 +349,10 @@ static int switch_open(struct net_pair *p, const char *argument,
 	p->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (p->fd < 0)
 		return fail(e, "switch", argument);
+	if (p != p->first) {
+		memcpy(p->peer, p->first->peer, sizeof(p->peer));
+		return 0;
+	}
 	for (int i = 0; i < 2; i++) {
 		if (snprintf(at.sun_path, sizeof(at.sun_path), "%s.%c",
 			     argument, end[i]) >= (int)sizeof(at.sun_path)) {
@@ -382,7 +403,7 @@ static const struct net_mode modes[] = {
 	  .polls = true },
 	{ .name = "tap", .takes_argument = true, .open = tap_open,
 	  .close = fd_close, .transmit = fd_transmit, .receive = fd_receive,
-	  .leaves = true },
+	  .enabled = tap_enabled, .leaves = true },
 	{ .name = "switch", .takes_argument = true, .open = switch_open,
 	  .close = switch_close, .transmit = switch_transmit,
 	  .receive = fd_receive, .leaves = true },
