@@ -56,9 +56,10 @@ static const struct argp_option list[] = {
 	  "[,first=SIZE][,live=0]", 0, "a device whose state of that size is kept by a "
 	  "process of its own, which hands it out and takes it in at that "
 	  "rate (a second); 1 to 8 of them", 1 },
-	{ "vhost-user-net", 'V', "SOCKET[,mac=MAC][,packed=on]", 0,
-	  "a virtio network whose backend listens at SOCKET; RAM is a memfd "
-	  "then; 1 to 16 of this and the next, in their order", 1 },
+	{ "vhost-user-net", 'V', "SOCKET[,queues=N][,mac=MAC][,packed=on]", 0,
+	  "a virtio network whose backend listens at SOCKET, with 1 to 8 pairs "
+	  "of queues; RAM is a memfd then; 1 to 16 of this and the next, in "
+	  "their order", 1 },
 	{ "vhost-user-blk", 'D', "SOCKET[,queues=N][,packed=on]", 0,
 	  "a virtio disk whose backend listens at SOCKET", 1 },
 	{ "serial", 's', "WHERE", 0, "stdio, null, file:PATH or unix:PATH "

@@ -23,7 +23,8 @@
 #define RING_FEATURES	(BIT(28) | FERRY_VIRTIO_F_EVENT_IDX | \
 			 FERRY_VIRTIO_F_VERSION_1)
 /* Offloads and buffers: the backend's alone.  What needs the control queue is
- * not there: this monitor has none. */
+ * this monitor's, which serves it; of that, a backend is told of pairs only.
+ * Filters are not there. */
 #define NET_FEATURES	(BIT(VIRTIO_NET_F_CSUM) | \
 			 BIT(VIRTIO_NET_F_GUEST_CSUM) | \
 			 BIT(VIRTIO_NET_F_GUEST_TSO4) | \
@@ -35,7 +36,13 @@
 			 BIT(VIRTIO_NET_F_HOST_ECN) | \
 			 BIT(VIRTIO_NET_F_HOST_UFO) | \
 			 BIT(VIRTIO_NET_F_MRG_RXBUF))
-#define NET_OWN		(BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS))
+#define NET_OWN		(BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) | \
+			 BIT(VIRTIO_NET_F_CTRL_VQ) | \
+			 BIT(VIRTIO_NET_F_GUEST_ANNOUNCE))
+/* Where the control queue is follows from MQ: behind the last pair, or behind
+ * the first.  KVM hands kicks of pairs past this process, so it can be in one
+ * place only. */
+#define NET_MANY	(BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_CTRL_VQ))
 #define BLK_FEATURES	(BIT(VIRTIO_BLK_F_SIZE_MAX) | \
 			 BIT(VIRTIO_BLK_F_SEG_MAX) | \
 			 BIT(VIRTIO_BLK_F_GEOMETRY) | BIT(VIRTIO_BLK_F_RO) | \
@@ -53,10 +60,17 @@ static void say(struct ferry_vhost_device *d, const char *text)
 
 /* ---- queues ------------------------------------------------------------- */
 
+static bool is_net(const struct ferry_vhost_device *d)
+{
+	return d->config.id == FERRY_VIRTIO_ID_NET;
+}
+
 static int start_queue(struct ferry_vhost_device *d,
-		       const struct ferry_virtio_queue *q, uint32_t index,
+		       const struct ferry_virtio *t, uint32_t index,
 		       struct ferry_err *e)
 {
+	const bool on = !is_net(d) || ferry_vhost_net_uses(t, index);
+	const struct ferry_virtio_queue *q = &t->queue[index];
 	struct ferry_vhost_fe_queue how = FERRY_VHOST_FE_QUEUE_INIT;
 
 	how.index = index;
@@ -71,7 +85,7 @@ static int start_queue(struct ferry_vhost_device *d,
 	if (ferry_vhost_fe_queue_start(d->fe, &how, e))
 		return -1;
 	d->running |= BIT(index);
-	if (ferry_vhost_fe_queue_enable(d->fe, index, 1, e))
+	if (ferry_vhost_fe_queue_enable(d->fe, index, on, e))
 		return -1;
 	/* What was made available, or used, before: both look once. */
 	(void)eventfd_write(q->kick, 1);
@@ -96,7 +110,7 @@ static int prepare(struct ferry_vhost_device *d, const struct ferry_virtio *t,
 		return -1;
 	d->has_memory = true;
 	if (!d->has_inflight &&
-	    ferry_vhost_fe_use_inflight(d->fe, d->virtio.queues,
+	    ferry_vhost_fe_use_inflight(d->fe, d->virtio.served,
 					d->virtio.queue_size_max, e))
 		return -1;
 	d->has_inflight = true;
@@ -107,11 +121,12 @@ static int start(void *opaque, struct ferry_virtio *t, struct ferry_err *e)
 {
 	struct ferry_vhost_device *d = opaque;
 
+	if (is_net(d))
+		ferry_vhost_net_start(d, t);
 	if (prepare(d, t, e))
 		return -1;
 	for (uint32_t i = 0; i < d->virtio.served; i++)
-		if (t->queue[i].ready &&
-		    start_queue(d, &t->queue[i], i, e))
+		if (t->queue[i].ready && start_queue(d, t, i, e))
 			return -1;
 	return ferry_vhost_fe_set_status(d->fe, STATUS_RUNS, e);
 }
@@ -152,14 +167,19 @@ static void reset(void *opaque)
 	struct ferry_err e = { 0 };
 
 	d->has_inflight = false;
+	ferry_vhost_net_reset(d);
 	if (ferry_vhost_fe_set_status(d->fe, 0, &e) ||
 	    ferry_vhost_fe_reset(d->fe, &e))
 		say(d, e.msg);
 }
 
+/* A queue behind those that the backend has. */
 static void notify(void *opaque, struct ferry_virtio *t, unsigned queue)
 {
-	(void)opaque, (void)t, (void)queue;
+	struct ferry_vhost_device *d = opaque;
+
+	if (is_net(d) && queue >= d->virtio.served)
+		ferry_vhost_net_notify(d, t, queue);
 }
 
 /* ---- the space of configuration ----------------------------------------- */
@@ -175,11 +195,9 @@ static void copy_part(const void *from, size_t bytes, uint32_t at, void *data,
 /* What a network has of it is this monitor's. */
 static void net_config_read(void *opaque, uint32_t at, void *data, size_t n)
 {
-	const struct ferry_vhost_device *d = opaque;
-	struct virtio_net_config c = { .status = VIRTIO_NET_S_LINK_UP,
-				       .max_virtqueue_pairs = 1 };
+	struct virtio_net_config c;
 
-	memcpy(c.mac, d->config.mac, sizeof(c.mac));
+	ferry_vhost_net_config(opaque, &c);
 	copy_part(&c, sizeof(c), at, data, n);
 }
 
@@ -234,6 +252,7 @@ struct kind {
 	uint32_t	 id;
 	const char	*name;
 	unsigned	 per_queue;	/* virtqueues */
+	unsigned	 control;	/* queues that are this monitor's */
 	uint64_t	 features;	/* of the backend's */
 	uint64_t	 own;		/* of this monitor's */
 	uint64_t	 many;		/* with more than one queue */
@@ -242,9 +261,9 @@ struct kind {
 };
 
 static const struct kind kinds[] = {
-	{ FERRY_VIRTIO_ID_NET, "net", 2, RING_FEATURES | NET_FEATURES, NET_OWN,
-	  0, 1024, &net_ops },
-	{ FERRY_VIRTIO_ID_BLK, "blk", 1, RING_FEATURES | BLK_FEATURES, 0,
+	{ FERRY_VIRTIO_ID_NET, "net", 2, 1, RING_FEATURES | NET_FEATURES,
+	  NET_OWN, NET_MANY, 1024, &net_ops },
+	{ FERRY_VIRTIO_ID_BLK, "blk", 1, 0, RING_FEATURES | BLK_FEATURES, 0,
 	  BIT(VIRTIO_BLK_F_MQ), 128, &blk_ops },
 };
 
@@ -324,17 +343,28 @@ static int check_backend(struct ferry_vhost_device *d, const struct kind *k,
 			 const struct ferry_vhost_fe_info *info,
 			 struct ferry_err *e)
 {
+	/* One that does not say has one, or one pair. */
+	const unsigned queues = info->queues ? info->queues : k->per_queue;
+
 	if (!(info->features & FERRY_VIRTIO_F_VERSION_1))
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "%s: the "
 				     "backend at %s is for virtio of before "
 				     "1.0 only", d->virtio.name,
 				     d->config.path);
-	if (info->queues < d->config.queues * k->per_queue)
+	if (queues < d->config.queues * k->per_queue)
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "%s: the "
 				     "backend at %s has %u queues, %u are "
-				     "wanted", d->virtio.name, d->config.path,
-				     info->queues,
+				     "wanted: give a smaller queues=, or let "
+				     "it have more", d->virtio.name,
+				     d->config.path, queues,
 				     d->config.queues * k->per_queue);
+	if (is_net(d) && d->config.queues > 1 &&
+	    !(info->features & BIT(VIRTIO_NET_F_MQ)))
+		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "%s: the "
+				     "backend at %s does not offer several "
+				     "pairs of queues (VIRTIO_NET_F_MQ): "
+				     "leave out queues=%u", d->virtio.name,
+				     d->config.path, d->config.queues);
 	if (k->id == FERRY_VIRTIO_ID_BLK && !info->config)
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "%s: the "
 				     "backend at %s does not say how large "
@@ -362,7 +392,10 @@ int ferry_vhost_device_open(struct ferry_vhost_device *d, struct ferry_err *e)
 	}
 	d->virtio.features = (info.features & handed_on(d, k)) |
 			     k->own;
-	d->virtio.queues = d->virtio.served = d->config.queues * k->per_queue;
+	d->virtio.served = d->config.queues * k->per_queue;
+	d->virtio.queues = d->virtio.served + k->control;
+	d->virtio.pairs = is_net(d) ? d->config.queues : 0;
+	d->virtio.together = is_net(d) && d->config.queues > 1 ? k->many : 0;
 	d->virtio.queue_size_max = k->queue_size_max;
 	d->virtio.ops = k->ops;
 	d->virtio.opaque = d;

@@ -20,7 +20,7 @@
 #include "base/err.h"
 #include "vmm/virtio_bus.h"
 
-#define FERRY_VHOST_NET_PAIRS_MAX	1u
+#define FERRY_VHOST_NET_PAIRS_MAX	8u
 #define FERRY_VHOST_BLK_QUEUES_MAX	16u
 
 struct ferry_machine;

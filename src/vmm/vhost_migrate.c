@@ -47,9 +47,12 @@ int ferry_vhost_devices_describe(struct ferry_vhost_devices *all,
 int ferry_vhost_devices_arriving(struct ferry_vhost_devices *all,
 				 struct ferry_err *e)
 {
-	for (unsigned i = 0; i < all->count; i++)
+	for (unsigned i = 0; i < all->count; i++) {
 		if (ferry_vhost_device_renew(&all->device[i], e))
 			return -1;
+		ferry_vhost_net_reset(&all->device[i]);
+		all->device[i].arrives = true;
+	}
 	return 0;
 }
 
@@ -75,7 +78,7 @@ void ferry_vhost_devices_announce(struct ferry_vhost_devices *all)
 		struct ferry_err e = { 0 };
 
 		if (d->config.id == FERRY_VIRTIO_ID_NET &&
-		    ferry_vhost_fe_announce(d->fe, d->config.mac, &e) < 0)
+		    ferry_vhost_net_announce(d, &e))
 			all->say(all->opaque, e.msg);
 	}
 }

@@ -5,6 +5,7 @@
  *   vhost_words.c	the words of their options (pure)
  *   vhost_devices.c	all of them: made, given to the machine, freed
  *   vhost_device.c	one: what its driver does, for the backend
+ *   vhost_net.c		what a network has besides: control queue, announcing
  *   vhost_log.c		what their backends write while the VM leaves
  *   vhost_foreign.c	may they be moved; pages that backends wait for
  *   vhost_state.c	a state that backends keep
@@ -41,6 +42,13 @@ struct ferry_vhost_device {
 	/* as the backend said it last, should it be away */
 	uint8_t				 space[FERRY_VHOST_CONFIG_BYTES];
 	uint64_t			 running;	/* queues, a bit each */
+
+	_Atomic bool			 arrives;	/* a VM, which has not
+							 * run yet */
+	/* a network, until its driver resets it */
+	_Atomic bool			 can_announce;	/* itself */
+	_Atomic bool			 announces;	/* it is to, now */
+	bool				 control_broken; /* its queue */
 };
 
 struct ferry_vhost_devices {
@@ -65,6 +73,21 @@ void ferry_vhost_device_close(struct ferry_vhost_device *d);
 
 /* For a VM that is to come: a backend that has had one is met anew. */
 FERRY_CHECKED int ferry_vhost_device_renew(struct ferry_vhost_device *d,
+					   struct ferry_err *e);
+
+/* vhost_net.c.  Under the transport's lock: what the driver reads; does it use
+ * this queue; it kicks its control queue; it begins; it begins anew.  Not under
+ * it: the VM has come. */
+struct virtio_net_config;
+void ferry_vhost_net_config(const struct ferry_vhost_device *d,
+			    struct virtio_net_config *c);
+bool ferry_vhost_net_uses(const struct ferry_virtio *t, unsigned queue);
+void ferry_vhost_net_notify(struct ferry_vhost_device *d,
+			    struct ferry_virtio *t, unsigned queue);
+void ferry_vhost_net_start(struct ferry_vhost_device *d,
+			   struct ferry_virtio *t);
+void ferry_vhost_net_reset(struct ferry_vhost_device *d);
+FERRY_CHECKED int ferry_vhost_net_announce(struct ferry_vhost_device *d,
 					   struct ferry_err *e);
 
 /* vhost_log.c, vhost_foreign.c, vhost_state.c */

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Debian's kernel in `ferry run`, its network and its disk in vhost-user
 backends: virtio over MMIO as Linux's own drivers see it, moved by precopy and by
-postcopy to backends that wait there, on the same disk."""
+postcopy to backends that wait there, on the same disk.  The network has a pair of
+queues for each vCPU, and each sends."""
+
+import re
 
 import tour
 
 DISK = "/tmp/disk"
+PAIRS = 2
 
 
 class Backends:
@@ -13,7 +17,8 @@ class Backends:
 
     def __init__(self, host, name):
         self.host, self.path = host, f"/tmp/{name}"
-        for kind, words in ("net", "--mode echo"), ("blk", f"--disk {DISK}"):
+        for kind, words in (("net", f"--mode echo --pairs {PAIRS}"),
+                            ("blk", f"--disk {DISK}")):
             self.host(f"setsid ferry-vhost-{kind} --socket {self.path}.{kind} "
                       f"--json --verbose {words} >{self.path}.{kind}.out "
                       f"2>{self.path}.{kind}.err & "
@@ -22,7 +27,7 @@ class Backends:
                       "done")
 
     def options(self):
-        return (f"--vhost-user-net {self.path}.net "
+        return (f"--vhost-user-net {self.path}.net,queues={PAIRS} "
                 f"--vhost-user-blk {self.path}.blk")
 
     def said(self):
@@ -33,8 +38,9 @@ class Backends:
             self.host.run(f"kill $(cat {self.path}.{kind}.pid)")
 
 
-def goes_on(guest, times=3):
-    """Echoes come, and what is read from the disk is what was written."""
+def goes_on(guest, times=2 * PAIRS):
+    """Echoes come by each pair, and what is read from the disk is what was
+    written."""
     for word in "PING", "DISK":
         guest.vm.wait(rf"^{word} \d+\r?$", times=times)
 
@@ -44,13 +50,13 @@ def test_its_network_and_disk_are_in_other_processes(here):
     ends = {name: Backends(here, name) for name in ("a", "b", "c")}
 
     def start(name, words):
-        return here.vm(name, f"{tour.RAM} --vcpus 1 {ends[name].options()} "
+        return here.vm(name, f"{tour.RAM} --vcpus {PAIRS} {ends[name].options()} "
                        f"{words}")
 
     try:
         guest = tour.Tour(start("a", "--kernel /vmlinux --initrd /devices "
                                 "--append 'console=ttyS0 loglevel=4 "
-                                f"patience=60 {tour.WATCHDOGS}'"), 1)
+                                f"patience=60 {tour.WATCHDOGS}'"), PAIRS)
         goes_on(guest)
         for name, options in (("b", "--precopy --max-pause 5s"),
                               ("c", "--postcopy")):
@@ -76,6 +82,7 @@ def check(said, moves):
     when the VM changed hands."""
     assert "BAD" not in said, said[-tour.TAIL:]
     assert said.count("LOST") <= moves, said[-tour.TAIL:]
+    assert re.findall(r"^QUEUES (\d+)", said, re.M) == [str(PAIRS)]
     for word in "PING", "DISK":
         got = [int(line.split()[1]) for line in said.splitlines()
                if line.startswith(f"{word} ")]

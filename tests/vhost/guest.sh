@@ -15,6 +15,11 @@ patience=2
 for word in $(cat /proc/cmdline); do
 	case $word in patience=*) patience=${word#*=} ;; esac
 done
+count() { # said when it is another number than before
+	set -- /sys/class/net/eth0/queues/tx-*
+	[ $# = "$queues" ] || echo "QUEUES $#"
+	queues=$#
+}
 if [ -e /sys/class/net/eth0 ]; then
 	ip link set eth0 up
 	ip address add 10.9.0.1/24 dev eth0
@@ -22,9 +27,10 @@ if [ -e /sys/class/net/eth0 ]; then
 	# compared by ping itself.
 	(
 		n=0
+		cpus=$(grep -c ^processor /proc/cpuinfo)
 		while :; do
-			if ping -c 1 -W "$patience" -s 600 -p a5 10.9.0.2 >/tmp/ping 2>&1
-			then n=$((n + 1)); echo "PING $n"
+			if taskset $((1 << n % cpus)) ping -c 1 -W "$patience" -s 600 -p a5 10.9.0.2 >/tmp/ping 2>&1
+			then n=$((n + 1)); echo "PING $n"; count
 			else echo "LOST $n"; fi
 			usleep 100000
 		done

@@ -11,6 +11,7 @@ import threading
 
 GET_FEATURES, GET_PROTOCOL_FEATURES = 1, 15
 LOG_ALL = 1 << 26               # of the features
+NET_MQ = 1 << 22
 LOG_SHMFD, PAGEFAULT = 1 << 1, 1 << 8   # of the protocol's
 HEADER = struct.Struct("<III")
 FDS_MAX = 8
@@ -44,6 +45,12 @@ class Masked:
         self.listener.bind(self.socket)
         self.listener.listen()
         threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)
@@ -82,4 +89,5 @@ class Masked:
 
 
 WITHOUT_LOG = {GET_FEATURES: LOG_ALL, GET_PROTOCOL_FEATURES: LOG_SHMFD}
+WITHOUT_PAIRS = {GET_FEATURES: NET_MQ}
 WITHOUT_FAULTS = {GET_PROTOCOL_FEATURES: PAGEFAULT}

@@ -227,6 +227,20 @@ def test_a_backend_that_cannot_wait_prevents_postcopy_only(lacking):
     goes_on(a, "NET", "got", 5)
 
 
+def test_a_target_with_other_pairs_of_queues_refuses_before_memory(
+        backend, make_vm):
+    ports = [backend("net", name, "--mode", "echo", "--pairs", "2")
+             for name in "ab"]
+    a = make_vm("a", [has(ports[0], "queues=2")],
+                "cpus=2 mode=idle net=echo report=100")
+    b = make_vm("b", [has(ports[1])], incoming="tcp:127.0.0.1:0")
+    goes_on(a, "NET", "got", 5)
+    a.migrate(b)
+    why = a.wait_migration("failed")["error-desc"]
+    assert "net,queues=2" in why and "net,queues=1" in why
+    goes_on(a, "NET", "got", 5)
+
+
 def again(backend, vm, i):
     """The vm's backend number i is killed, and another one takes its place."""
     program, name, *words = (

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from conftest import has
+from masked import Masked, WITHOUT_PAIRS
 from test_qemu import disk
 
 BUSY = "cpus=2 mode=idle net=echo disk=8 report=100"
@@ -103,6 +104,38 @@ def test_sixteen_devices_are_found(backend, make_vm, folder):
     ends_well(vm, ports[0], drives[0])
 
 
+def test_each_pair_has_a_queue_of_a_tap(backend, make_vm):
+    alone = ["unshare", "--net"]
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK) or \
+            subprocess.run([*alone, "true"], check=False).returncode:
+        pytest.skip("no taps, or no permission for a network of one's own")
+    port = backend("net", "net", "--mode", "tap:t0", "--pairs", "3",
+                   before=alone)
+    vm = make_vm("a", [has(port, "queues=3")], BUSY.replace(" disk=8", ""))
+    vm.serial.wait(lambda log: log.last("NET") and log.last("NET")["sent"])
+    vm.serial.ask("q", "DONE")
+    vm.wait_exit()
+    assert not port.end()["broken"], port.said()
+
+
+def refusal(*words):
+    done = subprocess.run(
+        [os.environ["FERRY"], "run", "--kernel", os.environ["FERRY_GUEST"],
+         *words], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("ferry")
+    return done.stderr
+
+
+def test_more_pairs_than_the_backend_has_are_a_sentence(backend):
+    port = backend("net", "net", "--mode", "echo", "--pairs", "2")
+    said = refusal(*has(port, "queues=3"))
+    assert f"net0: the backend at {port.socket} has 4 queues, 6 are" in said
+    with Masked(port, WITHOUT_PAIRS) as less:
+        said = refusal(*has(less, "queues=2"))
+        assert "VIRTIO_NET_F_MQ" in said and less.socket in said
+
+
 @pytest.mark.parametrize("words, why", [
     (["--vhost-user-net", "/nowhere/net.sock"], "/nowhere/net.sock"),
     (["--vhost-user-net", ",mac=02:00:00:00:00:01"], "no path"),
@@ -114,12 +147,10 @@ def test_sixteen_devices_are_found(backend, make_vm, folder):
     (["--vhost-user-net", "/x,mac=00:00:00:00:00:00"], "is not a MAC"),
     (["--vhost-user-blk", "/x,mac=02:00:00:00:00:01"], "none of queues="),
     (["--vhost-user-blk", "/x,queues=17"], "queues=17"),
+    (["--vhost-user-net", "/x,queues=9"], "queues=9"),
+    (["--vhost-user-net", "/x,queues=0"], "queues=0"),
     (["--vhost-user-blk", "/x", "--vhost-user-net", "/x"], "there twice"),
     (["--vhost-user-blk", "/x"] * 17, "more than 16"),
 ])
 def test_wrong_words_are_a_sentence(words, why):
-    done = subprocess.run(
-        [os.environ["FERRY"], "run", "--kernel", os.environ["FERRY_GUEST"],
-         *words], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode in (1, 2)
-    assert why in done.stderr and done.stderr.startswith("ferry")
+    assert why in refusal(*words)
