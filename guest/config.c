@@ -58,6 +58,7 @@ static const struct key keys[] = {
 	{ "tsc_khz",	NUMBER,	AT(tsc_khz), 1000, 100000000 },
 	{ "net",	CHOICE,	AT(net), .choices = nets },
 	{ "net_us",	NUMBER,	AT(net_us), 1, 10000000 },
+	{ "announce",	NUMBER,	AT(announce), 0, 1 },
 	{ "disk",	NUMBER,	AT(disk), 0, 64 },
 	{ "ram",	SIZE,	AT(ram_bytes), 16u << 20, 64ull << 30 },
 };

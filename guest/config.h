@@ -31,6 +31,7 @@ struct config {
 	uint64_t tsc_khz;	/* 0: find out */
 	uint64_t net;		/* enum config_net */
 	uint64_t net_us;	/* between two echoes */
+	uint64_t announce;	/* when the network asks for it */
 	uint64_t disk;		/* requests at a time; 0: none */
 	uint64_t ram_bytes;	/* where the monitor gives no memory map */
 };

@@ -64,6 +64,8 @@ static void report_net(struct cpu *c)
 	line_key(&l, "bad", count_read(&net.bad));
 	line_key(&l, "foreign", count_read(&net.foreign));
 	line_key(&l, "jumps", count_read(&net.jumps));
+	if (c->guest->config.announce)
+		line_key(&l, "announced", count_read(&net.announced));
 	line_gap(&l, c, &net.pace);
 	console_send(c, &l);
 }

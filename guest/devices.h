@@ -28,9 +28,12 @@ struct net {
 	uint64_t	next;			/* its number, from 1 on */
 	uint64_t	expect;			/* of the next answer */
 	uint64_t	serial;			/* of the last foreign frame */
+	struct virtq	control;		/* announce=1 */
+	volatile uint8_t *command;
+	bool		telling;		/* the device has it */
 	struct pace	pace;
 	_Atomic uint64_t sent, done, got, lost, late, bad;
-	_Atomic uint64_t foreign, jumps;
+	_Atomic uint64_t foreign, jumps, announced;
 };
 
 #define DISK_DEPTH_MAX	64u
@@ -63,6 +66,10 @@ void disk_setup(struct cpu *c);
 /* The driving vCPU: what there is to do now. */
 void net_poll(struct cpu *c);
 void disk_poll(struct cpu *c);
+
+/* announce=1: the same.  True: the device asks for a frame. */
+void net_announce_setup(struct cpu *c);
+bool net_announce_poll(void);
 
 /* It drives them from now on. */
 void devices_start(struct cpu *c);

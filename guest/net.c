@@ -18,6 +18,9 @@
 #define BURST		32u
 
 #define F_MAC		(1ull << 5)
+#define F_STATUS	(1ull << 16)
+#define F_CONTROL	(1ull << 17)
+#define F_ANNOUNCE	(1ull << 21)
 
 #define AT_ETH		HEADER_BYTES
 #define AT_IP		(AT_ETH + 14)
@@ -133,17 +136,21 @@ static void fill_queues(void)
 void net_setup(struct cpu *c)
 {
 	struct pool *pool = &c->guest->pool;
+	const bool announces = c->guest->config.announce;
 	const char *wrong;
 
 	if (!virtio_find(&net.device, VIRTIO_NET, 0))
 		console_fatal(c, "net", "there is no such device");
-	wrong = virtio_begin(&net.device, F_MAC);
+	wrong = virtio_begin(&net.device, F_MAC | (announces ? F_STATUS |
+			     F_CONTROL | F_ANNOUNCE : 0));
 	if (!wrong)
 		wrong = virtio_queue(&net.device, &net.rx, 0, pool);
 	if (!wrong)
 		wrong = virtio_queue(&net.device, &net.tx, 1, pool);
 	if (wrong)
 		console_fatal(c, "net", wrong);
+	if (announces)
+		net_announce_setup(c);
 	net.rx_frames = frames(c);
 	net.tx_frames = frames(c);
 	net.next = net.expect = 1;
@@ -241,6 +248,8 @@ static void transmit_echo(struct cpu *c)
 	net.due = c->clock.now + clock_cycles(&c->clock,
 					      c->guest->config.net_us);
 	(void)transmit();
+	if (c->guest->config.announce && net_announce_poll())
+		(void)transmit();
 }
 
 void net_poll(struct cpu *c)

@@ -185,6 +185,34 @@ def test_the_network_there_is_told_where_the_vm_is_now(
     assert told[32:38] == own
 
 
+@pytest.mark.parametrize("mode", ["precopy", "postcopy"])
+def test_a_guest_that_can_announces_itself_once_each_time(
+        backend, make_vm, mode):
+    """And the backends are not told to do it."""
+    ports = [backend("net", name, "--mode", "echo", "--verbose")
+             for name in "ab"]
+    a = make_vm("a", [has(ports[0])], "cpus=1 mode=idle net=echo net_us=10000 "
+                "announce=1 report=100")
+    b = make_vm("b", [has(ports[1])], incoming="tcp:127.0.0.1:0")
+    goes_on(a, "NET", "got", 20)
+    for times, (here, there) in enumerate([(a, b), (b, a)], 1):
+        assert here.log.last("NET")["announced"] == times - 1
+        if here.migration():
+            there.serial.renew()
+            there.log = there.serial.log
+            there.qmp("migrate-incoming", uri="tcp:127.0.0.1:0")
+        here.migrate(there, mode)
+        for vm in there, here:
+            vm.wait_migration("completed")
+        there.serial.wait(lambda log: log.last("NET") and
+                          log.last("NET")["announced"] == times)
+        goes_on(there, "NET", "got", 20)
+        assert there.log.last("NET")["announced"] == times
+    for one in ports:
+        assert "SET_VRING_ENABLE" in one.said()     # it tells of requests
+        assert "SEND_RARP" not in one.said()
+
+
 def without(end, what):
     """The same, but for what it offers."""
     return [Masked(one, what) for one in end]
