@@ -159,8 +159,9 @@ void ferry_vb_queue_fini(struct ferry_vhost_queue *q);
 FERRY_CHECKED int ferry_vb_queue_start(struct ferry_vhost_queue *q,
 				       struct ferry_err *e);
 
-/* Ends the thread; waits until all that was out is finished.  The base. */
-uint32_t ferry_vb_queue_stop(struct ferry_vhost_queue *q);
+/* Ends the thread; waits until all that was out is finished.  The base.
+ * told: the front-end hears it. */
+uint32_t ferry_vb_queue_stop(struct ferry_vhost_queue *q, bool told);
 
 /* All started queues stand still (drained: and have nothing out) between
  * these two. */

@@ -18,6 +18,7 @@
 #include "vu/msg/msg.h"
 
 struct ferry_vb_ring;
+struct ferry_vb_desc;
 struct ferry_vb_inflight_queue;
 
 /* The area of all queues. */
@@ -48,11 +49,11 @@ void ferry_vb_inflight_close(struct ferry_vb_inflight *in);
  * Freed by _queue_free(). */
 struct ferry_vb_inflight_queue *
 ferry_vb_inflight_queue_new(struct ferry_vb_inflight *in, unsigned index,
-			    uint32_t size);
+			    uint32_t size, bool packed);
 void ferry_vb_inflight_queue_free(struct ferry_vb_inflight_queue *q);
 
-/* The ring is mapped and knows used_at: find what was out, and set avail_at
- * behind it. */
+/* The ring is mapped and has begun: find what was out, and set where the ring
+ * stands behind it.  What makes no sense breaks the ring. */
 void ferry_vb_inflight_start(struct ferry_vb_inflight_queue *q,
 			     struct ferry_vb_ring *r);
 
@@ -60,14 +61,28 @@ void ferry_vb_inflight_start(struct ferry_vb_inflight_queue *q,
 bool ferry_vb_inflight_again(struct ferry_vb_inflight_queue *q, uint32_t *id);
 /* How many there were. */
 uint32_t ferry_vb_inflight_found(const struct ferry_vb_inflight_queue *q);
+/* Of a packed ring: the descriptors of one of them, as they were; the ring's
+ * may have been written over since.  *n: how many. */
+const struct ferry_vb_desc *
+ferry_vb_inflight_descs(const struct ferry_vb_inflight_queue *q, uint32_t id,
+			uint32_t *n);
 
-void ferry_vb_inflight_take(struct ferry_vb_inflight_queue *q, uint32_t id);
+/* The ring has taken it and stepped on.  -1: the ring is broken. */
+FERRY_CHECKED int ferry_vb_inflight_take(struct ferry_vb_inflight_queue *q,
+					 struct ferry_vb_ring *r, uint32_t id);
 /* The last one.  True: it was one of ..._again(), and comes so again; the ring
  * has not stepped on for it. */
 bool ferry_vb_inflight_untake(struct ferry_vb_inflight_queue *q, uint32_t id);
-/* It is among the used; then the driver was shown all that are. */
+/* It is among the used; the driver is about to be shown all that are; it was
+ * shown them. */
 void ferry_vb_inflight_put(struct ferry_vb_inflight_queue *q, uint32_t id);
+void ferry_vb_inflight_show(struct ferry_vb_inflight_queue *q,
+			    const struct ferry_vb_ring *r);
 void ferry_vb_inflight_shown(struct ferry_vb_inflight_queue *q,
 			     const struct ferry_vb_ring *r);
+
+/* The ring was stopped, and the front-end hears where it stands: that is what
+ * counts from here on, unless something is still in flight. */
+void ferry_vb_inflight_end(struct ferry_vb_inflight_queue *q);
 
 #endif

@@ -257,7 +257,7 @@ static int on_set_status(struct ferry_vhost *v, struct ferry_vu_msg *m,
 static void stop_all(struct ferry_vhost *v)
 {
 	for (uint32_t i = 0; i < v->shape.queues; i++) {
-		ferry_vb_queue_stop(&v->queue[i]);
+		ferry_vb_queue_stop(&v->queue[i], true);
 		ferry_vb_queue_set_enabled(&v->queue[i], false);
 	}
 }

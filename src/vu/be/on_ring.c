@@ -108,7 +108,7 @@ static int on_get_base(struct ferry_vhost *v, struct ferry_vu_msg *m,
 	if (!q)
 		return -1;
 	reply->msg.state.index = q->index;
-	reply->msg.state.num = ferry_vb_queue_stop(q);
+	reply->msg.state.num = ferry_vb_queue_stop(q, true);
 	ferry_vb_queue_set_call(q, -1);
 	return 0;
 }

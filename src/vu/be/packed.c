@@ -12,6 +12,8 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
+#include "vu/be/inflight.h"
+
 struct desc {
 	uint64_t		gpa;
 	uint32_t		bytes;
@@ -122,6 +124,13 @@ static int add_indirect(struct ferry_vb_ring *r, uint32_t id,
 	return 0;
 }
 
+static int add(struct ferry_vb_ring *r, uint32_t id,
+	       const struct ferry_vb_desc *d, uint32_t *left)
+{
+	return d->flags & FERRY_VB_DESC_INDIRECT ?
+	       add_indirect(r, id, d, left) : ferry_vb_slot_add(r, id, d);
+}
+
 /* `n` descriptors from `at` on are the buffer `id`. */
 static int fill(struct ferry_vb_ring *r, uint32_t id, uint32_t at, uint32_t n)
 {
@@ -132,11 +141,8 @@ static int fill(struct ferry_vb_ring *r, uint32_t id, uint32_t at, uint32_t n)
 	for (uint32_t i = 0; i < n; i++) {
 		struct ferry_vb_desc d =
 			read_desc(desc_at(r, (at + i) % r->size));
-		int rc = d.flags & FERRY_VB_DESC_INDIRECT ?
-			 add_indirect(r, id, &d, &left) :
-			 ferry_vb_slot_add(r, id, &d);
 
-		if (rc)
+		if (add(r, id, &d, &left))
 			return -1;
 	}
 	r->slot[id].chain = (uint16_t)n;
@@ -185,12 +191,19 @@ static int packed_take(struct ferry_vb_ring *r, uint32_t *id)
 	return 1;
 }
 
-/* What was in flight is not tracked for these rings (be/inflight.c). */
 static int packed_retake(struct ferry_vb_ring *r, uint32_t id)
 {
-	(void)id;
-	return ferry_vb_ring_wrong(r, "a packed ring with something in"
-				   " flight");
+	uint32_t n, left = FERRY_VHOST_QUEUE_SIZE_MAX;
+	const struct ferry_vb_desc *d =
+		ferry_vb_inflight_descs(r->inflight, id, &n);
+
+	if (ferry_vb_slot_open(r, id))
+		return -1;
+	for (uint32_t i = 0; i < n; i++)
+		if (add(r, id, &d[i], &left))
+			return -1;
+	r->slot[id].chain = (uint16_t)n;
+	return 0;
 }
 
 static void packed_untake(struct ferry_vb_ring *r, uint32_t id)
@@ -274,6 +287,45 @@ static void packed_want_kicks(struct ferry_vb_ring *r, bool want)
 	/* The driver sees the wish, or we see what it made available. */
 	atomic_thread_fence(memory_order_seq_cst);
 	r->kicks = want;
+}
+
+/* ---- after another process ---------------------------------------------- */
+
+bool ferry_vb_packed_is_available(struct ferry_vb_ring *r, uint16_t at,
+				  bool wrap)
+{
+	uint16_t flags = atomic_load(&desc_at(r, at)->flags);
+
+	return !!(flags & AVAIL) == wrap && !!(flags & USED) != wrap;
+}
+
+struct ferry_vb_desc ferry_vb_packed_taken(struct ferry_vb_ring *r,
+					   uint32_t back)
+{
+	return read_desc(desc_at(r, (r->avail_at + r->size - back) % r->size));
+}
+
+/* The driver sees one after the other: what stands as used behind the first
+ * would be taken as that as soon as the first is. */
+static void make_available(struct ferry_vb_ring *r, uint16_t at, bool wrap)
+{
+	struct desc *d = desc_at(r, at);
+	uint16_t flags = atomic_load(&d->flags);
+
+	if (!!(flags & AVAIL) != wrap || !!(flags & USED) != wrap)
+		return;
+	atomic_store(&d->flags, (uint16_t)(flags ^ USED));
+	ferry_vb_ring_log(r, at * sizeof(*d), sizeof(*d));
+}
+
+void ferry_vb_packed_go_on(struct ferry_vb_ring *r, uint32_t taken)
+{
+	r->avail_at = r->used_at;
+	r->avail_wrap = r->used_wrap;
+	for (uint32_t i = 0; i < taken; i++) {
+		make_available(r, r->avail_at, r->avail_wrap);
+		step(&r->avail_at, &r->avail_wrap, 1, r->size);
+	}
 }
 
 const struct ferry_vb_ring_ops ferry_vb_packed_ops = {

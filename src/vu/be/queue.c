@@ -501,8 +501,9 @@ static int ring_prepare(struct ferry_vhost_queue *q, struct ferry_err *e)
 	};
 	if (ferry_vb_ring_init(&q->ring, q->said.size, e))
 		return -1;
-	q->ring.inflight = ferry_vb_inflight_queue_new(&v->session.inflight,
-						       q->index, q->said.size);
+	q->ring.inflight = ferry_vb_inflight_queue_new(
+		&v->session.inflight, q->index, q->said.size,
+		q->ring.ops == &ferry_vb_packed_ops);
 	return 0;
 }
 
@@ -532,7 +533,7 @@ int ferry_vb_queue_start(struct ferry_vhost_queue *q, struct ferry_err *e)
 	return 0;
 }
 
-uint32_t ferry_vb_queue_stop(struct ferry_vhost_queue *q)
+uint32_t ferry_vb_queue_stop(struct ferry_vhost_queue *q, bool told)
 {
 	if (!q->started)
 		return q->said.base;
@@ -541,6 +542,8 @@ uint32_t ferry_vb_queue_stop(struct ferry_vhost_queue *q)
 	ferry_thread_join(&q->thread);
 	if (!q->ring.out && q->ring.began)
 		q->said.base = ferry_vb_ring_base(&q->ring);
+	if (told && q->ring.began && !q->ring.wrong)
+		ferry_vb_inflight_end(q->ring.inflight);
 	ring_drop(q);
 	q->started = false;
 	replace_fd(q, &q->kick, -1);
@@ -570,7 +573,7 @@ void ferry_vb_queues_reset(struct ferry_vhost *v)
 	for (uint32_t i = 0; i < v->shape.queues; i++) {
 		struct ferry_vhost_queue *q = &v->queue[i];
 
-		ferry_vb_queue_stop(q);
+		ferry_vb_queue_stop(q, false);
 		replace_fd(q, &q->kick, -1);
 		replace_fd(q, &q->call, -1);
 		replace_fd(q, &q->err, -1);

@@ -244,8 +244,9 @@ static int take_next(struct ferry_vb_ring *r, uint32_t *id)
 	if (r->inflight && ferry_vb_inflight_again(r->inflight, id))
 		return r->ops->retake(r, *id) ? -1 : 1;
 	rc = r->ops->take(r, id);
-	if (rc == 1 && r->inflight)
-		ferry_vb_inflight_take(r->inflight, *id);
+	if (rc == 1 && r->inflight &&
+	    ferry_vb_inflight_take(r->inflight, r, *id))
+		return -1;
 	return rc;
 }
 
@@ -322,6 +323,8 @@ bool ferry_vb_ring_flush(struct ferry_vb_ring *r)
 {
 	if (r->wrong || ferry_vb_touch_broken(r->touch) || !r->unshown)
 		return false;
+	if (r->inflight)
+		ferry_vb_inflight_show(r->inflight, r);
 	r->ops->show(r);
 	r->unshown = 0;
 	if (r->inflight)

@@ -196,6 +196,20 @@ const void *ferry_vb_ring_indirect(struct ferry_vb_ring *r,
 void ferry_vb_ring_log(struct ferry_vb_ring *r, uint64_t offset,
 		       uint64_t bytes);
 
+/* ---- packed.c, for inflight_packed.c ------------------------------------- */
+
+/* The driver has made the descriptor at `at` available in that turn, and was
+ * not shown that it was used. */
+bool ferry_vb_packed_is_available(struct ferry_vb_ring *r, uint16_t at,
+				  bool wrap);
+
+/* One of those that were taken last; 1: the very last. */
+struct ferry_vb_desc ferry_vb_packed_taken(struct ferry_vb_ring *r,
+					   uint32_t back);
+
+/* So many descriptors behind used_at were taken by the process before. */
+void ferry_vb_packed_go_on(struct ferry_vb_ring *r, uint32_t taken);
+
 /* The driver's event index asks for a notification between two counts. */
 static inline bool ferry_vb_event_between(uint16_t event, uint16_t now,
 					  uint16_t before)
