@@ -183,6 +183,11 @@ uint32_t ferry_vb_inflight_found(const struct ferry_vb_inflight_queue *q)
 	return q->agains;
 }
 
+uint32_t ferry_vb_inflight_left(const struct ferry_vb_inflight_queue *q)
+{
+	return q->agains - q->again_at;
+}
+
 int ferry_vb_inflight_take(struct ferry_vb_inflight_queue *q,
 			   struct ferry_vb_ring *r, uint32_t id)
 {

@@ -59,8 +59,9 @@ void ferry_vb_inflight_start(struct ferry_vb_inflight_queue *q,
 
 /* The next one that was out before the start, once each. */
 bool ferry_vb_inflight_again(struct ferry_vb_inflight_queue *q, uint32_t *id);
-/* How many there were. */
+/* How many there were; how many of them have not come yet. */
 uint32_t ferry_vb_inflight_found(const struct ferry_vb_inflight_queue *q);
+uint32_t ferry_vb_inflight_left(const struct ferry_vb_inflight_queue *q);
 /* Of a packed ring: the descriptors of one of them, as they were; the ring's
  * may have been written over since.  *n: how many. */
 const struct ferry_vb_desc *

@@ -238,8 +238,11 @@ static void serve(struct ferry_vhost_queue *q)
 	bool poked = false;
 
 	for (;;) {
-		if (order_of(q) == FERRY_VB_STOP)
+		if (order_of(q) == FERRY_VB_STOP) {
+			if (ferry_vb_ring_owes(&q->ring))
+				call_handle(q, FERRY_VHOST_KICKED);
 			return;
+		}
 		if (must_stand(q)) {
 			stand_still(q);
 			why |= FERRY_VHOST_KICKED;
@@ -324,14 +327,15 @@ static void run(void *arg)
 
 /* ---- the author's calls, on that thread ---------------------------------- */
 
-/* While it is drained nothing new goes out. */
+/* While it is drained, or stops, nothing new goes out. */
 int ferry_vhost_queue_pop(struct ferry_vhost_queue *q,
 			  struct ferry_vhost_buffer *b)
 {
 	enum ferry_vb_order order = order_of(q);
 	int rc;
 
-	if (order != FERRY_VB_RUN)
+	if (order != FERRY_VB_RUN && (order != FERRY_VB_STOP ||
+				      !ferry_vb_ring_owes(&q->ring)))
 		return order == FERRY_VB_STOP ? -1 : 0;
 	rc = ferry_vb_ring_pop(&q->ring, b);
 	q->dry = !rc;
@@ -537,6 +541,7 @@ uint32_t ferry_vb_queue_stop(struct ferry_vhost_queue *q, bool told)
 {
 	if (!q->started)
 		return q->said.base;
+	atomic_store(&q->ring.leaves, told);
 	give_order(q, FERRY_VB_STOP);
 	wait_obeyed(q);
 	ferry_thread_join(&q->thread);

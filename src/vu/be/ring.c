@@ -214,6 +214,13 @@ int ferry_vb_ring_start(struct ferry_vb_ring *r, uint32_t base,
 	return 0;
 }
 
+bool ferry_vb_ring_owes(const struct ferry_vb_ring *r)
+{
+	return atomic_load(&r->leaves) && r->inflight && !r->wrong &&
+	       !ferry_vb_touch_broken(r->touch) &&
+	       ferry_vb_inflight_left(r->inflight);
+}
+
 uint32_t ferry_vb_ring_base(const struct ferry_vb_ring *r)
 {
 	assert(!r->out);

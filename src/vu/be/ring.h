@@ -63,6 +63,7 @@ struct ferry_vb_ring {
 	uint32_t		out;		/* slots that are busy */
 	bool			began;		/* where it stands is known */
 	bool			kicks;		/* the driver is to kick us */
+	_Atomic bool		leaves;		/* somebody else goes on */
 
 	uint16_t		avail_at, used_at;	/* next to take, to put */
 	uint32_t		unshown;	/* put since the last show() */
@@ -136,6 +137,10 @@ void ferry_vb_ring_fini(struct ferry_vb_ring *r);
 /* Map and begin; waits for its pages in postcopy.  0, or -1 with *e. */
 FERRY_CHECKED int ferry_vb_ring_start(struct ferry_vb_ring *r, uint32_t base,
 				      struct ferry_err *e);
+
+/* What another process had begun is to be done before this one says where the
+ * queue stands: who goes on there does not know of it. */
+bool ferry_vb_ring_owes(const struct ferry_vb_ring *r);
 
 /* With r->out 0: for GET_VRING_BASE. */
 uint32_t ferry_vb_ring_base(const struct ferry_vb_ring *r);

@@ -135,28 +135,38 @@ static uint32_t place(const struct rig *r)
 							  r->q[0].used_idx;
 }
 
+/* Of 40 buffers the even ones were out when the backend was killed; number 40
+ * is new to the next. */
+static void begin_next(struct rig *r, struct shared *s,
+		       const struct ferry_vhost_ops *next, uint64_t without)
+{
+	uint32_t n;
+
+	rig_open_forked(r, &shape, &keeps, s, without);
+	rig_give_memory(r, false);
+	rig_track_inflight(r, RIG_QUEUES, SIZE);
+	rig_start_queue(r, 0, SIZE, place(r), false);
+	for (uint32_t i = 0; i < 40; i++)
+		put(r, i);
+	rig_kick(r, 0);
+	for (int i = 0; i < 20; i++)
+		rig_get(r, 0, &n);
+	while (atomic_load(&s->out) != 20)
+		usleep(1000);
+
+	rig_reopen(r, &shape, next, s);
+	rig_give_memory(r, false);
+	put(r, 40);
+	rig_start_queue(r, 0, SIZE, place(r), false);
+}
+
 static void check_next(const struct ferry_vhost_ops *next, uint64_t without)
 {
 	struct shared *s = share();
 	struct rig r;
 	uint32_t n;
 
-	rig_open_forked(&r, &shape, &keeps, s, without);
-	rig_give_memory(&r, false);
-	rig_track_inflight(&r, RIG_QUEUES, SIZE);
-	rig_start_queue(&r, 0, SIZE, place(&r), false);
-	for (uint32_t i = 0; i < 40; i++)
-		put(&r, i);
-	rig_kick(&r, 0);
-	for (int i = 0; i < 20; i++)
-		rig_get(&r, 0, &n);
-	while (atomic_load(&s->out) != 20)
-		usleep(1000);
-
-	rig_reopen(&r, &shape, next, s);
-	rig_give_memory(&r, false);
-	put(&r, 40);
-	rig_start_queue(&r, 0, SIZE, place(&r), false);
+	begin_next(&r, s, next, without);
 	for (int i = 0; i < 21; i++)
 		rig_get(&r, 0, &n);
 	for (uint32_t i = 0; i <= 40; i++)
@@ -180,6 +190,41 @@ static void what_was_out_can_be_given_back_and_comes_again(void **state)
 	(void)state;
 	check_next(&hesitates, FERRY_VIRTIO_F_RING_PACKED);
 	check_next(&hesitates, 0);
+}
+
+/* Long enough to be asked to stop before it has looked at its ring. */
+static int start_late(void *opaque, struct ferry_vhost_queue *q,
+		      struct ferry_err *e)
+{
+	(void)opaque, (void)q, (void)e;
+	usleep(200000);
+	return 0;
+}
+
+static const struct ferry_vhost_ops serves_late = {
+	.size = sizeof(serves_late), .handle = serve_all, .start = start_late,
+};
+
+/* Who goes on from where it says that it stands never hears of it. */
+static void check_leaving(uint64_t without)
+{
+	struct shared *s = share();
+	struct rig r;
+
+	begin_next(&r, s, &serves_late, without);
+	(void)rig_stop_queue(&r, 0);
+	for (uint32_t i = 0; i < 40; i++)
+		assert_int_equal(atomic_load(&s->served[i]), 1);
+	rig_close(&r);
+	munmap(s, sizeof(*s));
+}
+
+static void what_was_out_is_done_before_the_next_says_where_it_stands(
+	void **state)
+{
+	(void)state;
+	check_leaving(FERRY_VIRTIO_F_RING_PACKED);
+	check_leaving(0);
 }
 
 /* The front-end has the area too, and writes what it likes. */
@@ -311,6 +356,8 @@ int main(void)
 			what_was_out_is_served_by_the_next_in_its_order),
 		cmocka_unit_test(
 			what_was_out_can_be_given_back_and_comes_again),
+		cmocka_unit_test(
+			what_was_out_is_done_before_the_next_says_where_it_stands),
 		cmocka_unit_test(an_area_that_lies_leads_nowhere),
 		cmocka_unit_test(a_backend_may_be_killed_at_any_moment),
 		cmocka_unit_test(so_may_one_of_packed_rings),
