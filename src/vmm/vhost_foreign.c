@@ -36,6 +36,19 @@ static int can_leave(struct ferry_vhost_device *d, struct ferry_err *e)
 	return ferry_vhost_fe_can(d->fe, FERRY_VHOST_FE_CAN_LOG, e);
 }
 
+/* It would come to a device that is away, from one that may be there. */
+static int can_start(struct ferry_vhost_device *d, struct ferry_err *e)
+{
+	struct ferry_vhost_fe_info info = FERRY_VHOST_FE_INFO_INIT;
+
+	ferry_vhost_fe_info(d->fe, &info);
+	if (!info.connected)
+		return ferry_err_set(e, FERRY_E_STATE, 0, "%s: its backend at "
+				     "%s is away: start it again first",
+				     d->virtio.name, d->config.path);
+	return ferry_vhost_fe_can(d->fe, FERRY_VHOST_FE_CAN_START, e);
+}
+
 static int can(void *opaque, enum ferry_foreign_ability what,
 	       struct ferry_err *e)
 {
@@ -45,9 +58,8 @@ static int can(void *opaque, enum ferry_foreign_ability what,
 		struct ferry_vhost_device *d = &all->device[i];
 
 		if (what == FERRY_FOREIGN_LOG ? can_leave(d, e) :
-		    ferry_vhost_fe_can(d->fe, what == FERRY_FOREIGN_START ?
-				       FERRY_VHOST_FE_CAN_START :
-				       FERRY_VHOST_FE_CAN_FAULT, e))
+		    what == FERRY_FOREIGN_START ? can_start(d, e) :
+		    ferry_vhost_fe_can(d->fe, FERRY_VHOST_FE_CAN_FAULT, e))
 			return -1;
 	}
 	return 0;

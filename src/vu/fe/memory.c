@@ -229,7 +229,7 @@ int ferry_vf_send_listen(struct ferry_vhost_fe *f, struct ferry_err *e)
 	struct ferry_vu_msg m = { .h.request = FERRY_VU_POSTCOPY_ADVISE };
 	FERRY_AUTO_VU_FDS fds = FERRY_VU_FDS_NONE;
 
-	if (!f->link.up || !ferry_vf_agreed(f, FERRY_VU_F_PAGEFAULT))
+	if (f->link.up && !ferry_vf_agreed(f, FERRY_VU_F_PAGEFAULT))
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0,
 				     "its backend cannot wait for pages that"
 				     " are missing (PAGEFAULT)");
