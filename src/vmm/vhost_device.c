@@ -274,9 +274,10 @@ static const struct kind *kind_of(uint32_t id)
 
 /* ---- the connection ----------------------------------------------------- */
 
+/* Also that a backend is back: who was told that it went waits for it. */
 static void on_log(void *opaque, int level, const char *line)
 {
-	if (level <= 1)
+	if (level <= 2)
 		say(opaque, line);
 }
 
