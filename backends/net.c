@@ -68,31 +68,6 @@ static size_t copy_frame(const struct ferry_vhost_buffer *b, size_t skip,
 	return n;
 }
 
-static void after_burst(struct net_pair *p, struct ferry_vhost_queue *q)
-{
-	ferry_vhost_queue_flush(q);
-	if (p->mode->transmitted)
-		p->mode->transmitted(p);
-}
-
-static void take_frames(struct net_pair *p, struct ferry_vhost_queue *q)
-{
-	size_t skip = header_bytes(q);
-	struct ferry_vhost_buffer b;
-	unsigned n = 0;
-
-	while (ferry_vhost_queue_pop(q, &b) == 1) {
-		size_t bytes = copy_frame(&b, skip, p->scratch);
-
-		if (bytes && ferry_vhost_queue_enabled(q))
-			p->mode->transmit(p, p->scratch, bytes);
-		ferry_vhost_queue_push(q, &b, 0);
-		if (++n % BURST == 0)
-			after_burst(p, q);
-	}
-	after_burst(p, q);
-}
-
 /* ---- to the guest -------------------------------------------------------- */
 
 /* `bytes` octets into the buffer from `at` on. */
@@ -208,6 +183,47 @@ static void bring_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 		give_frames(p, q);
 	else
 		ferry_vhost_queue_watch(q, -1, POLLIN);
+}
+
+/* ---- both ----------------------------------------------------------------- */
+
+/* False: the guest takes none now. */
+static bool give_answers(struct net_pair *p, struct ferry_vhost_queue *q)
+{
+	struct ferry_vhost_queue *rx = ferry_vhost_queue_beside(q,
+					ferry_vhost_queue_index(q) - 1);
+
+	if (!rx || !ferry_vhost_queue_enabled(rx))
+		return false;
+	give_frames(p, rx);
+	ferry_vhost_queue_flush(rx);
+	return true;
+}
+
+static void after_burst(struct net_pair *p, struct ferry_vhost_queue *q)
+{
+	ferry_vhost_queue_flush(q);
+	if ((!p->mode->answers || !give_answers(p, q)) &&
+	    p->mode->transmitted)
+		p->mode->transmitted(p);
+}
+
+static void take_frames(struct net_pair *p, struct ferry_vhost_queue *q)
+{
+	size_t skip = header_bytes(q);
+	struct ferry_vhost_buffer b;
+	unsigned n = 0;
+
+	while (ferry_vhost_queue_pop(q, &b) == 1) {
+		size_t bytes = copy_frame(&b, skip, p->scratch);
+
+		if (bytes && ferry_vhost_queue_enabled(q))
+			p->mode->transmit(p, p->scratch, bytes);
+		ferry_vhost_queue_push(q, &b, 0);
+		if (++n % BURST == 0)
+			after_burst(p, q);
+	}
+	after_burst(p, q);
 }
 
 static void handle(void *opaque, struct ferry_vhost_queue *q, unsigned why)
@@ -404,6 +420,7 @@ int main(int argc, char **argv)
 			 1ull << VIRTIO_NET_F_CTRL_VQ |
 			 (a.port.pairs > 1 ? 1ull << VIRTIO_NET_F_MQ : 0);
 	shape.flags = FERRY_VHOST_NO_INFLIGHT;
+	shape.together = a.port.mode->answers ? 2 : 1;
 	ops.handle = handle;
 	ops.start = start;
 	ops.stop = stop;

@@ -4,8 +4,9 @@
  * end is a mode.
  *
  * Threads: of each pair, one thread sends to the guest (receive side, `rx`) and
- *          one takes what the guest sends (`tx`).  A frame that goes from one
- *          to the other crosses a ring of one writer and one reader.
+ *          one takes what the guest sends (`tx`); one alone where the mode says
+ *          that what is sent comes from what was taken.  A frame that goes from
+ *          one side to the other crosses a ring of one writer and one reader.
  */
 #ifndef FERRY_BACKENDS_NET_H
 #define FERRY_BACKENDS_NET_H
@@ -56,6 +57,10 @@ struct net_mode {
 
 	/* What is transmitted leaves the process, and any thread may. */
 	bool leaves;
+
+	/* What is received is the answer to what was transmitted: both sides
+	 * of a pair share a thread. */
+	bool answers;
 };
 
 struct net_ring;

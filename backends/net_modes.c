@@ -397,7 +397,7 @@ static const struct net_mode modes[] = {
 	  .transmit = null_transmit, .receive = null_receive },
 	{ .name = "echo", .open = echo_open, .close = echo_close,
 	  .transmit = echo_transmit, .transmitted = echo_transmitted,
-	  .receive = echo_receive },
+	  .receive = echo_receive, .answers = true },
 	{ .name = "txonly", .open = txonly_open, .close = txonly_close,
 	  .transmit = null_transmit, .receive = txonly_receive,
 	  .polls = true },

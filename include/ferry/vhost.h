@@ -50,6 +50,7 @@ enum {
 	FERRY_VHOST_QUEUE_SIZE_MAX	= 32768, /* buffers in a queue */
 	FERRY_VHOST_CONFIG_BYTES_MAX	= 256,
 	FERRY_VHOST_SEGMENTS_MAX	= 1024,	/* of one buffer */
+	FERRY_VHOST_TOGETHER_MAX	= 16,	/* queues on one thread */
 };
 
 /* ---- a buffer --------------------------------------------------------- */
@@ -115,6 +116,15 @@ int ferry_vhost_queue_enabled(const struct ferry_vhost_queue *q);
  * One fd a queue: -1 ends it.  For a tap, or an eventfd of completions.
  */
 void ferry_vhost_queue_watch(struct ferry_vhost_queue *q, int fd, short events);
+
+/*
+ * Another queue, of those that share q's thread (shape.together): what may be
+ * done with q in its callbacks may be done with that one, too; flush it
+ * afterwards.  For the time of this callback.  NULL: it does not run, or has a
+ * thread of its own.
+ */
+struct ferry_vhost_queue *ferry_vhost_queue_beside(struct ferry_vhost_queue *q,
+						   uint32_t index);
 
 /*
  * Without kicks: handle() is called again and again, for devices that poll.
@@ -224,6 +234,14 @@ struct ferry_vhost_shape {
 	uint64_t without;	/* of those that the library adds: not these */
 	uint64_t flags;		/* enum below */
 	const char *name;	/* for messages; NULL: "vhost" */
+	/*
+	 * So many neighbours share a thread: queues 0 to together - 1, and so
+	 * on; 1 to ..TOGETHER_MAX, 0: 1.  For queues that work on the same
+	 * things, such as both of a network's pair, or where there are more
+	 * of them than cores.
+	 */
+	uint32_t together;
+	uint32_t reserved;
 };
 
 enum {

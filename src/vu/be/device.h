@@ -3,9 +3,9 @@
  * Inside of the backend: a device, the front-end it serves now, its queues.
  *
  * Threads.  The control thread (session.c) owns all of it and never touches
- * guest memory.  A queue's thread (queue.c) owns its ring while it runs; the
- * control thread changes what the ring looks at (memory, log, features, where
- * it is) only while it *holds* that thread.  Data goes the other way through
+ * guest memory.  A worker (worker.c) owns the rings of its queues while they
+ * run; the control thread changes what a ring looks at (memory, log, features,
+ * where it is) only while it *holds* that queue.  Data goes the other way through
  * atomics: counters, `touch`.
  * Life.  A device lives from ferry_vhost_new() to _free(); what belongs to one
  * front-end is in `session`, empty between two.
@@ -50,35 +50,54 @@ struct ferry_vb_queue_said {
 	bool			placed;		/* `where` was said */
 };
 
+/* A thread, and the queues that are its own. */
+struct ferry_vb_worker {
+	struct ferry_vhost_queue *queue;	/* n of them, in a row */
+	uint32_t		n;
+
+	/* Control thread. */
+	struct ferry_thread	thread;
+	uint32_t		members;	/* > 0: there is a thread */
+
+	/* The worker itself. */
+	unsigned		looks;		/* > 0: before it sleeps */
+	uint32_t		passed;		/* poll()s that were not made */
+};
+
 struct ferry_vhost_queue {
 	struct ferry_vhost	*v;
+	struct ferry_vb_worker	*worker;
 	uint32_t		index;
 	void			*priv;		/* the author's */
 
 	/* Control thread. */
 	struct ferry_vb_queue_said said;
-	bool			started;	/* there is a thread */
+	bool			started;	/* a worker has it */
 	_Atomic bool		enabled;
 	int			kick;		/* -1: poll */
 
 	pthread_mutex_t		lock;		/* of the rest */
-	pthread_cond_t		changed;
 	_Atomic enum ferry_vb_order order;
 	bool			obeyed;
 	int			call, err;	/* -1: none */
 	int			wake;		/* eventfd: look at order */
 	int			done;		/* eventfd: obeyed */
 
-	/* Queue thread. */
-	struct ferry_thread	thread;
+	_Atomic bool		member;		/* set by control, cleared by
+						 * the worker */
+
+	/* The worker, while it is a member. */
+	bool			begun;
+	bool			failed;		/* to begin */
+	bool			standing;
+	unsigned		why;		/* to call handle(); bits */
+	enum ferry_vb_order	heard;
 	struct ferry_vb_ring	ring;
 	int			watch_fd;
 	short			watch_events;
 	bool			polling;
 	bool			dry;		/* the last pop found none */
 	bool			again;		/* there are more, after all */
-	unsigned		looks;		/* > 0: before it sleeps */
-	uint32_t		passed;		/* poll()s that were not made */
 	_Atomic uint64_t	popped, pushed;	/* written by it alone */
 	bool			told;		/* `wrong` was logged */
 	_Atomic bool		poked;		/* ferry_vhost_wake() */
@@ -117,6 +136,7 @@ struct ferry_vhost {
 	struct ferry_vb_touch	touch;
 	struct ferry_vb_counts	counts;
 	struct ferry_vhost_queue *queue;	/* shape.queues of them */
+	struct ferry_vb_worker	*worker;	/* of shape.together each */
 	pthread_mutex_t		backend_lock;	/* of session.backend_fd */
 
 	/* Where front-ends come from (door.c). */
@@ -149,18 +169,17 @@ static inline bool ferry_vb_agreed(const struct ferry_vhost *v, unsigned bit)
 
 /* ---- queue.c: by the control thread -------------------------------------- */
 
-FERRY_CHECKED int ferry_vb_queue_init(struct ferry_vhost *v,
-				      struct ferry_vhost_queue *q,
-				      uint32_t index, struct ferry_err *e);
-void ferry_vb_queue_fini(struct ferry_vhost_queue *q);
+/* All queues of the shape, and their workers. */
+FERRY_CHECKED int ferry_vb_queues_init(struct ferry_vhost *v,
+				       struct ferry_err *e);
+void ferry_vb_queues_fini(struct ferry_vhost *v);
 
-/* A thread for it; the ring is mapped by that, so that its faults are not
- * ours. */
+/* To its worker, which maps the ring, so that its faults are not ours. */
 FERRY_CHECKED int ferry_vb_queue_start(struct ferry_vhost_queue *q,
 				       struct ferry_err *e);
 
-/* Ends the thread; waits until all that was out is finished.  The base.
- * told: the front-end hears it. */
+/* Waits until all that was out is finished.  The base.  told: the front-end
+ * hears it. */
 uint32_t ferry_vb_queue_stop(struct ferry_vhost_queue *q, bool told);
 
 /* All started queues stand still (drained: and have nothing out) between

@@ -37,6 +37,11 @@ static int check_shape(const struct ferry_vhost_shape *s,
 				     "vhost: %u queues of %u buffers, %u octets"
 				     " of configuration", s->queues,
 				     s->queue_size_max, s->config_bytes);
+	if (s->together > FERRY_VHOST_TOGETHER_MAX)
+		return ferry_err_set(e, FERRY_E_INVALID, 0,
+				     "vhost: %u queues on one thread, of at "
+				     "most %u", s->together,
+				     FERRY_VHOST_TOGETHER_MAX);
 	if (!ops->handle || (s->config_bytes && !ops->config_get) ||
 	    !ops->save != !ops->load)
 		return ferry_err_set(e, FERRY_E_INVALID, 0,
@@ -47,9 +52,7 @@ static int check_shape(const struct ferry_vhost_shape *s,
 
 static void destroy(struct ferry_vhost *v)
 {
-	for (uint32_t i = 0; v->queue && i < v->shape.queues; i++)
-		ferry_vb_queue_fini(&v->queue[i]);
-	free(v->queue);
+	ferry_vb_queues_fini(v);
 	pthread_mutex_destroy(&v->backend_lock);
 	ferry_cleanup_fd(&v->stop);
 	ferry_cleanup_fd(&v->ended);
@@ -64,16 +67,9 @@ static int init(struct ferry_vhost *v, struct ferry_err *e)
 {
 	v->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	v->ended = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	v->queue = calloc(v->shape.queues, sizeof(*v->queue));
 	if (v->stop < 0 || v->ended < 0)
 		return ferry_err_set(e, FERRY_E_IO, errno, "vhost: eventfd");
-	if (!v->queue)
-		return ferry_err_set(e, FERRY_E_NOMEM, 0, "vhost: %u queues",
-				     v->shape.queues);
-	for (uint32_t i = 0; i < v->shape.queues; i++)
-		if (ferry_vb_queue_init(v, &v->queue[i], i, e))
-			return -1;
-	return 0;
+	return ferry_vb_queues_init(v, e);
 }
 
 struct ferry_vhost *ferry_vhost_new(const struct ferry_vhost_shape *shape,
@@ -101,6 +97,8 @@ struct ferry_vhost *ferry_vhost_new(const struct ferry_vhost_shape *shape,
 	v->session.backend_fd = -1;
 	if (!v->shape.queue_size_max)
 		v->shape.queue_size_max = FERRY_VHOST_QUEUE_SIZE_MAX;
+	if (!v->shape.together)
+		v->shape.together = 1;
 	snprintf(v->name, sizeof(v->name), "%s",
 		 shape->name ? shape->name : "vhost");
 	v->shape.name = v->name;

@@ -27,17 +27,26 @@ static const struct ferry_vhost_ops echo = {
 	.size = sizeof(echo), .handle = rig_echo,
 };
 
-/* Each test runs with split and with packed rings. */
-struct layout {
-	uint64_t	without;
+static const struct ferry_vhost_shape shared = {
+	.size = sizeof(shared), .queues = RIG_QUEUES, .queue_size_max = 1024,
+	.name = "echo", .together = 3,
 };
 
-static struct layout split = { FERRY_VIRTIO_F_RING_PACKED };
-static struct layout packed = { 0 };
-static struct layout split_flags = {
-	FERRY_VIRTIO_F_RING_PACKED | FERRY_VIRTIO_F_EVENT_IDX
+/* Each test runs with split and with packed rings, and with queues that share
+ * a thread. */
+struct layout {
+	uint64_t	without;
+	const struct ferry_vhost_shape *shape;
 };
-static struct layout packed_flags = { FERRY_VIRTIO_F_EVENT_IDX };
+
+static struct layout split = { FERRY_VIRTIO_F_RING_PACKED, &shape };
+static struct layout packed = { 0, &shape };
+static struct layout split_flags = {
+	FERRY_VIRTIO_F_RING_PACKED | FERRY_VIRTIO_F_EVENT_IDX, &shape
+};
+static struct layout packed_flags = { FERRY_VIRTIO_F_EVENT_IDX, &shape };
+static struct layout split_shared = { FERRY_VIRTIO_F_RING_PACKED, &shared };
+static struct layout packed_shared = { 0, &shared };
 
 static uint32_t first_base(const struct rig *r)
 {
@@ -73,7 +82,7 @@ static void buffers_go_through_and_come_back(void **state)
 	struct layout *l = *state;
 	struct rig r;
 
-	rig_open(&r, &shape, &echo, NULL, l->without);
+	rig_open(&r, l->shape, &echo, NULL, l->without);
 	rig_give_memory(&r, false);
 	rig_start_queue(&r, 0, 64, first_base(&r), false);
 	for (int i = 0; i < 500; i++)
@@ -87,7 +96,7 @@ static void a_queue_stops_and_goes_on_where_it_was(void **state)
 	uint32_t base;
 	struct rig r;
 
-	rig_open(&r, &shape, &echo, NULL, l->without);
+	rig_open(&r, l->shape, &echo, NULL, l->without);
 	base = first_base(&r);
 	rig_give_memory(&r, false);
 	for (int round = 0; round < 20; round++) {
@@ -113,7 +122,7 @@ static void a_buffer_may_lie_across_two_regions(void **state)
 	struct rig r;
 	uint32_t got;
 
-	rig_open(&r, &shape, &echo, NULL, l->without);
+	rig_open(&r, l->shape, &echo, NULL, l->without);
 	rig_give_memory(&r, true);
 	rig_start_queue(&r, 1, 16, first_base(&r), false);
 	memset(r.mem + out, 0x5a, 8000);
@@ -130,7 +139,7 @@ static void memory_can_be_replaced_while_a_queue_runs(void **state)
 	struct layout *l = *state;
 	struct rig r;
 
-	rig_open(&r, &shape, &echo, NULL, l->without);
+	rig_open(&r, l->shape, &echo, NULL, l->without);
 	rig_give_memory(&r, false);
 	rig_start_queue(&r, 0, 64, first_base(&r), false);
 	for (int i = 0; i < 50; i++) {
@@ -146,7 +155,7 @@ static void a_queue_may_be_held_again_at_once(void **state)
 	struct layout *l = *state;
 	struct rig r;
 
-	rig_open(&r, &shape, &echo, NULL, l->without);
+	rig_open(&r, l->shape, &echo, NULL, l->without);
 	rig_give_memory(&r, false);
 	rig_start_queue(&r, 0, 64, first_base(&r), false);
 	for (int i = 0; i < 3000; i++)
@@ -196,7 +205,7 @@ static void what_is_written_is_logged_and_nothing_else(void **state)
 	uint8_t *log;
 	int fd;
 
-	rig_open(&r, &shape, &echo, NULL, l->without);
+	rig_open(&r, l->shape, &echo, NULL, l->without);
 	rig_give_memory(&r, false);
 	rig_start_queue(&r, 0, 64, first_base(&r), false);
 	echo_once(&r, 0, 9000, false);
@@ -273,7 +282,7 @@ static void a_ring_that_makes_no_sense_costs_its_queue_only(void **state)
 		uint16_t id;
 		uint32_t n;
 
-		rig_open(&r, &shape, &echo, NULL, l->without);
+		rig_open(&r, l->shape, &echo, NULL, l->without);
 		rig_give_memory(&r, false);
 		rig_start_queue(&r, 0, 16, first_base(&r), false);
 		rig_start_queue(&r, 1, 16, first_base(&r), false);
@@ -388,7 +397,7 @@ static void buffers_given_back_come_again_in_order(void **state)
 	uint32_t n;
 	struct rig r;
 
-	rig_open(&r, &shape, &picks, NULL, l->without);
+	rig_open(&r, l->shape, &picks, NULL, l->without);
 	rig_give_memory(&r, false);
 	rig_start_queue(&r, 0, 32, first_base(&r), false);
 	for (unsigned i = 0; i < 12; i++)
@@ -453,20 +462,22 @@ static void a_file_in_the_place_of_the_socket_is_not_removed(void **state)
 
 int main(void)
 {
-#define BOTH(test)							\
+#define ALL(test)							\
 	{ #test ": split", test, NULL, NULL, &split },			\
 	{ #test ": packed", test, NULL, NULL, &packed },		\
 	{ #test ": split, flags", test, NULL, NULL, &split_flags },	\
-	{ #test ": packed, flags", test, NULL, NULL, &packed_flags }
+	{ #test ": packed, flags", test, NULL, NULL, &packed_flags },	\
+	{ #test ": split, shared", test, NULL, NULL, &split_shared },	\
+	{ #test ": packed, shared", test, NULL, NULL, &packed_shared }
 	const struct CMUnitTest tests[] = {
-		BOTH(buffers_go_through_and_come_back),
-		BOTH(a_queue_stops_and_goes_on_where_it_was),
-		BOTH(a_buffer_may_lie_across_two_regions),
-		BOTH(memory_can_be_replaced_while_a_queue_runs),
-		BOTH(a_queue_may_be_held_again_at_once),
-		BOTH(what_is_written_is_logged_and_nothing_else),
-		BOTH(a_ring_that_makes_no_sense_costs_its_queue_only),
-		BOTH(buffers_given_back_come_again_in_order),
+		ALL(buffers_go_through_and_come_back),
+		ALL(a_queue_stops_and_goes_on_where_it_was),
+		ALL(a_buffer_may_lie_across_two_regions),
+		ALL(memory_can_be_replaced_while_a_queue_runs),
+		ALL(a_queue_may_be_held_again_at_once),
+		ALL(what_is_written_is_logged_and_nothing_else),
+		ALL(a_ring_that_makes_no_sense_costs_its_queue_only),
+		ALL(buffers_given_back_come_again_in_order),
 		cmocka_unit_test(a_chain_that_is_a_loop_ends),
 		cmocka_unit_test(a_buffer_of_tables_without_end_is_refused),
 		cmocka_unit_test(
