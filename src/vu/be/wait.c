@@ -203,14 +203,14 @@ static void take_fds(struct ferry_vhost_queue *q, const struct pollfd p[FDS])
 
 static void poll_all(struct ferry_vb_worker *w, bool busy)
 {
-	struct pollfd p[FERRY_VHOST_TOGETHER_MAX * FDS];
+	struct pollfd p[FERRY_VHOST_TOGETHER_MAX][FDS];
 
 	for (uint32_t i = 0; i < w->n; i++)
-		fill_fds(&w->queue[i], &p[FDS * i]);
-	if (poll(p, FDS * w->n, busy ? 0 : -1) < 0)
+		fill_fds(&w->queue[i], p[i]);
+	if (poll(p[0], (nfds_t)FDS * w->n, busy ? 0 : -1) < 0)
 		return;
 	for (uint32_t i = 0; i < w->n; i++)
-		take_fds(&w->queue[i], &p[FDS * i]);
+		take_fds(&w->queue[i], p[i]);
 }
 
 /* A neighbour's handle() may have finished what one was to finish first. */
