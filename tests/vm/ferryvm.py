@@ -349,12 +349,25 @@ class Vm:
 
     def freeze(self):
         """SIGSTOP, and until all of its threads stand: on a busy host they run
-        on for a while after it was sent."""
+        on for a while after it was sent.  A vCPU that waits, in the kernel,
+        for a page of the guest's page tables does not stop at all (it runs no
+        guest, but spins there), and who would bring the page has stopped: let
+        it come, and try again."""
         self.signal(signal.SIGSTOP)
+        while not self._stands_within(0.3):
+            self.signal(signal.SIGCONT)
+            time.sleep(0.3)
+            self.signal(signal.SIGSTOP)
+
+    def _stands_within(self, seconds):
         folder = f"/proc/{self.process.pid}/task"
+        deadline = time.monotonic() + seconds
         while any(self._state(f"{folder}/{task}/stat") not in "TtZX"
                   for task in os.listdir(folder)):
+            if time.monotonic() > deadline:
+                return False
             time.sleep(0.001)
+        return True
 
     @staticmethod
     def _state(path):
