@@ -67,8 +67,11 @@ def test_a_vm_that_is_paused_or_reset_finds_its_devices_again(
         goes_on(vm, "DISK", "reads", 20)
         goes_on(vm, "NET", "got", 20)
     vm.serial.renew()
-    vm.log = vm.serial.log
     vm.qmp("system_reset")
+    # Its first words may stand behind half a line of before.
+    vm.serial.wait(lambda log: log.ready)
+    vm.serial.renew()
+    vm.log = vm.serial.log
     goes_on(vm, "DISK", "reads")
     goes_on(vm, "NET", "got")
     ends_well(vm, port, drive)
