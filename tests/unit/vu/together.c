@@ -189,10 +189,11 @@ static void one_stops_and_the_other_goes_on(void **state)
 	}
 }
 
-/* Queue 0 keeps what it has, until queue 1 is called. */
+/* Queue 0 keeps what it has, until queue 1 is called when it may be given. */
 struct keeper {
+	struct rig *rig;
 	struct ferry_vhost_buffer kept;
-	_Atomic bool has;
+	_Atomic bool has, may_give;
 };
 
 static void keep(void *opaque, struct ferry_vhost_queue *q, unsigned why)
@@ -210,7 +211,7 @@ static void keep(void *opaque, struct ferry_vhost_queue *q, unsigned why)
 	while (ferry_vhost_queue_pop(q, &b) == 1)
 		ferry_vhost_queue_push(q, &b, 0);
 	other = ferry_vhost_queue_beside(q, 0);
-	if (k->has && other) {
+	if (k->has && k->may_give && other) {
 		ferry_vhost_queue_push(other, &k->kept, 0);
 		ferry_vhost_queue_flush(other);
 		k->has = false;
@@ -219,8 +220,11 @@ static void keep(void *opaque, struct ferry_vhost_queue *q, unsigned why)
 
 static void kick_later(void *arg)
 {
+	struct keeper *k = arg;
+
 	usleep(100000);
-	rig_kick(arg, 1);
+	k->may_give = true;
+	rig_kick(k->rig, 1);
 }
 
 /* The order waits for what is out; the neighbour's handle() finishes it. */
@@ -232,10 +236,10 @@ static void a_queue_stands_still_when_its_neighbour_has_finished_its_work(
 	};
 	struct rig_part part = { RIG_GPA + rig_scratch(NULL, 0), 10, false };
 	struct ferry_thread thread = { 0 };
-	struct keeper k = { .has = false };
+	struct rig r;
+	struct keeper k = { .rig = &r };
 	uint32_t n;
 	uint16_t id;
-	struct rig r;
 
 	(void)state;
 	open_pairs(&r, &ops, &k, 0);
@@ -243,7 +247,7 @@ static void a_queue_stands_still_when_its_neighbour_has_finished_its_work(
 	rig_kick(&r, 0);
 	while (!k.has)
 		usleep(1000);
-	assert_int_equal(ferry_thread_start(&thread, "later", kick_later, &r,
+	assert_int_equal(ferry_thread_start(&thread, "later", kick_later, &k,
 					    NULL), 0);
 	rig_give_memory(&r, false);
 	assert_int_equal(rig_get(&r, 0, &n), id);
