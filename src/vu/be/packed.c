@@ -56,15 +56,16 @@ static bool packed_touch(struct ferry_vb_ring *r)
 	       ferry_vb_touch(r->touch, r->used, sizeof(struct event));
 }
 
+/* A queue that stands still owes nothing, so both places are one; DPDK's
+ * front-end leaves out the other (bits 16 to 31).  What a dead process owed is
+ * in the region of requests in flight, which comes after this. */
 static void packed_start(struct ferry_vb_ring *r, uint32_t base)
 {
-	r->avail_at = base & 0x7fff;
-	r->avail_wrap = base & WRAP;
-	r->used_at = base >> 16 & 0x7fff;
-	r->used_wrap = base >> 16 & WRAP;
+	r->used_at = r->avail_at = base & 0x7fff;
+	r->used_wrap = r->avail_wrap = base & WRAP;
 	r->shown_first = NULL;
 	r->unshown_descs = 0;
-	if (r->avail_at >= r->size || r->used_at >= r->size)
+	if (r->avail_at >= r->size)
 		ferry_vb_ring_wrong(r, "it is to begin behind its end");
 }
 

@@ -50,7 +50,7 @@ static struct layout packed_shared = { 0, &shared };
 
 static uint32_t first_base(const struct rig *r)
 {
-	return r->features & FERRY_VIRTIO_F_RING_PACKED ? 0x80008000u : 0;
+	return r->features & FERRY_VIRTIO_F_RING_PACKED ? 0x8000u : 0;
 }
 
 /* Through the device and back: what comes is what went. */
