@@ -2,7 +2,7 @@
 """What a QEMU from 10.0 on has beside one of 7.2, and the two of them, one
 after the other, with a VM that was parked in between.
 
-FERRY_QEMU=newer (scripts/qemu-newer), or the path of one.
+FERRY_QEMU=newer (scripts/newer qemu), or the path of one.
 """
 
 import json

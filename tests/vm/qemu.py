@@ -25,7 +25,7 @@ QEMU = os.environ.get("FERRY_QEMU", "qemu-system-x86_64")
 MISSING = f"{QEMU} is not installed"
 if QEMU == "newer":
     _found = subprocess.run(
-        [Path(__file__).resolve().parents[2] / "scripts/qemu-newer"],
+        [Path(__file__).resolve().parents[2] / "scripts/newer", "qemu"],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     QEMU, MISSING = _found.stdout.strip(), _found.stderr.strip()
 KVM = "-accel", "kvm", "-cpu", "host,-arch-capabilities"
