@@ -82,9 +82,10 @@ struct ferry_vhost_fe_ops {
 
 	/*
 	 * It is back, with all that it was told, queues too.  kept 0: but the
-	 * place in a packed queue died with the one before, or a state that had
-	 * been loaded into it: such queues stand, in the latter case all, and
-	 * the driver has to reset the device (DEVICE_NEEDS_RESET).
+	 * place in a packed queue without in-flight area died with the one
+	 * before, or a state that had been loaded into it: such queues stand,
+	 * in the latter case all, and the driver has to reset the device
+	 * (DEVICE_NEEDS_RESET).
 	 * May be NULL.
 	 */
 	void (*back)(void *opaque, int kept);
@@ -283,7 +284,8 @@ int ferry_vhost_fe_queue_call(struct ferry_vhost_fe *f, uint32_t index,
  * The backend finishes what it has begun, and from here on writes no memory of
  * this queue.  *base: where it stands, for queue_start(), here or at the target
  * of a migration.  Of a backend that is away, as the ring in guest memory says
- * it; 0 also then.  Waits for as long as the backend needs, up to request_ms.
+ * it (packed: the in-flight area); 0 also then.  Waits for as long as the
+ * backend needs, up to request_ms.
  */
 int ferry_vhost_fe_queue_stop(struct ferry_vhost_fe *f, uint32_t index,
 			      uint32_t *base, struct ferry_err *e);

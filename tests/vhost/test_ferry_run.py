@@ -24,6 +24,12 @@ def goes_on(vm, word, key, times=100):
         assert not line or line["bad"] == 0, vm.log.all("DISKBAD")[:3]
 
 
+def says_more(vm, word):
+    """What it said before is read: behind that, what it counts is new."""
+    had = len(vm.log.all(word))
+    vm.serial.wait(lambda log: len(log.all(word)) >= had + 2)
+
+
 def ends_well(vm, *backends):
     """Its guest is content, and its backends gave back all that they took."""
     vm.serial.ask("q", "DONE")
@@ -77,13 +83,14 @@ def test_a_vm_that_is_paused_or_reset_finds_its_devices_again(
     ends_well(vm, port, drive)
 
 
-@pytest.mark.more
+@pytest.mark.parametrize("words", [
+    pytest.param((), marks=pytest.mark.more), ["packed=on"]])
 def test_backends_that_are_killed_and_started_again_lost_nothing(
-        backend, make_vm, folder):
+        backend, make_vm, folder, words):
     path = disk(folder)
     port = backend("net", "net", "--mode", "echo")
     drive = backend("blk", "disk", "--disk", path)
-    vm = make_vm("a", [has(port), has(drive)], BUSY)
+    vm = make_vm("a", [has(port, *words), has(drive, *words)], BUSY)
     for _ in range(2):
         goes_on(vm, "DISK", "reads")
         goes_on(vm, "NET", "got", 20)
@@ -92,6 +99,7 @@ def test_backends_that_are_killed_and_started_again_lost_nothing(
         assert vm.status() == "running"
         port = backend("net", "net", "--mode", "echo")
         drive = backend("blk", "disk", "--disk", path)
+        says_more(vm, "NET")
     goes_on(vm, "DISK", "reads")
     goes_on(vm, "NET", "got", 20)
     vm.wait_said("the backend closed the connection")

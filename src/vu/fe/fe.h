@@ -302,6 +302,12 @@ static inline bool ferry_vf_is_packed(const struct ferry_vhost_fe *f)
  * written and not marked is marked. */
 void ferry_vf_queues_lost(struct ferry_vhost_fe *f);
 
+/* ---- place.c ---- */
+
+/* Where a dead backend left it, in q->base; false: nobody knows. */
+bool ferry_vf_find_place(const struct ferry_vhost_fe *f,
+			 struct ferry_vhost_fe_queue *q);
+
 /* ---- dirty.c ---- */
 
 /* Mark, as a backend would. */

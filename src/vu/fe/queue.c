@@ -2,19 +2,11 @@
 /*
  * Queues: set up, started, stopped, and found again when the backend that had
  * them died.
- *
- * A split ring says in guest memory how far its backend had got: used->idx.
- * That is where the next one begins; an in-flight area tells it which of the
- * buffers behind that were begun, and in which order.  A packed ring does not
- * say it.
  */
 #include "vu/fe/fe.h"
 
 #include <inttypes.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/limits.h"
 
 #define ENTRIES_MAX	32768
@@ -213,25 +205,6 @@ int ferry_vhost_fe_queue_call(struct ferry_vhost_fe *f, uint32_t index,
 
 /* ---- stopping, and a backend that died ---- */
 
-/*
- * used->idx of a split ring.  Read by the kernel: in postcopy the page may be
- * missing, and may never come, and that is to be an error then, no signal.
- */
-static bool read_place(const struct ferry_vhost_fe *f,
-		       const struct ferry_vhost_fe_queue *q, uint32_t *base)
-{
-	uint16_t idx;
-	struct iovec to = { &idx, sizeof(idx) };
-	struct iovec from = { ferry_vf_host(f, q->used + 2, sizeof(idx)),
-			      sizeof(idx) };
-
-	if (ferry_vf_is_packed(f) || !from.iov_base ||
-	    process_vm_readv(getpid(), &to, 1, &from, 1, 0) != sizeof(idx))
-		return false;
-	*base = idx;
-	return true;
-}
-
 /* It may have died between a write to the ring and marking it. */
 static void mark_ring(struct ferry_vhost_fe *f,
 		      const struct ferry_vhost_fe_queue *q)
@@ -253,7 +226,7 @@ void ferry_vf_queues_lost(struct ferry_vhost_fe *f)
 			continue;
 		q->ran = false;
 		mark_ring(f, &q->q);
-		if (!read_place(f, &q->q, &q->q.base))
+		if (!ferry_vf_find_place(f, &q->q))
 			q->lost = true;
 	}
 }
@@ -298,7 +271,7 @@ static int stop(struct ferry_vhost_fe *f, uint32_t index, uint32_t *base,
 	if (q->ran && ask_base(f, q, e)) {
 		/* It is away, be it that we just found out. */
 		mark_ring(f, &q->q);
-		if (!read_place(f, &q->q, &q->q.base))
+		if (!ferry_vf_find_place(f, &q->q))
 			q->lost = true;
 		rc = -1;
 	}
