@@ -292,9 +292,9 @@ def test_its_backend_ends_with_it(folder, sig, command):
     """As by Ctrl-C, which the backend, in a group of its own, does not get."""
     pid = folder / "pid"
     # pylint: disable-next=consider-using-with
-    checker = subprocess.Popen(
-        [FERRY, "vhost-check", "--run", command.format(pid=pid),
-         folder / "none"], stdin=subprocess.DEVNULL)
+    checker = subprocess.Popen(     # nohup ignores SIGHUP for all below it
+        ["env", "--default-signal", FERRY, "vhost-check", "--run",
+         command.format(pid=pid), folder / "none"], stdin=subprocess.DEVNULL)
     qemu.wait_until("backend", lambda: pid.exists() and pid.read_text(),
                     LIMIT_S)
     checker.send_signal(sig)
