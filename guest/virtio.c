@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include "packed.h"
+
 #define MAGIC		0x74726976u
 
 #define R_MAGIC		0x000
@@ -76,7 +78,8 @@ const char *virtio_begin(struct virtio *v, uint64_t want)
 {
 	*reg(v, R_STATUS) = 0;
 	*reg(v, R_STATUS) = S_DRIVER;
-	v->features = read_features(v) & (want | VIRTIO_F_VERSION_1);
+	v->features = read_features(v) &
+		      (want | VIRTIO_F_VERSION_1 | VIRTIO_F_PACKED);
 	*reg(v, R_TAKEN_SEL) = 0;
 	*reg(v, R_TAKEN) = (uint32_t)v->features;
 	*reg(v, R_TAKEN_SEL) = 1;
@@ -95,7 +98,7 @@ static void set_address(const struct virtio *v, unsigned at, const void *p)
 const char *virtio_queue(struct virtio *v, struct virtq *q, uint32_t number,
 			 struct pool *pool)
 {
-	uint64_t at = pool_take(pool, 3 * PAGE_BYTES + PAGE_BYTES, UINT64_MAX);
+	uint64_t at = pool_take(pool, 4 * PAGE_BYTES, UINT64_MAX);
 	uint32_t max;
 
 	if (!at)
@@ -114,8 +117,11 @@ const char *virtio_queue(struct virtio *v, struct virtq *q, uint32_t number,
 		.used = (struct virtq_used *)(at + 2 * PAGE_BYTES),
 	};
 	q->avail->flags = NO_INTERRUPT;
+	if (v->features & VIRTIO_F_PACKED)
+		packed_init(q, (void *)(at + 3ull * PAGE_BYTES));
 	*reg(v, R_QUEUE_SIZE) = q->size;
-	set_address(v, R_DESC, q->desc);
+	set_address(v, R_DESC, q->packed.ring ? (void *)q->packed.ring :
+		    q->desc);
 	set_address(v, R_AVAIL, q->avail);
 	set_address(v, R_USED, q->used);
 	*reg(v, R_QUEUE_READY) = 1;
@@ -134,6 +140,10 @@ uint32_t virtio_config(const struct virtio *v, unsigned at)
 
 void virtq_make(struct virtq *q, uint16_t head)
 {
+	if (q->packed.ring) {
+		packed_make(q, head);
+		return;
+	}
 	q->avail->ring[q->made % q->size] = head;
 	q->made++;
 }
@@ -142,15 +152,19 @@ void virtq_show(struct virtq *q)
 {
 	if (q->told == q->made)
 		return;
+	q->told = q->made;
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-	q->avail->index = q->told = q->made;
+	if (!q->packed.ring)
+		q->avail->index = q->made;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!(q->used->flags & 1))
+	if (q->packed.ring ? packed_wants_kick(q) : !(q->used->flags & 1))
 		*q->notify = q->number;
 }
 
 bool virtq_done(struct virtq *q, uint16_t *head, uint32_t *bytes)
 {
+	if (q->packed.ring)
+		return packed_done(q, head, bytes);
 	if (q->used->index == q->seen)
 		return false;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);

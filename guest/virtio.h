@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Virtio devices over MMIO, by polling: split rings, no interrupts.  One vCPU
- * drives all of them.
+ * Virtio devices over MMIO, by polling: no interrupts; packed rings where they
+ * are offered, else split ones.  One vCPU drives all of them.
  */
 #ifndef GUEST_VIRTIO_H
 #define GUEST_VIRTIO_H
@@ -14,6 +14,7 @@
 #define VIRTIO_NET	1u
 #define VIRTIO_BLK	2u
 #define VIRTIO_F_VERSION_1	(1ull << 32)
+#define VIRTIO_F_PACKED		(1ull << 34)
 
 #define VIRTQ_SIZE	256u
 #define VIRTQ_NEXT	1u		/* flags of a descriptor */
@@ -36,6 +37,15 @@ struct virtq_used {
 	volatile struct { uint32_t id, bytes; } ring[VIRTQ_SIZE];
 };
 
+/* A packed ring: where we make available, where we look for what is used, and
+ * in which lap; of each chain, its descriptors. */
+struct packed {
+	volatile struct packed_desc *ring;	/* NULL: it is a split one */
+	uint16_t	at, seen;
+	bool		lap, seen_lap;
+	uint16_t	length[VIRTQ_SIZE];
+};
+
 /* Descriptors are the user's to lay out. */
 struct virtq {
 	volatile uint32_t *notify;
@@ -46,6 +56,7 @@ struct virtq {
 	struct virtq_desc *desc;
 	struct virtq_avail *avail;
 	struct virtq_used *used;
+	struct packed	packed;
 };
 
 struct virtio {
