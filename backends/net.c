@@ -419,7 +419,7 @@ int main(int argc, char **argv)
 			 1ull << VIRTIO_NET_F_GUEST_ANNOUNCE |
 			 1ull << VIRTIO_NET_F_CTRL_VQ |
 			 (a.port.pairs > 1 ? 1ull << VIRTIO_NET_F_MQ : 0);
-	shape.flags = FERRY_VHOST_NO_INFLIGHT;
+	shape.flags = FERRY_VHOST_INFLIGHT_PACKED_ONLY;
 	shape.together = a.port.mode->answers ? 2 : 1;
 	ops.handle = handle;
 	ops.start = start;

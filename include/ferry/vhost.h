@@ -249,6 +249,10 @@ enum {
 	FERRY_VHOST_NO_POSTCOPY	= 1,
 	FERRY_VHOST_NO_PACKED	= 2,
 	FERRY_VHOST_NO_INFLIGHT	= 4,
+	/* In-flight tracking for packed rings alone: what a dead process had
+	 * taken may be lost, as a network's frames may, but where a packed ring
+	 * stands nothing else tells. */
+	FERRY_VHOST_INFLIGHT_PACKED_ONLY = 8,
 };
 
 #define FERRY_VHOST_SHAPE_INIT FERRY_SIZED(ferry_vhost_shape)

@@ -5,7 +5,8 @@ that is seen.  What comes of it is a row of docs/VHOST-FAULTS.md, which this
 file writes (FERRY_RENEW=1) and compares with.
 
 The guest holds each block that it reads against what it wrote last, counts
-answers of the network, and verifies its memory in the end.
+answers of the network, and verifies its memory in the end.  FERRY_PACKED=1:
+with packed rings.
 """
 
 import os
@@ -28,6 +29,7 @@ GOOD_MS = 1000          # the same, when it never comes back
 CRAWL = {"max-bandwidth": 100_000}
 ASKED_ONLY = {"x-ferry-background-push": False}
 FULL_SPEED = {"max-bandwidth": 0, "x-ferry-background-push": True}
+RINGS = ["packed=on"] if os.environ.get("FERRY_PACKED") else []
 KINDS = {"network": ("net", "NET", "got"), "disk": ("blk", "DISK", "reads")}
 
 
@@ -82,7 +84,7 @@ class Stage:
         return self.backend(program, f"{kind}-{side}", *words)
 
     def options(self, side, looks_ms):
-        return [*(has(one) for one in self.ends[side].values()),
+        return [*(has(one, *RINGS) for one in self.ends[side].values()),
                 ("--set", f"x-ferry-timeout={SILENCE_MS}"),
                 ("--set", f"x-ferry-recover={looks_ms}")]
 

@@ -21,6 +21,8 @@ CRAWL = {"max-bandwidth": 100_000}
 FULL_SPEED = {"max-bandwidth": 0, "x-ferry-background-push": True}
 ASKED_ONLY = {"x-ferry-background-push": False}
 LOST_MAX = 40                   # frames that were under way, at most
+RINGS = pytest.mark.parametrize("words", [(), ["packed=on"]],
+                                ids=["split", "packed"])
 
 
 @pytest.fixture
@@ -72,8 +74,7 @@ def arrived(a, b, **but):
     is_right(b, a, **but)
 
 
-@pytest.mark.parametrize("words", [
-    (), pytest.param(["packed=on"], marks=pytest.mark.more)])
+@RINGS
 def test_precopy(pair, words):
     a, b = pair(words)
     a.migrate(b, "precopy", {"max-bandwidth": 1_000_000})
@@ -85,8 +86,7 @@ def test_precopy(pair, words):
         assert one.at_end["logged-pages"]
 
 
-@pytest.mark.parametrize("words", [
-    (), pytest.param(["packed=on"], marks=pytest.mark.more)])
+@RINGS
 def test_postcopy(pair, words):
     a, b = pair(words)
     a.migrate(b, "postcopy", ASKED_ONLY)
@@ -278,9 +278,10 @@ def again(backend, vm, i):
     return lambda: vm.there.__setitem__(i, backend(program, name, *words))
 
 
+@RINGS
 @pytest.mark.more
-def test_a_source_whose_backends_die_and_come_back(backend, pair):
-    a, b = pair()
+def test_a_source_whose_backends_die_and_come_back(backend, pair, words):
+    a, b = pair(words)
     a.migrate(b, "precopy", CRAWL)
     a.wait_migration("active")
     for i in 0, 1:
@@ -291,9 +292,10 @@ def test_a_source_whose_backends_die_and_come_back(backend, pair):
     arrived(a, b, lost=math.inf)
 
 
-def test_a_backend_that_is_away_at_the_switchover(backend, pair):
+@RINGS
+def test_a_backend_that_is_away_at_the_switchover(backend, pair, words):
     """What it had begun nobody knows."""
-    a, b = pair()
+    a, b = pair(words)
     a.migrate(b, "precopy", CRAWL)
     a.wait_migration("active")
     start = again(backend, a, 1)
@@ -305,10 +307,11 @@ def test_a_backend_that_is_away_at_the_switchover(backend, pair):
     is_right(a)
 
 
+@RINGS
 @pytest.mark.parametrize("i", [
     pytest.param(0, marks=pytest.mark.more), 1])
-def test_a_target_whose_backend_dies_in_postcopy(backend, pair, i):
-    a, b = pair()
+def test_a_target_whose_backend_dies_in_postcopy(backend, pair, i, words):
+    a, b = pair(words)
     a.migrate(b, "postcopy", ASKED_ONLY)
     b.wait_migration("postcopy-active")
     goes_on(b, "NET", "got", 5)

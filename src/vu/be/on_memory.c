@@ -257,6 +257,10 @@ static int on_get_inflight(struct ferry_vhost *v, struct ferry_vu_msg *m,
 	if (check_inflight(v, &m->inflight, e))
 		return -1;
 	*f = m->inflight;
+	if (v->shape.flags & FERRY_VHOST_INFLIGHT_PACKED_ONLY && !packed(v)) {
+		f->bytes = f->fd_offset = 0;	/* none */
+		return 0;
+	}
 	reply->fd = ferry_vb_inflight_make(f, packed(v), e);
 	return reply->fd < 0 ? -1 : 0;
 }

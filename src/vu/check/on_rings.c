@@ -249,6 +249,8 @@ static int inflight(struct ferry_vc *c)
 		return ferry_vc_not_offered(c, "INFLIGHT_SHMFD");
 	if (ferry_vc_ask(c, &m, NULL, 0, &got))
 		return -1;
+	if (!got.n && !m.inflight.bytes)
+		return ferry_vc_not_offered(c, "for split rings it wants none");
 	if (got.n != 1 || !m.inflight.bytes)
 		return ferry_vc_fail(c, "GET_INFLIGHT_FD: %u descriptors, "
 				     "%llu octets", got.n,
