@@ -98,7 +98,7 @@ static void set_address(const struct virtio *v, unsigned at, const void *p)
 const char *virtio_queue(struct virtio *v, struct virtq *q, uint32_t number,
 			 struct pool *pool)
 {
-	uint64_t at = pool_take(pool, 4 * PAGE_BYTES, UINT64_MAX);
+	uint64_t at = pool_take(pool, 4ull * PAGE_BYTES, UINT64_MAX);
 	uint32_t max;
 
 	if (!at)
@@ -114,7 +114,7 @@ const char *virtio_queue(struct virtio *v, struct virtq *q, uint32_t number,
 		.size = (uint16_t)(max < VIRTQ_SIZE ? max : VIRTQ_SIZE),
 		.desc = (struct virtq_desc *)at,
 		.avail = (struct virtq_avail *)(at + PAGE_BYTES),
-		.used = (struct virtq_used *)(at + 2 * PAGE_BYTES),
+		.used = (struct virtq_used *)(at + 2ull * PAGE_BYTES),
 	};
 	q->avail->flags = NO_INTERRUPT;
 	if (v->features & VIRTIO_F_PACKED)
