@@ -178,21 +178,6 @@ bool ferry_vb_memory_same(const struct ferry_vb_memory *m,
 	return true;
 }
 
-uint64_t ferry_vb_memory_guest(const struct ferry_vb_memory *m, uint64_t gpa,
-			       uint64_t bytes, uint8_t **at)
-{
-	for (unsigned i = 0; i < m->n; i++) {
-		const struct ferry_vb_region *r = &m->region[i];
-		uint64_t into = gpa - r->gpa;
-
-		if (gpa < r->gpa || into >= r->bytes)
-			continue;
-		*at = r->at + into;
-		return bytes < r->bytes - into ? bytes : r->bytes - into;
-	}
-	return 0;
-}
-
 void *ferry_vb_memory_user(const struct ferry_vb_memory *m, uint64_t user_addr,
 			   uint64_t bytes)
 {

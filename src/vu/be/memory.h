@@ -62,8 +62,21 @@ bool ferry_vb_memory_same(const struct ferry_vb_memory *m,
  * How many octets (at most bytes) from gpa on lie one behind the other, and in
  * *at where; 0: none.
  */
-uint64_t ferry_vb_memory_guest(const struct ferry_vb_memory *m, uint64_t gpa,
-			       uint64_t bytes, uint8_t **at);
+static inline uint64_t
+ferry_vb_memory_guest(const struct ferry_vb_memory *m, uint64_t gpa,
+		      uint64_t bytes, uint8_t **at)
+{
+	for (unsigned i = 0; i < m->n; i++) {
+		const struct ferry_vb_region *r = &m->region[i];
+		uint64_t into = gpa - r->gpa;
+
+		if (gpa < r->gpa || into >= r->bytes)
+			continue;
+		*at = r->at + into;
+		return bytes < r->bytes - into ? bytes : r->bytes - into;
+	}
+	return 0;
+}
 
 /* Where `bytes` octets at the front-end's address are, whole; or NULL. */
 void *ferry_vb_memory_user(const struct ferry_vb_memory *m, uint64_t user_addr,

@@ -7,7 +7,7 @@
  * What was used is shown by the flags of the first descriptor that was put
  * since the last time, stored after all the others.
  */
-#include "vu/be/ring.h"
+#include "vu/be/slot.h"
 
 #include <stdatomic.h>
 #include <stddef.h>

@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "vu/be/inflight.h"
+#include "vu/be/slot.h"
 
 #define DESC_BYTES	16
 #define SEGMENTS_KEPT	32	/* a slot that had more gives them back */
@@ -24,23 +25,7 @@ int ferry_vb_ring_wrong(struct ferry_vb_ring *r, const char *why)
 
 /* ---- slots -------------------------------------------------------------- */
 
-int ferry_vb_slot_open(struct ferry_vb_ring *r, uint32_t id)
-{
-	struct ferry_vb_slot *s;
-
-	if (id >= r->size)
-		return ferry_vb_ring_wrong(r, "a buffer's number is not in the"
-					   " ring");
-	s = &r->slot[id];
-	if (s->busy)
-		return ferry_vb_ring_wrong(r, "a buffer was made available"
-					   " twice");
-	s->outs = s->ins = 0;
-	s->out_bytes = s->in_bytes = 0;
-	return 0;
-}
-
-static int slot_grow(struct ferry_vb_ring *r, struct ferry_vb_slot *s)
+int ferry_vb_slot_grow(struct ferry_vb_ring *r, struct ferry_vb_slot *s)
 {
 	uint32_t max = s->segments_max ? 2 * s->segments_max : 8;
 	struct iovec *more;
@@ -54,46 +39,6 @@ static int slot_grow(struct ferry_vb_ring *r, struct ferry_vb_slot *s)
 					   " buffer");
 	s->segment = more;
 	s->segments_max = max;
-	return 0;
-}
-
-static int slot_add_run(struct ferry_vb_ring *r, struct ferry_vb_slot *s,
-			uint8_t *at, uint64_t bytes)
-{
-	if (s->outs + s->ins == s->segments_max && slot_grow(r, s))
-		return -1;
-	s->segment[s->outs + s->ins] = (struct iovec){ at, bytes };
-	return 0;
-}
-
-int ferry_vb_slot_add(struct ferry_vb_ring *r, uint32_t id,
-		      const struct ferry_vb_desc *d)
-{
-	struct ferry_vb_slot *s = &r->slot[id];
-	uint64_t gpa = d->gpa, left = d->bytes;
-
-	if (!(d->flags & FERRY_VB_DESC_WRITE) && s->ins)
-		return ferry_vb_ring_wrong(r, "a buffer has a part to read"
-					   " behind one to write");
-	while (left) {
-		uint8_t *at;
-		uint64_t n = ferry_vb_memory_guest(r->memory, gpa, left, &at);
-
-		if (!n)
-			return ferry_vb_ring_wrong(r, "a buffer lies outside of"
-						   " the guest's memory");
-		if (slot_add_run(r, s, at, n))
-			return -1;
-		if (d->flags & FERRY_VB_DESC_WRITE) {
-			s->ins++;
-			s->in_bytes += n;
-		} else {
-			s->outs++;
-			s->out_bytes += n;
-		}
-		gpa += n;
-		left -= n;
-	}
 	return 0;
 }
 

@@ -29,12 +29,18 @@
 #define FERRY_VIRTIO_F_VERSION_1	(1ull << 32)
 #define FERRY_VIRTIO_F_RING_PACKED	(1ull << 34)
 
-/* A buffer that is out; slot numbers are the buffers' ids. */
+/*
+ * A buffer that is out; slot numbers are the buffers' ids.  What is counted up
+ * one by one and then read at once stands apart: a load over two fresh stores
+ * has to wait for both to reach the cache.
+ */
 struct ferry_vb_slot {
 	struct iovec	*segment;	/* outs, then ins */
+	uint64_t	out_bytes;
+	uint32_t	outs;
 	uint32_t	segments_max;
-	uint32_t	outs, ins;
-	uint64_t	out_bytes, in_bytes;
+	uint64_t	in_bytes;
+	uint32_t	ins;
 	uint16_t	chain;		/* packed: descriptors it takes */
 	bool		busy;
 };
@@ -69,6 +75,9 @@ struct ferry_vb_ring {
 	uint32_t		unshown;	/* put since the last show() */
 	uint16_t		notified;	/* used_at at the last notification */
 	bool			notified_ok;	/* there was one */
+
+	/* Split only. */
+	uint16_t		known;		/* available, when last looked */
 
 	/* Packed only. */
 	bool			avail_wrap, used_wrap;
@@ -158,7 +167,7 @@ void ferry_vb_ring_unpop(struct ferry_vb_ring *r,
 			 const struct ferry_vhost_buffer *b);
 bool ferry_vb_ring_flush(struct ferry_vb_ring *r);
 
-/* ---- for split.c and packed.c ------------------------------------------- */
+/* ---- for split.c and packed.c, with slot.h ------------------------------- */
 
 /* A descriptor, read. */
 struct ferry_vb_desc {
@@ -182,13 +191,6 @@ FERRY_CHECKED int ferry_vb_ring_part(const struct ferry_vb_ring *r,
 				     const char *name, uint64_t at,
 				     uint64_t bytes, uint64_t align,
 				     void **part, struct ferry_err *e);
-
-/* Empty slot id.  -1: the driver made it available twice. */
-FERRY_CHECKED int ferry_vb_slot_open(struct ferry_vb_ring *r, uint32_t id);
-
-/* Append what d points to.  -1: wrong. */
-FERRY_CHECKED int ferry_vb_slot_add(struct ferry_vb_ring *r, uint32_t id,
-				    const struct ferry_vb_desc *d);
 
 /* A table of d->bytes in guest memory, whole, and how many entries it has;
  * NULL: wrong.  The table may not lie across two regions. */

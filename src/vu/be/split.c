@@ -7,7 +7,7 @@
  * and stores of the two counts order the rest: acquire avail->idx before its
  * entries, release used->idx after them.
  */
-#include "vu/be/ring.h"
+#include "vu/be/slot.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -99,6 +99,7 @@ static void split_start(struct ferry_vb_ring *r, uint32_t base)
 	struct used *u = r->used;
 
 	r->avail_at = (uint16_t)base;
+	r->known = 0;
 	r->used_at = atomic_load_explicit(&u->idx, memory_order_acquire);
 }
 
@@ -189,19 +190,22 @@ static void prefetch(struct ferry_vb_ring *r)
 static int split_take(struct ferry_vb_ring *r, uint32_t *id)
 {
 	const volatile struct avail *a = r->avail;
-	uint16_t waiting = (uint16_t)(avail_idx(r) - r->avail_at);
 
-	if (!waiting)
+	/* The count is on a line that the driver keeps writing to. */
+	if (!r->known)
+		r->known = (uint16_t)(avail_idx(r) - r->avail_at);
+	if (!r->known)
 		return 0;
-	if (waiting > r->size)
+	if (r->known > r->size)
 		return ferry_vb_ring_wrong(r, "more buffers are available than"
 					   " the ring has");
 	*id = a->head[r->avail_at & (r->size - 1)];
-	if (waiting > AHEAD)
+	if (r->known > AHEAD)
 		prefetch(r);
 	if (split_retake(r, *id))
 		return -1;
 	r->avail_at++;
+	r->known--;
 	return 1;
 }
 
@@ -209,6 +213,7 @@ static void split_untake(struct ferry_vb_ring *r, uint32_t id)
 {
 	(void)id;
 	r->avail_at--;
+	r->known++;
 }
 
 static void split_put(struct ferry_vb_ring *r, uint32_t id, uint32_t bytes)
