@@ -13,8 +13,6 @@
 #include <liburing.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 static int write_flags(const struct blk_disk *d)
 {
@@ -121,7 +119,6 @@ const struct blk_engine_ops blk_plain = {
 struct uring {
 	const struct blk_disk	*disk;
 	struct io_uring		ring;
-	int			fd;
 };
 
 static void *uring_open(const struct blk_disk *d, unsigned depth)
@@ -138,14 +135,6 @@ static void *uring_open(const struct blk_disk *d, unsigned depth)
 		errno = -rc;
 		return NULL;
 	}
-	u->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (u->fd < 0 || io_uring_register_eventfd(&u->ring, u->fd)) {
-		io_uring_queue_exit(&u->ring);
-		if (u->fd >= 0)
-			close(u->fd);
-		free(u);
-		return NULL;
-	}
 	return u;
 }
 
@@ -154,15 +143,16 @@ static void uring_close(void *engine)
 	struct uring *u = engine;
 
 	io_uring_queue_exit(&u->ring);
-	close(u->fd);
 	free(u);
 }
 
+/* Readable while something is done that was not reaped; that costs nothing
+ * where all is done at once, as in the page cache. */
 static int uring_fd(void *engine)
 {
 	struct uring *u = engine;
 
-	return u->fd;
+	return u->ring.ring_fd;
 }
 
 static void prepare(const struct blk_disk *d, struct io_uring_sqe *s,
@@ -213,17 +203,12 @@ static struct blk_request *uring_reap(void *engine, bool wait, int *result)
 	struct uring *u = engine;
 	struct io_uring_cqe *c = NULL;
 	struct blk_request *r;
-	eventfd_t n;
 
 	if (wait)
 		while (io_uring_wait_cqe(&u->ring, &c) == -EINTR)
 			;
 	else
 		io_uring_peek_cqe(&u->ring, &c);
-	if (!c) {	/* what comes behind this look makes it readable */
-		eventfd_read(u->fd, &n);
-		io_uring_peek_cqe(&u->ring, &c);
-	}
 	if (!c)
 		return NULL;
 	r = io_uring_cqe_get_data(c);
