@@ -50,11 +50,11 @@ static size_t header_bytes(struct ferry_vhost_queue *q)
 
 /* What is in the buffer behind its header, once; 0: too long or too short. */
 static size_t copy_frame(const struct ferry_vhost_buffer *b, size_t skip,
-			 uint8_t *frame)
+			 uint8_t *frame, size_t max)
 {
 	size_t n = 0;
 
-	if (b->out_bytes <= skip || b->out_bytes - skip > NET_FRAME_MAX)
+	if (b->out_bytes <= skip || b->out_bytes - skip > max)
 		return 0;
 	for (uint32_t i = 0; i < b->outs; i++) {
 		const uint8_t *p = b->out[i].iov_base;
@@ -95,7 +95,7 @@ static bool give_whole(const struct net_pair *p, struct ferry_vhost_queue *q,
 		       const struct ferry_vhost_buffer *b,
 		       const uint8_t *frame, size_t bytes)
 {
-	struct virtio_net_hdr_mrg_rxbuf hdr = { .num_buffers = 1 };
+	static const struct virtio_net_hdr_mrg_rxbuf hdr = { .num_buffers = 1 };
 	uint8_t *to;
 
 	if (!b->ins || b->in[0].iov_len < p->head_bytes + bytes)
@@ -157,12 +157,11 @@ static bool give_frame(struct net_pair *p, struct ferry_vhost_queue *q,
 static void give_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 {
 	for (unsigned n = 1; ; n++) {
-		if (!p->held_bytes)
-			p->held_bytes = p->mode->receive(p, p->held);
-		if (!p->held_bytes ||
-		    !give_frame(p, q, p->held, p->held_bytes))
+		if (!p->held)
+			p->held = p->mode->receive(p, &p->held_bytes);
+		if (!p->held || !give_frame(p, q, p->held, p->held_bytes))
 			break;
-		p->held_bytes = 0;
+		p->held = NULL;
 		if (n % BURST == 0) {
 			ferry_vhost_queue_flush(q);
 			if (p->mode->polls && n == POLLED_MAX)
@@ -170,7 +169,7 @@ static void give_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 		}
 	}
 	if (!p->mode->polls)
-		ferry_vhost_queue_watch(q, p->held_bytes ? -1 : p->fd, POLLIN);
+		ferry_vhost_queue_watch(q, p->held ? -1 : p->fd, POLLIN);
 }
 
 static void bring_frames(struct net_pair *p, struct ferry_vhost_queue *q)
@@ -208,6 +207,19 @@ static void after_burst(struct net_pair *p, struct ferry_vhost_queue *q)
 		p->mode->transmitted(p);
 }
 
+static void take_frame(struct net_pair *p, const struct ferry_vhost_buffer *b,
+		       size_t skip)
+{
+	size_t max = NET_FRAME_MAX, bytes;
+	uint8_t *frame = p->mode->room ? p->mode->room(p, &max) : p->scratch;
+
+	bytes = frame ? copy_frame(b, skip, frame, max) : 0;
+	if (bytes)
+		p->mode->transmit(p, frame, bytes);
+	else
+		atomic_fetch_add(&p->dropped, 1);
+}
+
 static void take_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 {
 	size_t skip = header_bytes(q);
@@ -215,10 +227,8 @@ static void take_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 	unsigned n = 0;
 
 	while (ferry_vhost_queue_pop(q, &b) == 1) {
-		size_t bytes = copy_frame(&b, skip, p->scratch);
-
-		if (bytes && ferry_vhost_queue_enabled(q))
-			p->mode->transmit(p, p->scratch, bytes);
+		if (ferry_vhost_queue_enabled(q))
+			take_frame(p, &b, skip);
 		ferry_vhost_queue_push(q, &b, 0);
 		if (++n % BURST == 0)
 			after_burst(p, q);
@@ -284,7 +294,7 @@ static void close_port(struct port *port)
 		struct net_pair *p = &port->pair[i];
 
 		port->mode->close(p);
-		free(p->held);
+		free(p->buffer);
 		free(p->scratch);
 	}
 }
@@ -298,9 +308,9 @@ static int open_port(struct port *port, struct ferry_err *e)
 		p->options = &port->options;
 		p->first = &port->pair[0];
 		p->fd = -1;
-		p->held = malloc(NET_FRAME_MAX);
+		p->buffer = malloc(NET_FRAME_MAX);
 		p->scratch = malloc(NET_FRAME_MAX);
-		if (!p->held || !p->scratch)
+		if (!p->buffer || !p->scratch)
 			abort();
 		if (port->mode->open(p, port->argument, e))
 			return -1;

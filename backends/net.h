@@ -38,15 +38,18 @@ struct net_mode {
 		    struct ferry_err *e);
 	void (*close)(struct net_pair *p);
 
+	/* tx thread: where the next frame from the guest is to be copied, of up
+	 * to *max octets; NULL: nowhere, it is dropped.  May be NULL: to
+	 * p->scratch. */
+	uint8_t *(*room)(struct net_pair *p, size_t *max);
 	/* tx thread: the guest sent this. */
-	void (*transmit)(struct net_pair *p, const uint8_t *frame,
-			 size_t bytes);
+	void (*transmit)(struct net_pair *p, uint8_t *frame, size_t bytes);
 	/* tx thread: those were all for now.  May be NULL. */
 	void (*transmitted)(struct net_pair *p);
 
-	/* rx thread: a frame for the guest into frame; how long it is, 0:
-	 * there is none. */
-	size_t (*receive)(struct net_pair *p, uint8_t *frame);
+	/* rx thread: a frame for the guest, which stays until the next call,
+	 * perhaps in p->buffer; NULL: there is none. */
+	const uint8_t *(*receive)(struct net_pair *p, size_t *bytes);
 
 	/* rx thread: the guest takes frames of this pair, or does so no more.
 	 * May be NULL. */
@@ -76,8 +79,10 @@ struct net_pair {
 	uint8_t		*sample;	/* txonly: all but the number */
 	_Atomic uint64_t dropped;
 	char		own[108], peer[108];	/* switch */
-	uint8_t		*held;		/* a frame that found no buffer */
+	const uint8_t	*held;		/* a frame that found no buffer */
 	size_t		held_bytes;
+	uint8_t		*buffer;	/* rx: for receive() */
+	bool		lent;		/* echo, rx: a frame of the ring */
 	uint8_t		*scratch;	/* tx: a frame, copied */
 	size_t		head_bytes;	/* rx: of virtio, before a frame */
 	bool		merged;		/* rx: it may take several buffers */
@@ -90,14 +95,15 @@ const struct net_mode *net_mode_find(const char *text, const char **argument);
 /*
  * Frames from one thread to another.  The writer makes a frame in place (NULL:
  * full), puts it, and rings the bell behind the last of several; the reader
- * looks at the fd when there was none.
+ * looks at the first (NULL: there is none, now the fd tells) and drops it.
  */
 struct net_ring *net_ring_new(void);
 void net_ring_free(struct net_ring *r);
 uint8_t *net_ring_room(struct net_ring *r);
 void net_ring_put(struct net_ring *r, size_t bytes);
 void net_ring_bell(struct net_ring *r);
-size_t net_ring_get(struct net_ring *r, uint8_t *frame);
+const uint8_t *net_ring_first(struct net_ring *r, size_t *bytes);
+void net_ring_drop(struct net_ring *r);
 int net_ring_fd(const struct net_ring *r);
 
 /* An answer to the ARP request or ICMP echo request in frame, in place; its

@@ -65,6 +65,14 @@ static size_t answer_arp(uint8_t *frame, size_t bytes, const uint8_t mac[6])
 	return bytes;
 }
 
+/* RFC 1624: what a type of 8 added becomes 0.  A sum that was wrong stays so. */
+static uint16_t without_type(uint16_t sum)
+{
+	uint32_t n = ntohs(sum) + (ICMP_ECHO << 8);
+
+	return htons((uint16_t)(n + (n >> 16)));
+}
+
 static size_t answer_icmp(uint8_t *frame, size_t bytes, const uint8_t mac[6])
 {
 	struct icmp_frame *f = (struct icmp_frame *)frame;
@@ -82,8 +90,7 @@ static size_t answer_icmp(uint8_t *frame, size_t bytes, const uint8_t mac[6])
 	f->ip.saddr = f->ip.daddr;
 	f->ip.daddr = from;
 	f->icmp.type = ICMP_ECHOREPLY;
-	f->icmp.checksum = 0;
-	f->icmp.checksum = checksum(&f->icmp, ip_bytes - sizeof(f->ip));
+	f->icmp.checksum = without_type(f->icmp.checksum);
 	memcpy(f->eth.ether_dhost, f->eth.ether_shost, 6);
 	memcpy(f->eth.ether_shost, mac, 6);
 	return bytes;

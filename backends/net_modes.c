@@ -11,7 +11,6 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,23 +116,27 @@ static bool must_wait(struct net_ring *r)
 	return is_empty(r);
 }
 
-size_t net_ring_get(struct net_ring *r, uint8_t *frame)
+const uint8_t *net_ring_first(struct net_ring *r, size_t *bytes)
 {
 	uint32_t at = atomic_load_explicit(&r->got, memory_order_relaxed);
-	size_t bytes;
 
 	if (must_wait(r))
-		return 0;
+		return NULL;
 	if (atomic_load_explicit(&r->waits, memory_order_relaxed)) {
 		eventfd_t n;
 
 		atomic_store_explicit(&r->waits, false, memory_order_relaxed);
 		eventfd_read(r->fd, &n);
 	}
-	bytes = r->frame[at % RING_FRAMES].bytes;
-	memcpy(frame, r->frame[at % RING_FRAMES].octets, bytes);
+	*bytes = r->frame[at % RING_FRAMES].bytes;
+	return r->frame[at % RING_FRAMES].octets;
+}
+
+void net_ring_drop(struct net_ring *r)
+{
+	uint32_t at = atomic_load_explicit(&r->got, memory_order_relaxed);
+
 	atomic_store_explicit(&r->got, at + 1, memory_order_release);
-	return bytes;
 }
 
 /* ---- nothing ------------------------------------------------------------- */
@@ -150,38 +153,18 @@ static void null_close(struct net_pair *p)
 	(void)p;
 }
 
-static void null_transmit(struct net_pair *p, const uint8_t *frame,
-			  size_t bytes)
+static void null_transmit(struct net_pair *p, uint8_t *frame, size_t bytes)
 {
 	(void)p, (void)frame, (void)bytes;
 }
 
-static size_t null_receive(struct net_pair *p, uint8_t *frame)
+static const uint8_t *null_receive(struct net_pair *p, size_t *bytes)
 {
-	(void)p, (void)frame;
-	return 0;
+	(void)p, (void)bytes;
+	return NULL;
 }
 
 /* ---- echo: answers ARP and ICMP ------------------------------------------ */
-
-#define TURNS		64	/* of the rx thread, before a frame is dropped */
-
-/* Where there are fewer cores than threads the other one may not have had its
- * turn. */
-static uint8_t *room_for_answer(struct net_pair *p)
-{
-	struct net_ring *r = p->ring;
-	uint8_t *room;
-
-	assert(r);
-	room = net_ring_room(r);
-	for (int i = 0; !room && i < TURNS; i++) {
-		net_ring_bell(r);
-		sched_yield();
-		room = net_ring_room(r);
-	}
-	return room;
-}
 
 static int echo_open(struct net_pair *p, const char *argument,
 		     struct ferry_err *e)
@@ -201,19 +184,18 @@ static void echo_close(struct net_pair *p)
 	p->fd = -1;
 }
 
-static void echo_transmit(struct net_pair *p, const uint8_t *frame,
-			  size_t bytes)
+/* The answer is made in the place of the question. */
+static uint8_t *echo_room(struct net_pair *p, size_t *max)
 {
-	uint8_t *answer = bytes > RING_FRAME_BYTES - 4 ? NULL :
-			  room_for_answer(p);
-	size_t n;
+	assert(p->ring);
+	*max = RING_FRAME_BYTES - 4;
+	return net_ring_room(p->ring);
+}
 
-	if (!answer) {
-		atomic_fetch_add(&p->dropped, 1);
-		return;
-	}
-	memcpy(answer, frame, bytes);
-	n = net_echo(answer, bytes, p->options->mac);
+static void echo_transmit(struct net_pair *p, uint8_t *frame, size_t bytes)
+{
+	size_t n = net_echo(frame, bytes, p->options->mac);
+
 	if (n)
 		net_ring_put(p->ring, n);
 }
@@ -223,9 +205,15 @@ static void echo_transmitted(struct net_pair *p)
 	net_ring_bell(p->ring);
 }
 
-static size_t echo_receive(struct net_pair *p, uint8_t *frame)
+static const uint8_t *echo_receive(struct net_pair *p, size_t *bytes)
 {
-	return net_ring_get(p->ring, frame);
+	const uint8_t *frame;
+
+	if (p->lent)
+		net_ring_drop(p->ring);
+	frame = net_ring_first(p->ring, bytes);
+	p->lent = frame;
+	return frame;
 }
 
 /* ---- txonly: a source of frames ------------------------------------------ */
@@ -257,7 +245,7 @@ static void txonly_close(struct net_pair *p)
 	p->sample = NULL;
 }
 
-static size_t txonly_receive(struct net_pair *p, uint8_t *frame)
+static const uint8_t *txonly_receive(struct net_pair *p, size_t *bytes)
 {
 	const struct net_options *o = p->options;
 
@@ -265,15 +253,15 @@ static size_t txonly_receive(struct net_pair *p, uint8_t *frame)
 		uint64_t now = now_ns();
 
 		if (now < p->due_ns)
-			return 0;
+			return NULL;
 		/* What could not be sent in time is not made up for. */
 		if (now - p->due_ns > 100000000)
 			p->due_ns = now;
 		p->due_ns += 1000000000u / o->rate;
 	}
-	memcpy(frame, p->sample, o->frame_bytes);
-	net_number_udp(frame, p->serial++);
-	return o->frame_bytes;
+	net_number_udp(p->sample, p->serial++);
+	*bytes = o->frame_bytes;
+	return p->sample;
 }
 
 /* ---- tap ----------------------------------------------------------------- */
@@ -320,17 +308,18 @@ static void fd_close(struct net_pair *p)
 	p->fd = -1;
 }
 
-static void fd_transmit(struct net_pair *p, const uint8_t *frame, size_t bytes)
+static void fd_transmit(struct net_pair *p, uint8_t *frame, size_t bytes)
 {
 	if (write(p->fd, frame, bytes) < 0)
 		atomic_fetch_add(&p->dropped, 1);
 }
 
-static size_t fd_receive(struct net_pair *p, uint8_t *frame)
+static const uint8_t *fd_receive(struct net_pair *p, size_t *bytes)
 {
-	ssize_t n = read(p->fd, frame, NET_FRAME_MAX);
+	ssize_t n = read(p->fd, p->buffer, NET_FRAME_MAX);
 
-	return n > 0 ? (size_t)n : 0;
+	*bytes = n > 0 ? (size_t)n : 0;
+	return n > 0 ? p->buffer : NULL;
 }
 
 /* ---- switch: another port, over a socket of datagrams --------------------- */
@@ -379,8 +368,7 @@ static void switch_close(struct net_pair *p)
 	fd_close(p);
 }
 
-static void switch_transmit(struct net_pair *p, const uint8_t *frame,
-			    size_t bytes)
+static void switch_transmit(struct net_pair *p, uint8_t *frame, size_t bytes)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 
@@ -396,7 +384,7 @@ static const struct net_mode modes[] = {
 	{ .name = "null", .open = null_open, .close = null_close,
 	  .transmit = null_transmit, .receive = null_receive },
 	{ .name = "echo", .open = echo_open, .close = echo_close,
-	  .transmit = echo_transmit, .transmitted = echo_transmitted,
+	  .room = echo_room, .transmit = echo_transmit, .transmitted = echo_transmitted,
 	  .receive = echo_receive, .answers = true },
 	{ .name = "txonly", .open = txonly_open, .close = txonly_close,
 	  .transmit = null_transmit, .receive = txonly_receive,
