@@ -151,17 +151,27 @@ static void handle(void *opaque, struct ferry_vhost_queue *q, unsigned why)
 	}
 }
 
+static bool is_engine(const struct blk_engine_ops *ops, const char *name)
+{
+	return !strcmp(name, "auto") || !strcmp(name, ops->name);
+}
+
+static bool has_engine(const char *name)
+{
+	for (size_t i = 0; blk_engines[i]; i++)
+		if (is_engine(blk_engines[i], name))
+			return true;
+	return false;
+}
+
 static int open_engine(struct device *d, struct disk_queue *dq, unsigned depth,
 		       struct ferry_err *e)
 {
-	const struct blk_engine_ops *const all[] = { &blk_uring, &blk_plain };
-
-	for (size_t i = 0; i < 2; i++) {
-		if (strcmp(d->engine, "auto") &&
-		    strcmp(d->engine, all[i]->name))
+	for (size_t i = 0; blk_engines[i]; i++) {
+		if (!is_engine(blk_engines[i], d->engine))
 			continue;
-		dq->engine = all[i]->open(&d->disk, depth);
-		dq->ops = all[i];
+		dq->engine = blk_engines[i]->open(&d->disk, depth);
+		dq->ops = blk_engines[i];
 		if (dq->engine)
 			return 0;
 	}
@@ -348,8 +358,9 @@ static const struct argp_option options[] = {
 	{ "disk", 'd', "PATH", 0, "a raw file, or a block device", 1 },
 	{ "read-only", 'r', NULL, 0, "the guest cannot write", 1 },
 	{ "queues", 'q', "N", 0, "1 to 16 (default 1)", 1 },
-	{ "engine", 'e', "NAME", 0, "io_uring, preadv, or auto (default): "
-	  "the first that works here", 1 },
+	{ "engine", 'e', "NAME", 0, "cached: io_uring, and at once what is in "
+	  "the page cache; io_uring; preadv; or auto (default): the first "
+	  "that works here", 1 },
 	{ 0 },
 };
 
@@ -378,8 +389,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'e':
 		d->engine = arg;
-		if (strcmp(arg, "auto") && strcmp(arg, blk_uring.name) &&
-		    strcmp(arg, blk_plain.name))
+		if (!has_engine(arg))
 			argp_error(state, "there is no engine \"%s\"", arg);
 		return 0;
 	case ARGP_KEY_INIT:

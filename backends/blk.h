@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Inside of ferry-vhost-blk: requests of virtio-blk, and the two ways in which
+ * Inside of ferry-vhost-blk: requests of virtio-blk, and the ways in which
  * they are done.
  *
  * Threads: all of a queue by its own thread.
@@ -29,7 +29,8 @@ struct blk_request {
 	unsigned	iovs;		/* left */
 	uint8_t		*status;	/* in guest memory */
 	bool		unmap;		/* BLK_ZERO: may be a hole */
-	struct blk_request *next;	/* free */
+	int		result;		/* where it is done before reap() */
+	struct blk_request *next;	/* free, or done */
 };
 
 #define BLK_ZERO_SECTORS_MAX (1u << 22)	/* 2 GiB at a time */
@@ -67,9 +68,20 @@ struct blk_engine_ops {
 	struct blk_request *(*reap)(void *engine, bool wait, int *result);
 };
 
-extern const struct blk_engine_ops blk_uring, blk_plain;
+/* The best first; ends with NULL. */
+extern const struct blk_engine_ops *const blk_engines[];
 
-/* preadv() and the like, for blk_plain, and for what a short one left. */
+/* preadv() and the like: octets or -errno. */
 int blk_do(const struct blk_disk *d, const struct blk_request *r);
+
+/* For the engine "cached": what can be done without waiting.  Zeroes at first. */
+struct blk_cached {
+	uint64_t	rest_until_ns;	/* writes had to wait lately */
+	bool		no_reads;	/* the file cannot tell */
+};
+
+/* False: it was not done, or not begun. */
+bool blk_cached_do(struct blk_cached *c, const struct blk_disk *d,
+		   const struct blk_request *r, int *result);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Doing requests: with io_uring, or one after the other with preadv() where
- * the kernel, or a filter on system calls, has none.
+ * Doing requests: with io_uring, and at once what is in the page cache
+ * (blk_cached.c); or one after the other with preadv() where the kernel, or a
+ * filter on system calls, has none.
  *
  * Guest memory goes to the kernel as it is, and is not registered with it:
  * registered buffers would be pinned, and in postcopy that means all of it.
@@ -52,14 +53,14 @@ int blk_do(const struct blk_disk *d, const struct blk_request *r)
 
 /* ---- one after the other ------------------------------------------------- */
 
-struct plain {
+struct one_by_one {
 	const struct blk_disk	*disk;
 	struct blk_request	*done;
 };
 
 static void *plain_open(const struct blk_disk *d, unsigned depth)
 {
-	struct plain *p = calloc(1, sizeof(*p));
+	struct one_by_one *p = calloc(1, sizeof(*p));
 
 	(void)depth;
 	if (p)
@@ -80,7 +81,7 @@ static int plain_fd(void *engine)
 
 static void plain_submit(void *engine, struct blk_request *r)
 {
-	struct plain *p = engine;
+	struct one_by_one *p = engine;
 
 	r->next = p->done;
 	p->done = r;
@@ -93,7 +94,7 @@ static void plain_kick(void *engine)
 
 static struct blk_request *plain_reap(void *engine, bool wait, int *result)
 {
-	struct plain *p = engine;
+	struct one_by_one *p = engine;
 	struct blk_request *r = p->done;
 
 	(void)wait;
@@ -104,7 +105,7 @@ static struct blk_request *plain_reap(void *engine, bool wait, int *result)
 	return r;
 }
 
-const struct blk_engine_ops blk_plain = {
+static const struct blk_engine_ops plain = {
 	.name = "preadv",
 	.open = plain_open,
 	.close = plain_close,
@@ -119,6 +120,8 @@ const struct blk_engine_ops blk_plain = {
 struct uring {
 	const struct blk_disk	*disk;
 	struct io_uring		ring;
+	struct blk_cached	cached;
+	struct blk_request	*done;	/* without the ring */
 };
 
 static void *uring_open(const struct blk_disk *d, unsigned depth)
@@ -194,7 +197,8 @@ static void uring_kick(void *engine)
 {
 	struct uring *u = engine;
 
-	while (io_uring_submit(&u->ring) == -EINTR)
+	while (io_uring_sq_ready(&u->ring) &&
+	       io_uring_submit(&u->ring) == -EINTR)
 		;
 }
 
@@ -202,8 +206,13 @@ static struct blk_request *uring_reap(void *engine, bool wait, int *result)
 {
 	struct uring *u = engine;
 	struct io_uring_cqe *c = NULL;
-	struct blk_request *r;
+	struct blk_request *r = u->done;
 
+	if (r) {
+		u->done = r->next;
+		*result = r->result;
+		return r;
+	}
 	if (wait)
 		while (io_uring_wait_cqe(&u->ring, &c) == -EINTR)
 			;
@@ -217,7 +226,29 @@ static struct blk_request *uring_reap(void *engine, bool wait, int *result)
 	return r;
 }
 
-const struct blk_engine_ops blk_uring = {
+static void cached_submit(void *engine, struct blk_request *r)
+{
+	struct uring *u = engine;
+
+	if (!blk_cached_do(&u->cached, u->disk, r, &r->result)) {
+		uring_submit(engine, r);
+		return;
+	}
+	r->next = u->done;
+	u->done = r;
+}
+
+static const struct blk_engine_ops cached = {
+	.name = "cached",
+	.open = uring_open,
+	.close = uring_close,
+	.fd = uring_fd,
+	.submit = cached_submit,
+	.kick = uring_kick,
+	.reap = uring_reap,
+};
+
+static const struct blk_engine_ops uring = {
 	.name = "io_uring",
 	.open = uring_open,
 	.close = uring_close,
@@ -225,4 +256,8 @@ const struct blk_engine_ops blk_uring = {
 	.submit = uring_submit,
 	.kick = uring_kick,
 	.reap = uring_reap,
+};
+
+const struct blk_engine_ops *const blk_engines[] = {
+	&cached, &uring, &plain, NULL,
 };

@@ -41,9 +41,10 @@ def ends_well(vm, *backends):
         assert not figures["broken"], one.said()
 
 
-def test_a_guest_has_a_network_and_a_disk(backend, make_vm, folder):
+@pytest.mark.parametrize("engine", ["auto", "cached", "io_uring", "preadv"])
+def test_a_guest_has_a_network_and_a_disk(backend, make_vm, folder, engine):
     port = backend("net", "net", "--mode", "echo")
-    drive = backend("blk", "disk", "--disk", disk(folder))
+    drive = backend("blk", "disk", "--disk", disk(folder), "--engine", engine)
     vm = make_vm("a", [has(port), has(drive)], BUSY)
     goes_on(vm, "NET", "got")
     goes_on(vm, "DISK", "reads")

@@ -36,9 +36,10 @@ def test_a_linux_has_a_network(backend, guest):
 
 
 @pytest.mark.parametrize("engine, layout", [
-    ("preadv", "packed=on"),
-    pytest.param("io_uring", "packed=off", marks=pytest.mark.more),
-    pytest.param("io_uring", "packed=on", marks=pytest.mark.more),
+    ("io_uring", "packed=on"),
+    pytest.param("cached", "packed=off", marks=pytest.mark.more),
+    pytest.param("cached", "packed=on", marks=pytest.mark.more),
+    pytest.param("preadv", "packed=on", marks=pytest.mark.more),
     pytest.param("preadv", "packed=off", marks=pytest.mark.more)])
 def test_a_linux_has_a_disk(  # pylint: disable=too-many-arguments
         backend, guest, folder, engine, layout):
