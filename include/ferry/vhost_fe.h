@@ -268,7 +268,8 @@ struct ferry_vhost_fe_queue {
 
 /*
  * Set up a queue and let it run, once features and memory are set.  It is
- * disabled at first (a network's drops, a disk's waits): enable.
+ * disabled at first (a network's drops, a disk's waits): enable, best before it
+ * is started.
  */
 int ferry_vhost_fe_queue_start(struct ferry_vhost_fe *f,
 			       const struct ferry_vhost_fe_queue *queue,

@@ -82,11 +82,10 @@ static int start_queue(struct ferry_vhost_device *d,
 	how.kick = q->kick;
 	how.call = q->call;
 	how.err = -1;
-	if (ferry_vhost_fe_queue_start(d->fe, &how, e))
+	if (ferry_vhost_fe_queue_enable(d->fe, index, on, e) ||
+	    ferry_vhost_fe_queue_start(d->fe, &how, e))
 		return -1;
 	d->running |= BIT(index);
-	if (ferry_vhost_fe_queue_enable(d->fe, index, on, e))
-		return -1;
 	/* What was made available, or used, before: both look once. */
 	(void)eventfd_write(q->kick, 1);
 	(void)eventfd_write(q->call, 1);
@@ -222,6 +221,15 @@ static void blk_config_read(void *opaque, uint32_t at, void *data, size_t n)
 	copy_part(d->space, sizeof(d->space), at, data, n);
 }
 
+uint64_t ferry_vhost_blk_sectors(struct ferry_vhost_device *d)
+{
+	uint64_t sectors = 0;
+
+	blk_config_read(d, offsetof(struct virtio_blk_config, capacity),
+			&sectors, sizeof(sectors));
+	return sectors;
+}
+
 static void blk_config_write(void *opaque, uint32_t at, const void *data,
 			     size_t n)
 {
@@ -354,10 +362,10 @@ static int check_backend(struct ferry_vhost_device *d, const struct kind *k,
 				     d->config.path);
 	if (queues < d->config.queues * k->per_queue)
 		return ferry_err_set(e, FERRY_E_UNSUPPORTED, 0, "%s: the "
-				     "backend at %s has %u queues, %u are "
-				     "wanted: give a smaller queues=, or let "
+				     "backend at %s has %u queues, queues=%u "
+				     "takes %u: give a smaller one, or let "
 				     "it have more", d->virtio.name,
-				     d->config.path, queues,
+				     d->config.path, queues, d->config.queues,
 				     d->config.queues * k->per_queue);
 	if (is_net(d) && d->config.queues > 1 &&
 	    !(info->features & BIT(VIRTIO_NET_F_MQ)))

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+import qemu
 from conftest import has
 from masked import Masked, WITHOUT_PAIRS
 from test_qemu import disk
@@ -107,6 +108,44 @@ def test_backends_that_are_killed_and_started_again_lost_nothing(
     ends_well(vm, port, drive)
 
 
+@pytest.mark.parametrize("words", [(), ["packed=on"]])
+def test_no_answer_is_lost_with_a_network_that_is_started_again(
+        backend, make_vm, words):
+    """What the guest sent meanwhile waited."""
+    port = backend("net", "net", "--mode", "echo")
+    vm = make_vm("a", [has(port, *words)], "cpus=2 mode=idle net=echo report=50")
+    for _ in range(5):
+        goes_on(vm, "NET", "got", 20)
+        port.kill()
+        says_more(vm, "NET")
+        port = backend("net", "net", "--mode", "echo")
+        says_more(vm, "NET")
+    goes_on(vm, "NET", "got", 20)
+    # What was between the two queues of one that was killed is gone.
+    assert vm.log.last("NET")["lost"] <= 5 * 8
+    ends_well(vm, port)
+
+
+def test_a_disk_that_another_has_is_waited_for(backend, make_vm, folder):
+    path = disk(folder)
+    first, second, third = (backend("blk", name, "--disk", path)
+                            for name in ("first", "second", "third"))
+    one, two, three = (make_vm(drive.log.stem, [has(drive)],
+                               "cpus=2 mode=idle disk=8 report=100")
+                       for drive in (first, second, third))
+    goes_on(one, "DISK", "reads", 20)
+    for vm, drive in (two, second), (three, third):
+        qemu.wait_until("that it waits", lambda drive=drive:
+                        "another process has it open" in drive.said())
+        assert vm.log.last("DISK")["reads"] == 0
+    assert third.end()["popped"] == 0       # it need not have had its turn
+    ends_well(one, first)
+    goes_on(two, "DISK", "reads", 20)
+    ends_well(two, second)
+    three.qmp("quit")
+    three.wait_exit()
+
+
 def test_sixteen_devices_are_found(backend, make_vm, folder):
     drives = [backend("blk", f"d{i}", "--disk", disk(folder)) for i in range(2)]
     ports = [backend("net", f"n{i}", "--mode", "echo") for i in range(14)]
@@ -142,7 +181,7 @@ def refusal(*words):
 def test_more_pairs_than_the_backend_has_are_a_sentence(backend):
     port = backend("net", "net", "--mode", "echo", "--pairs", "2")
     said = refusal(*has(port, "queues=3"))
-    assert f"net0: the backend at {port.socket} has 4 queues, 6 are" in said
+    assert f"net0: the backend at {port.socket} has 4 queues, queues=3 takes 6" in said
     with Masked(port, WITHOUT_PAIRS) as less:
         said = refusal(*has(less, "queues=2"))
         assert "VIRTIO_NET_F_MQ" in said and less.socket in said

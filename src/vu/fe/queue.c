@@ -131,8 +131,11 @@ int ferry_vf_send_queue(struct ferry_vhost_fe *f, struct ferry_vf_queue *queue,
 	    send_fd(f, FERRY_VU_SET_VRING_CALL, q->index, q->call, e))
 		return -1;
 	queue->ran = true;
-	return send_fd(f, FERRY_VU_SET_VRING_KICK, q->index, q->kick, e) ||
-	       (queue->enabled && send_enable(f, queue, q->index, e)) ? -1 : 0;
+	/* A network drops what it takes from a queue that is disabled: so it is
+	 * enabled before it runs. */
+	return (queue->enabled && send_enable(f, queue, q->index, e)) ||
+	       send_fd(f, FERRY_VU_SET_VRING_KICK, q->index, q->kick, e) ? -1 :
+	       0;
 }
 
 static int start(struct ferry_vhost_fe *f,
