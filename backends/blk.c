@@ -2,12 +2,6 @@
 /*
  * ferry-vhost-blk: a disk for a virtual machine, as a vhost-user backend: a raw
  * file or a block device.
- *
- * One writer.  In a live migration two of these serve one disk, the source's
- * and the target's.  The lock of the file (OFD, so it belongs to the open file
- * and goes with the process) is taken when the first queue starts and given
- * back when the last has stopped, with all that was under way done: the target
- * waits for it there.  A migration that fails takes it back in the same way.
  */
 #include "blk.h"
 
@@ -17,20 +11,16 @@
 #include <linux/fs.h>
 #include <linux/virtio_blk.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common.h"
 
 #define QUEUES_MAX	16u
-#define LOCK_TRY_MS	2
-#define LOCK_LIMIT_S	60
 
 struct disk_queue {
 	const struct blk_engine_ops *ops;
@@ -38,18 +28,17 @@ struct disk_queue {
 	struct blk_request	*request;	/* as many as the queue has */
 	struct blk_request	*free;
 	unsigned		out;
+	struct blk_turn		turn;
 };
 
 struct device {
 	struct ferry_vhost	*v;
 	struct blk_disk		disk;
-	const char		*path;
 	const char		*engine;	/* what --engine said */
 	unsigned		queues;
 	struct disk_queue	queue[QUEUES_MAX];
 
-	pthread_mutex_t		lock;		/* of `running` */
-	unsigned		running;	/* queues; > 0: we hold it */
+	struct blk_writer	writer;
 };
 
 /* ---- requests ------------------------------------------------------------ */
@@ -120,37 +109,6 @@ static bool complete(struct ferry_vhost_queue *q, struct disk_queue *dq,
 
 /* ---- a queue ------------------------------------------------------------- */
 
-static void handle(void *opaque, struct ferry_vhost_queue *q, unsigned why)
-{
-	struct device *d = opaque;
-	struct disk_queue *dq = ferry_vhost_queue_priv(q);
-	bool more = true;
-
-	(void)why;
-	while (more) {
-		struct blk_request *r;
-
-		more = false;
-		while ((r = dq->free) &&
-		       ferry_vhost_queue_pop(q, &r->buffer) == 1) {
-			int status;
-
-			dq->free = r->next;
-			dq->out++;
-			status = blk_prepare(&d->disk, r);
-			if (status == BLK_DO_IT)
-				dq->ops->submit(dq->engine, r);
-			else
-				finish(q, dq, r, status);
-			more = true;
-		}
-		dq->ops->kick(dq->engine);
-		while (complete(q, dq, false))
-			more = true;
-		ferry_vhost_queue_flush(q);
-	}
-}
-
 static bool is_engine(const struct blk_engine_ops *ops, const char *name)
 {
 	return !strcmp(name, "auto") || !strcmp(name, ops->name);
@@ -177,7 +135,7 @@ static int open_engine(struct device *d, struct disk_queue *dq, unsigned depth,
 	}
 	e->code = FERRY_E_UNSUPPORTED;
 	e->sys = errno;
-	snprintf(e->msg, sizeof(e->msg), "%s: %s: %s", d->path, d->engine,
+	snprintf(e->msg, sizeof(e->msg), "%s: %s: %s", d->disk.path, d->engine,
 		 strerror(errno));
 	return -1;
 }
@@ -212,55 +170,57 @@ static void drop_requests(struct disk_queue *dq)
 	dq->request = NULL;
 }
 
-/* ---- one writer ---------------------------------------------------------- */
-
-static int try_lock(const struct device *d, short type)
+static int fail(struct ferry_err *e, const char *path, const char *what)
 {
-	struct flock l = { .l_type = type, .l_whence = SEEK_SET };
-
-	return fcntl(d->disk.fd, F_OFD_SETLK, &l) ? -errno : 0;
-}
-
-/* Whoever has the disk stops, in a migration soon. */
-static int get_disk(struct device *d, struct ferry_err *e)
-{
-	const struct timespec pause = { .tv_nsec = LOCK_TRY_MS * 1000000L };
-	int rc = -EAGAIN;
-
-	for (int i = 0; i < LOCK_LIMIT_S * 1000 / LOCK_TRY_MS; i++) {
-		rc = try_lock(d, d->disk.read_only ? F_RDLCK : F_WRLCK);
-		if (rc != -EAGAIN && rc != -EACCES)
-			break;
-		nanosleep(&pause, NULL);
-	}
-	if (!rc)
-		return 0;
 	e->code = FERRY_E_IO;
-	e->sys = -rc;
-	snprintf(e->msg, sizeof(e->msg), "%s: another process has it open for"
-		 " writing: %s", d->path, strerror(-rc));
+	e->sys = errno;
+	snprintf(e->msg, sizeof(e->msg), "%s: %s%s%s", path, what,
+		 errno ? ": " : "", errno ? strerror(errno) : "");
 	return -1;
 }
 
-static int start_running(struct device *d, struct ferry_err *e)
+/* The guest's requests wait in the queue until the disk is ours. */
+static bool has_disk(struct device *d, struct ferry_vhost_queue *q,
+		     struct disk_queue *dq)
 {
-	int rc = 0;
-
-	pthread_mutex_lock(&d->lock);
-	if (!d->running)
-		rc = get_disk(d, e);
-	if (!rc)
-		d->running++;
-	pthread_mutex_unlock(&d->lock);
-	return rc;
+	if (dq->turn.came)
+		return true;
+	ferry_vhost_queue_watch(q, blk_turn_has_come(&dq->turn, &d->writer,
+						     &d->disk) ?
+				dq->ops->fd(dq->engine) : dq->turn.timer,
+				POLLIN);
+	return dq->turn.came;
 }
 
-static void stop_running(struct device *d)
+static void handle(void *opaque, struct ferry_vhost_queue *q, unsigned why)
 {
-	pthread_mutex_lock(&d->lock);
-	if (!--d->running)
-		try_lock(d, F_UNLCK);
-	pthread_mutex_unlock(&d->lock);
+	struct device *d = opaque;
+	struct disk_queue *dq = ferry_vhost_queue_priv(q);
+	bool more = has_disk(d, q, dq);
+
+	(void)why;
+	while (more) {
+		struct blk_request *r;
+
+		more = false;
+		while ((r = dq->free) &&
+		       ferry_vhost_queue_pop(q, &r->buffer) == 1) {
+			int status;
+
+			dq->free = r->next;
+			dq->out++;
+			status = blk_prepare(&d->disk, r);
+			if (status == BLK_DO_IT)
+				dq->ops->submit(dq->engine, r);
+			else
+				finish(q, dq, r, status);
+			more = true;
+		}
+		dq->ops->kick(dq->engine);
+		while (complete(q, dq, false))
+			more = true;
+		ferry_vhost_queue_flush(q);
+	}
 }
 
 static int start(void *opaque, struct ferry_vhost_queue *q,
@@ -272,15 +232,18 @@ static int start(void *opaque, struct ferry_vhost_queue *q,
 
 	d->disk.write_through = !(ferry_vhost_queue_features(q) &
 				  1ull << VIRTIO_BLK_F_FLUSH);
-	if (start_running(d, e))
-		return -1;
 	if (make_requests(dq, n) || open_engine(d, dq, n, e)) {
 		drop_requests(dq);
-		stop_running(d);
 		return -1;
 	}
+	if (blk_turn_open(&dq->turn)) {
+		dq->ops->close(dq->engine);
+		drop_requests(dq);
+		blk_turn_close(&dq->turn, &d->writer, &d->disk);
+		return fail(e, d->disk.path, "a timer");
+	}
 	ferry_vhost_queue_set_priv(q, dq);
-	ferry_vhost_queue_watch(q, dq->ops->fd(dq->engine), POLLIN);
+	(void)has_disk(d, q, dq);
 	return 0;
 }
 
@@ -296,7 +259,7 @@ static void stop(void *opaque, struct ferry_vhost_queue *q, int broken)
 	}
 	dq->ops->close(dq->engine);
 	drop_requests(dq);
-	stop_running(d);
+	blk_turn_close(&dq->turn, &d->writer, &d->disk);
 }
 
 /* ---- the device ---------------------------------------------------------- */
@@ -322,32 +285,23 @@ static int config_get(void *opaque, uint32_t offset, void *data,
 	return 0;
 }
 
-static int fail(struct ferry_err *e, const char *path, const char *what)
-{
-	e->code = FERRY_E_IO;
-	e->sys = errno;
-	snprintf(e->msg, sizeof(e->msg), "%s: %s%s%s", path, what,
-		 errno ? ": " : "", errno ? strerror(errno) : "");
-	return -1;
-}
-
 static int open_disk(struct device *d, struct ferry_err *e)
 {
 	struct stat st;
 
-	d->disk.fd = open(d->path, O_CLOEXEC |
+	d->disk.fd = open(d->disk.path, O_CLOEXEC |
 			  (d->disk.read_only ? O_RDONLY : O_RDWR));
 	if (d->disk.fd < 0 || fstat(d->disk.fd, &st))
-		return fail(e, d->path, "open");
+		return fail(e, d->disk.path, "open");
 	d->disk.bytes = (uint64_t)st.st_size;
 	if (S_ISBLK(st.st_mode) &&
 	    ioctl(d->disk.fd, BLKGETSIZE64, &d->disk.bytes))
-		return fail(e, d->path, "its size");
+		return fail(e, d->disk.path, "its size");
 	errno = 0;
 	if (!S_ISBLK(st.st_mode) && !S_ISREG(st.st_mode))
-		return fail(e, d->path, "neither a file nor a block device");
+		return fail(e, d->disk.path, "neither a file nor a block device");
 	if (d->disk.bytes < BLK_SECTOR || d->disk.bytes % BLK_SECTOR)
-		return fail(e, d->path, "its size is no number of sectors of"
+		return fail(e, d->disk.path, "its size is no number of sectors of"
 			    " 512 octets");
 	snprintf(d->disk.id, sizeof(d->disk.id), "ferry-%llx",
 		 (unsigned long long)st.st_ino);
@@ -377,7 +331,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case 'd':
-		d->path = arg;
+		d->disk.path = arg;
 		return 0;
 	case 'r':
 		d->disk.read_only = true;
@@ -396,7 +350,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		state->child_inputs[0] = &a->backend;
 		return 0;
 	case ARGP_KEY_END:
-		if (!d->path)
+		if (!d->disk.path)
 			argp_error(state, "--disk is missing");
 		return 0;
 	default:
@@ -430,7 +384,7 @@ int main(int argc, char **argv)
 {
 	static struct arguments a = { .device = {
 		.queues = 1, .engine = "auto",
-		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.writer = { .lock = PTHREAD_MUTEX_INITIALIZER },
 	} };
 	const struct argp_child children[] = {
 		{ &backend_argp, 0, NULL, 0 }, { 0 },

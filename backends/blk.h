@@ -8,6 +8,7 @@
 #ifndef FERRY_BACKENDS_BLK_H
 #define FERRY_BACKENDS_BLK_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <sys/uio.h>
 
@@ -36,6 +37,7 @@ struct blk_request {
 #define BLK_ZERO_SECTORS_MAX (1u << 22)	/* 2 GiB at a time */
 
 struct blk_disk {
+	const char	*path;
 	int		fd;
 	uint64_t	bytes;
 	bool		read_only;
@@ -47,6 +49,31 @@ struct blk_disk {
  * that it ends with at once. */
 #define BLK_DO_IT	(-1)
 int blk_prepare(const struct blk_disk *d, struct blk_request *r);
+
+/* ---- blk_lock.c ---- */
+
+/* Of all queues. */
+struct blk_writer {
+	pthread_mutex_t	lock;
+	unsigned	queues;		/* that run; > 0: we hold the file's */
+};
+
+/* A queue that waits for the disk, or has it. */
+struct blk_turn {
+	int		timer;		/* readable: look again */
+	bool		came;
+	uint64_t	waited_ms;
+};
+
+/* 0, or -1 with errno; close() in any case. */
+int blk_turn_open(struct blk_turn *t);
+/* Does not wait; says so when it has waited for long. */
+bool blk_turn_has_come(struct blk_turn *t, struct blk_writer *w,
+		       const struct blk_disk *d);
+void blk_turn_close(struct blk_turn *t, struct blk_writer *w,
+		    const struct blk_disk *d);
+
+/* ---- engines ---- */
 
 /* A way to do requests. */
 struct blk_engine_ops {
