@@ -5,19 +5,23 @@
  */
 #include "vmm/vhost_device.h"
 
+#include <inttypes.h>
+#include <linux/virtio_blk.h>
 #include <stdio.h>
 
 #include "vmm/vhost_priv.h"
 
-/* "net,queues=1,mac=... blk,queues=2": what both sides must have alike. */
-static int add_fact(const struct ferry_vhost_devices *all, struct ferry_vm *vm,
+/* "net,queues=1,mac=... blk,queues=2,sectors=8192": what both sides must have
+ * alike. */
+static int add_fact(struct ferry_vhost_devices *all, struct ferry_vm *vm,
 		    struct ferry_err *e)
 {
-	char text[FERRY_VIRTIO_DEVICES_MAX * 48 + 1];
+	char text[FERRY_VIRTIO_DEVICES_MAX * 80 + 1];
 	size_t at = 0;
 
 	for (unsigned i = 0; i < all->count; i++) {
-		const struct ferry_vhost_config *c = &all->device[i].config;
+		struct ferry_vhost_device *d = &all->device[i];
+		const struct ferry_vhost_config *c = &d->config;
 		const uint8_t *m = c->mac;
 
 		at += (size_t)snprintf(text + at, sizeof(text) - at,
@@ -30,6 +34,13 @@ static int add_fact(const struct ferry_vhost_devices *all, struct ferry_vm *vm,
 					       ",mac=%02x:%02x:%02x:%02x:%02x:"
 					       "%02x", m[0], m[1], m[2], m[3],
 					       m[4], m[5]);
+		else
+			at += (size_t)snprintf(text + at, sizeof(text) - at,
+					       ",sectors=%" PRIu64 "%s",
+					       ferry_vhost_blk_sectors(d),
+					       d->virtio.features &
+					       1ull << VIRTIO_BLK_F_RO ?
+					       ",read-only" : "");
 	}
 	return ferry_vm_add_fact(vm, "vhost-user", FERRY_FACT_EQUAL, text, e);
 }

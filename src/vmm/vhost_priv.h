@@ -71,6 +71,9 @@ FERRY_CHECKED int ferry_vhost_device_open(struct ferry_vhost_device *d,
 					  struct ferry_err *e);
 void ferry_vhost_device_close(struct ferry_vhost_device *d);
 
+/* How large its disk is, as its backend says. */
+uint64_t ferry_vhost_blk_sectors(struct ferry_vhost_device *d);
+
 /* For a VM that is to come: a backend that has had one is met anew. */
 FERRY_CHECKED int ferry_vhost_device_renew(struct ferry_vhost_device *d,
 					   struct ferry_err *e);

@@ -269,6 +269,26 @@ def test_a_target_with_other_pairs_of_queues_refuses_before_memory(
     goes_on(a, "NET", "got", 5)
 
 
+@pytest.mark.parametrize("there, megabytes, why", [
+    (["--read-only"], 64, "sectors=131072,read-only"),
+    ([], 32, "sectors=65536")])
+def test_a_target_with_another_disk_refuses_before_memory(
+        backend, make_vm, folder, there, megabytes, why):
+    path = disk(folder)
+    other = path if megabytes == 64 else folder / "small.img"
+    with other.open("ab") as file:
+        file.truncate(megabytes << 20)
+    a = make_vm("a", [has(backend("blk", "a", "--disk", path))],
+                "cpus=2 mode=idle disk=8 report=100")
+    b = make_vm("b", [has(backend("blk", "b", "--disk", other, *there))],
+                incoming="tcp:127.0.0.1:0")
+    goes_on(a, "DISK", "reads", 20)
+    a.migrate(b)
+    said = a.wait_migration("failed")["error-desc"]
+    assert why in said and "blk,queues=1,sectors=131072" in said, said
+    goes_on(a, "DISK", "reads", 20)
+
+
 def again(backend, vm, i):
     """The vm's backend number i is killed, and another one takes its place."""
     program, name, *words = (
