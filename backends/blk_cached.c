@@ -35,7 +35,8 @@ static bool read_now(struct blk_cached *c, const struct blk_disk *d,
 		return false;
 	n = preadv2(d->fd, r->first, (int)r->iovs, (off_t)r->offset,
 		    RWF_NOWAIT);
-	if (n < 0 && errno != EAGAIN && errno != EINTR)
+	if (n < 0 && (errno == EOPNOTSUPP || errno == EINVAL ||
+		      errno == ENOSYS))
 		c->no_reads = true;
 	if (n <= 0)
 		return false;

@@ -223,15 +223,18 @@ static void take_frame(struct net_pair *p, const struct ferry_vhost_buffer *b,
 static void take_frames(struct net_pair *p, struct ferry_vhost_queue *q)
 {
 	size_t skip = header_bytes(q);
+	int on = ferry_vhost_queue_enabled(q);
 	struct ferry_vhost_buffer b;
 	unsigned n = 0;
 
 	while (ferry_vhost_queue_pop(q, &b) == 1) {
-		if (ferry_vhost_queue_enabled(q))
+		if (on)
 			take_frame(p, &b, skip);
 		ferry_vhost_queue_push(q, &b, 0);
-		if (++n % BURST == 0)
+		if (++n % BURST == 0) {
 			after_burst(p, q);
+			on = ferry_vhost_queue_enabled(q);
+		}
 	}
 	after_burst(p, q);
 }

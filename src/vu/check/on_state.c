@@ -14,7 +14,7 @@
 #include "vu/check/device.h"
 
 #define GROUP		"state"
-#define STATE_MAX	(64u << 20)
+#define STATE_MAX	(1u << 30)
 #define SAVE		0u
 #define LOAD		1u
 
