@@ -46,8 +46,11 @@ class Backend:
             [*before, path, "--socket", self.socket, "--json", "--verbose", *words],
             stdin=subprocess.DEVNULL, stdout=self.figures.open("wb"),
             stderr=self.log.open("wb"))
-        qemu.wait_until(f"{program}: {self.said()}",
-                        lambda: os.path.exists(self.socket), LIMIT_S)
+        qemu.wait_until(f"{program}: {self.said()}", self.listens, LIMIT_S)
+
+    def listens(self):
+        assert self.process.poll() is None, self.said()
+        return qemu.listens(self.socket, self.process.pid)
 
     def said(self):
         return self.log.read_text(encoding="utf-8", errors="replace")

@@ -35,7 +35,8 @@ def started(folder):
             made.append(subprocess.Popen(
                 [w.replace("SOCKET", path) for w in words],
                 stdin=subprocess.PIPE, stdout=log, stderr=log))
-        qemu.wait_until(words[0], lambda: os.path.exists(path), LIMIT_S)
+        qemu.wait_until(words[0], lambda: qemu.listens(path, made[-1].pid),
+                        LIMIT_S)
         return path
 
     yield make

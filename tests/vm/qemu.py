@@ -74,9 +74,10 @@ def wait_until(what, condition, timeout=None):
         time.sleep(0.02)
 
 
-def listens(path):
-    """Who connects before that is refused; the file is there earlier."""
-    with open("/proc/net/unix", encoding="utf-8") as sockets:
+def listens(path, pid="self"):
+    """Who connects before that is refused; the file is there earlier.  pid: of
+    one in that network."""
+    with open(f"/proc/{pid}/net/unix", encoding="utf-8") as sockets:
         return any(line.split()[3] == "00010000" and
                    line.rstrip().endswith(f" {path}") for line in sockets)
 
