@@ -247,12 +247,28 @@ static int start(void *opaque, struct ferry_vhost_queue *q,
 	return 0;
 }
 
+/* While a queue stops it gives out what another process had begun, no more. */
+static bool owes(struct ferry_vhost_queue *q)
+{
+	struct ferry_vhost_buffer b;
+
+	if (ferry_vhost_queue_pop(q, &b) != 1)
+		return false;
+	ferry_vhost_queue_unpop(q, &b);
+	return true;
+}
+
+/* Whoever goes on behind us does not know of what is owed: that has to be done
+ * here, and the disk to be waited for. */
 static void stop(void *opaque, struct ferry_vhost_queue *q, int broken)
 {
 	struct device *d = opaque;
 	struct disk_queue *dq = ferry_vhost_queue_priv(q);
 
 	(void)broken;
+	if (!dq->turn.came && owes(q) &&
+	    blk_turn_wait(&dq->turn, &d->writer, &d->disk))
+		handle(d, q, 0);
 	while (dq->out) {
 		dq->ops->kick(dq->engine);
 		complete(q, dq, true);

@@ -70,6 +70,9 @@ int blk_turn_open(struct blk_turn *t);
 /* Does not wait; says so when it has waited for long. */
 bool blk_turn_has_come(struct blk_turn *t, struct blk_writer *w,
 		       const struct blk_disk *d);
+/* Waits, for a minute at most. */
+bool blk_turn_wait(struct blk_turn *t, struct blk_writer *w,
+		   const struct blk_disk *d);
 void blk_turn_close(struct blk_turn *t, struct blk_writer *w,
 		    const struct blk_disk *d);
 

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/timerfd.h>
@@ -22,6 +23,7 @@
 #define TRY_MS		2
 #define SAY_MS		1000		/* when it is said that we wait, */
 #define AGAIN_MS	60000		/* and each time again */
+#define WAIT_MAX_MS	60000
 
 static int try_lock(const struct blk_disk *d, short type)
 {
@@ -105,6 +107,16 @@ bool blk_turn_has_come(struct blk_turn *t, struct blk_writer *w,
 		say_wait(t, d, rc);
 	}
 	return false;
+}
+
+bool blk_turn_wait(struct blk_turn *t, struct blk_writer *w,
+		   const struct blk_disk *d)
+{
+	struct pollfd p = { .fd = t->timer, .events = POLLIN };
+
+	while (!blk_turn_has_come(t, w, d) && t->waited_ms < WAIT_MAX_MS)
+		poll(&p, 1, -1);
+	return t->came;
 }
 
 void blk_turn_close(struct blk_turn *t, struct blk_writer *w,

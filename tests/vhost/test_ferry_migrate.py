@@ -3,12 +3,17 @@
 backends there.  The guest holds each block that it reads against what it wrote
 last, counts answers of the network, and verifies its memory in the end."""
 
+import contextlib
+import fcntl
 import math
+import os
 import socket
+import struct
 import time
 
 import pytest
 
+import qemu
 from conftest import LIMIT_S, has
 from ferryvm import QmpError
 from masked import Masked, WITHOUT_FAULTS, WITHOUT_LOG
@@ -325,6 +330,45 @@ def test_a_backend_that_is_away_at_the_switchover(backend, pair, words):
     assert a.status() == "running"
     start()
     is_right(a)
+
+
+@contextlib.contextmanager
+def locked(path):
+    """The disk is another's; once it is let go by the one that was killed."""
+    with open(path, "r+b") as file:
+        lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
+        def take():
+            try:
+                return fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
+            except BlockingIOError:
+                return None
+
+        qemu.wait_until("the lock", take, LIMIT_S)
+        yield
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_what_a_dead_backend_had_begun_is_done_before_the_vm_goes(
+        backend, make_vm, folder, _):
+    """Although its successor does not get the disk before the switchover.  A
+    request at a time: if one is lost, nothing comes any more."""
+    path = disk(folder)
+    words = "blk", "disk-a", "--disk", path
+    first = backend(*words)
+    a = make_vm("a", [has(first)], "cpus=2 mode=idle disk=1 report=100")
+    b = make_vm("b", [has(backend("blk", "disk-b", "--disk", path))],
+                incoming="tcp:127.0.0.1:0")
+    goes_on(a, "DISK", "reads", 50)
+    first.kill()
+    with locked(path):
+        backend(*words)
+        a.wait_said("is back")
+        a.migrate(b, "precopy", {})
+        time.sleep(1)
+    for vm in b, a:
+        vm.wait_migration("completed")
+    goes_on(b, "DISK", "reads", 50)
 
 
 @RINGS
