@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from conftest import has
+from faultpage import FaultPage
 from ferryvm import ENDS, PATIENCE, Vm
 from proxy import Road, hang_up
 from test_ferry_run import goes_on
 from test_qemu import disk
 
-PAGE = Path(os.environ["FERRY_SOURCE"], "docs/VHOST-FAULTS.md")
 BUSY = "cpus=2 mode=random rate=4M mem=16M net=echo disk=8 report=100"
 SILENCE_MS = 60000      # nobody is given up for that
 LOOKS_MS = 60000        # for a link that is mended
@@ -358,35 +358,11 @@ who was killed has died.
 """
 
 
-def page_of(rows):
-    out = [HEAD.format(good=GOOD_MS)]
-    for phase in PHASES:
-        out.append(f"## In {phase}\n\n| fault | states | as the source knows "
-                   "it | runs |\n|---|---|---|---|")
-        out += [f"| {fault} | {rows[phase, fault]} |" for fault in FAULTS
-                if (phase, fault) in rows]
-        out.append("")
-    return "\n".join(out)
-
-
-def rows_of(page):
-    rows, phase = {}, None
-    for line in page.splitlines():
-        if line.startswith("## In "):
-            phase = line[6:]
-        elif phase and line.startswith("| ") and "| fault |" not in line:
-            fault, rest = line[2:-2].split(" | ", 1)
-            rows[phase, fault] = rest
-    return rows
-
-
-SEEN = {}
-
-# All of them; or of each three one, others in each run.
-ROWS = [(phase, fault) for phase in PHASES for fault in FAULTS
-        if (phase, fault) != ("completed", "the link is cut")]
-STEP = int(os.environ.get("FERRY_FAULTS_STEP", "1"))
-FROM = int(os.environ.get("FERRY_CUTS_FROM", "0"))
+PAGE = FaultPage(
+    Path(os.environ["FERRY_SOURCE"], "docs/VHOST-FAULTS.md"),
+    HEAD.format(good=GOOD_MS), ["states", "as the source knows it", "runs"],
+    [(phase, fault) for phase in PHASES for fault in FAULTS
+     if (phase, fault) != ("completed", "the link is cut")])
 
 
 @pytest.fixture
@@ -403,26 +379,15 @@ def stage(backend, make_vm, folder):
         one.path.unlink()
 
 
-@pytest.mark.parametrize("phase, fault", ROWS[FROM % STEP::STEP])
+@pytest.mark.parametrize("phase, fault", PAGE.some())
 def test_a_fault_has_the_outcome_of_the_page(stage, phase, fault):
     what = FAULTS[fault]
     one = stage(GOOD_MS if what.cuts else LOOKS_MS)
     PHASES[phase](one)
     what.happens(one)
     let_go(one, what)
-    SEEN[phase, fault] = outcome(one, what)
-    if not os.environ.get("FERRY_RENEW"):
-        assert SEEN[phase, fault] == rows_of(
-            PAGE.read_text(encoding="utf-8"))[phase, fault]
+    PAGE.check(phase, fault, outcome(one, what))
 
 
 def test_the_page_has_all_rows_and_no_others():
-    if os.environ.get("FERRY_RENEW"):
-        old = rows_of(PAGE.read_text(encoding="utf-8")) \
-            if PAGE.exists() else {}
-        seen = {**old, **SEEN}
-        PAGE.write_text(page_of({row: seen[row] for row in ROWS
-                                 if row in seen}), encoding="utf-8")
-    text = PAGE.read_text(encoding="utf-8")
-    assert set(rows_of(text)) == set(ROWS)
-    assert text == page_of(rows_of(text))
+    PAGE.check_all()

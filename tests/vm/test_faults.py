@@ -19,10 +19,10 @@ import pytest
 import net as nets
 import proxy
 from conftest import check_pages
+from faultpage import FaultPage
 from ferryvm import ENDS, PATIENCE, Vm
 
 SOURCE = Path(os.environ["FERRY_SOURCE"])
-PAGE = SOURCE / "docs/FAULTS.md"
 GUEST = "cpus=1 mode=random mem=8M report=100"
 TIMEOUT_MS = 1000       # of silence
 LOOKS_MS = 30000        # for a link that was lost
@@ -366,57 +366,24 @@ right.
 """
 
 
-def page_of(rows):
-    out = [HEAD.format(timeout=TIMEOUT_MS, looks=LOOKS_MS,
-                       good=GOOD_MS, lease=LEASE_MS)]
-    for state in STATES:
-        out.append(f"## In {state}\n\n| fault | code | states | as the source "
-                   "knows it | runs |\n|---|---|---|---|---|")
-        out += [f"| {fault} | {rows[state, fault]} |" for fault in FAULTS
-                if (state, fault) in rows]
-        out.append("")
-    return "\n".join(out)
+PAGE = FaultPage(
+    SOURCE / "docs/FAULTS.md",
+    HEAD.format(timeout=TIMEOUT_MS, looks=LOOKS_MS, good=GOOD_MS,
+                lease=LEASE_MS),
+    ["code", "states", "as the source knows it", "runs"],
+    [(state, fault) for state in STATES for fault in FAULTS
+     if "lease" not in state or fault not in WITHOUT_LEASE])
 
 
-def rows_of(page):
-    rows, state = {}, None
-    for line in page.splitlines():
-        if line.startswith("## In "):
-            state = line[6:]
-        elif state and line.startswith("| ") and " fault " not in line:
-            fault, rest = line[2:-2].split(" | ", 1)
-            rows[state, fault] = rest
-    return rows
-
-
-SEEN = {}
-
-
-# All of them; or of each three one, others in each run.
-ROWS = [(state, fault) for state in STATES for fault in FAULTS
-        if "lease" not in state or fault not in WITHOUT_LEASE]
-STEP = int(os.environ.get("FERRY_FAULTS_STEP", "1"))
-FROM = int(os.environ.get("FERRY_CUTS_FROM", "0"))
-
-
-@pytest.mark.parametrize("state, fault", ROWS[FROM % STEP::STEP])
+@pytest.mark.parametrize("state, fault", PAGE.some())
 def test_a_fault_has_the_outcome_of_the_page(stage, state, fault):
     happens, proxied, looks_ms = FAULTS[fault]
     one = stage(looks_ms)
     STATES[state](one, proxied)
     happens(one)
     let_go(one)
-    SEEN[state, fault] = outcome(one)
-    if not os.environ.get("FERRY_RENEW"):
-        assert SEEN[state, fault] == rows_of(
-            PAGE.read_text(encoding="utf-8"))[state, fault]
+    PAGE.check(state, fault, outcome(one))
 
 
 def test_the_page_has_all_rows_and_no_others():
-    if os.environ.get("FERRY_RENEW"):
-        old = rows_of(PAGE.read_text(encoding="utf-8")) \
-            if PAGE.exists() else {}
-        PAGE.write_text(page_of({**old, **SEEN}), encoding="utf-8")
-    text = PAGE.read_text(encoding="utf-8")
-    assert set(rows_of(text)) == set(ROWS)
-    assert text == page_of(rows_of(text))
+    PAGE.check_all()
