@@ -104,18 +104,23 @@ def test_postcopy(pair, words):
         assert one.at_end["waits"]
 
 
+def goes(here, there, mode):
+    """Also to a process that has had the VM."""
+    if here.migration():
+        there.serial.renew()
+        there.log = there.serial.log
+        there.qmp("migrate-incoming", uri="tcp:127.0.0.1:0")
+    here.migrate(there, mode)
+    for vm in there, here:
+        vm.wait_migration("completed")
+
+
 @pytest.mark.more
 def test_there_and_back_and_there(pair):
     """A backend that has had a VM gets another one."""
     here, there = pair()
     for mode in "precopy", "postcopy", "postcopy":
-        if here.migration():
-            there.serial.renew()
-            there.log = there.serial.log
-            there.qmp("migrate-incoming", uri="tcp:127.0.0.1:0")
-        here.migrate(there, mode)
-        for vm in there, here:
-            vm.wait_migration("completed")
+        goes(here, there, mode)
         goes_on(there, "NET", "got", 20)
         goes_on(there, "DISK", "reads", 20)
         here, there = there, here
@@ -202,13 +207,7 @@ def test_a_guest_that_can_announces_itself_once_each_time(
     goes_on(a, "NET", "got", 20)
     for times, (here, there) in enumerate([(a, b), (b, a)], 1):
         assert here.log.last("NET")["announced"] == times - 1
-        if here.migration():
-            there.serial.renew()
-            there.log = there.serial.log
-            there.qmp("migrate-incoming", uri="tcp:127.0.0.1:0")
-        here.migrate(there, mode)
-        for vm in there, here:
-            vm.wait_migration("completed")
+        goes(here, there, mode)
         there.serial.wait(lambda log: log.last("NET") and
                           log.last("NET")["announced"] == times)
         goes_on(there, "NET", "got", 20)
